@@ -1,0 +1,85 @@
+import type { Change, ReadonlyTable } from './table.ts';
+import { Table, type TableOptions } from './table.ts';
+
+/** One table a derivation reads, and which groups a change of it touches. */
+export interface Input {
+  readonly table: { readonly synced: boolean; whenSynced(): Promise<void> };
+  /** Registers interest; calls `touch` with the group keys a change concerns, first for every present row. */
+  connect(touch: (group: string) => void): void;
+}
+
+/** Declares that a row of `table` concerns the groups `groupsOf` names. */
+export function input<Row>(
+  table: ReadonlyTable<Row>,
+  groupsOf: (row: Row, change: Change<Row>) => Iterable<string>,
+): Input {
+  return {
+    table,
+    connect(touch) {
+      table.subscribe(change => {
+        if (change.before !== undefined) for (const group of groupsOf(change.before, change)) touch(group);
+        if (change.after !== undefined) for (const group of groupsOf(change.after, change)) touch(group);
+      });
+      for (const key of table.keys()) {
+        const row = table.get(key)!;
+        for (const group of groupsOf(row, { key, before: undefined, after: row })) touch(group);
+      }
+    },
+  };
+}
+
+export interface Derivation<Out> extends TableOptions<Out> {
+  readonly inputs: readonly Input[];
+  /** Pure: all output rows of one group, from the present state of the inputs. */
+  readonly compute: (group: string) => Iterable<Out>;
+  /** Milliseconds of work before the event loop gets a turn. */
+  readonly slice?: number;
+}
+
+/**
+ * Keeps an output table equal to `compute` over all groups, recomputing only the groups an input
+ * change touches, so that cost follows the change. Output keys of different groups must differ.
+ * The output is synced when all inputs are and no group is waiting.
+ */
+export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
+  const out = new Table<Out>(spec);
+  const dirty = new Set<string>();
+  const produced = new Map<string, readonly string[]>();
+  const slice = spec.slice ?? 10;
+  let scheduled = false;
+
+  const run = (): void => {
+    scheduled = false;
+    const until = performance.now() + slice;
+    for (const group of dirty) {
+      dirty.delete(group);
+      const rows = [...spec.compute(group)];
+      const keys = rows.map(spec.keyOf);
+      const present = new Set(keys);
+      for (const key of produced.get(group) ?? []) if (!present.has(key)) out.delete(key);
+      for (const row of rows) out.upsert(row);
+      if (keys.length) produced.set(group, keys);
+      else produced.delete(group);
+      if (performance.now() > until && dirty.size) {
+        scheduled = true;
+        setImmediate(run);
+        return;
+      }
+    }
+    if (!out.synced && spec.inputs.every(each => each.table.synced)) out.markSynced();
+  };
+  const schedule = (): void => {
+    if (scheduled) return;
+    scheduled = true;
+    queueMicrotask(run);
+  };
+  for (const each of spec.inputs) {
+    each.connect(group => {
+      dirty.add(group);
+      schedule();
+    });
+    void each.table.whenSynced().then(schedule);
+  }
+  schedule();
+  return out;
+}

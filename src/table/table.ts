@@ -1,0 +1,152 @@
+/**
+ * A typed in-memory collection with a primary key, indexes and a change feed: the middle of the
+ * one-way street (sources → tables → derivations → reconcilers). One writer each. Rows are
+ * immutable: a writer replaces them.
+ */
+
+/** One key's difference between two states of a table. `before` or `after` is absent on insert or delete. */
+export interface Change<Row> {
+  readonly key: string;
+  readonly before: Row | undefined;
+  readonly after: Row | undefined;
+}
+
+/** A read-only view of a table: what derivations and reconcilers get. */
+export interface ReadonlyTable<Row> {
+  readonly name: string;
+  readonly size: number;
+  /** True once the writer has delivered a complete first state. Nothing stale may be removed before. */
+  readonly synced: boolean;
+  get(key: string): Row | undefined;
+  has(key: string): boolean;
+  values(): IterableIterator<Row>;
+  keys(): IterableIterator<string>;
+  /** Rows whose index key equals `value`. */
+  by(index: string, value: string): Iterable<Row>;
+  /** Calls back synchronously for every later change; returns the unsubscribe function. */
+  subscribe(listener: (change: Change<Row>) => void): () => void;
+  whenSynced(): Promise<void>;
+}
+
+export interface TableOptions<Row> {
+  readonly name: string;
+  readonly keyOf: (row: Row) => string;
+  /** Index name → the index keys a row is found under. */
+  readonly indexes?: Readonly<Record<string, (row: Row) => readonly string[]>>;
+  /** True where two rows mean the same, so that no change is announced. Default: never equal. */
+  readonly equal?: (a: Row, b: Row) => boolean;
+}
+
+export class Table<Row> implements ReadonlyTable<Row> {
+  readonly name: string;
+  readonly #keyOf: (row: Row) => string;
+  readonly #equal: ((a: Row, b: Row) => boolean) | undefined;
+  readonly #rows = new Map<string, Row>();
+  readonly #indexes = new Map<
+    string,
+    { of: (row: Row) => readonly string[]; keys: Map<string, Set<string>> }
+  >();
+  readonly #listeners = new Set<(change: Change<Row>) => void>();
+  #synced = Promise.withResolvers<void>();
+  #isSynced = false;
+
+  constructor(options: TableOptions<Row>) {
+    this.name = options.name;
+    this.#keyOf = options.keyOf;
+    this.#equal = options.equal;
+    for (const [name, of] of Object.entries(options.indexes ?? {}))
+      this.#indexes.set(name, { of, keys: new Map() });
+  }
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  get synced(): boolean {
+    return this.#isSynced;
+  }
+
+  get(key: string): Row | undefined {
+    return this.#rows.get(key);
+  }
+
+  has(key: string): boolean {
+    return this.#rows.has(key);
+  }
+
+  values(): IterableIterator<Row> {
+    return this.#rows.values();
+  }
+
+  keys(): IterableIterator<string> {
+    return this.#rows.keys();
+  }
+
+  *by(index: string, value: string): Iterable<Row> {
+    const found = this.#indexes.get(index);
+    if (!found) throw new Error(`table ${this.name} has no index ${index}`);
+    for (const key of found.keys.get(value) ?? []) yield this.#rows.get(key)!;
+  }
+
+  /** Inserts or replaces; announces nothing when the row equals the one it replaces. */
+  upsert(row: Row): void {
+    const key = this.#keyOf(row);
+    const before = this.#rows.get(key);
+    if (before !== undefined && (before === row || this.#equal?.(before, row))) return;
+    this.#rows.set(key, row);
+    this.#reindex(key, before, row);
+    this.#announce({ key, before, after: row });
+  }
+
+  delete(key: string): void {
+    const before = this.#rows.get(key);
+    if (before === undefined) return;
+    this.#rows.delete(key);
+    this.#reindex(key, before, undefined);
+    this.#announce({ key, before, after: undefined });
+  }
+
+  /** Makes the table hold exactly these rows (of those `within` selects), by the smallest set of changes. */
+  replace(rows: Iterable<Row>, within: (row: Row) => boolean = () => true): void {
+    const keep = new Set<string>();
+    for (const row of rows) {
+      keep.add(this.#keyOf(row));
+      this.upsert(row);
+    }
+    for (const [key, row] of [...this.#rows]) if (!keep.has(key) && within(row)) this.delete(key);
+  }
+
+  subscribe(listener: (change: Change<Row>) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Called by the one writer when its first complete state is in. */
+  markSynced(): void {
+    this.#isSynced = true;
+    this.#synced.resolve();
+  }
+
+  whenSynced(): Promise<void> {
+    return this.#synced.promise;
+  }
+
+  #announce(change: Change<Row>): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  #reindex(key: string, before: Row | undefined, after: Row | undefined): void {
+    for (const { of, keys } of this.#indexes.values()) {
+      for (const value of before === undefined ? [] : of(before)) {
+        const set = keys.get(value);
+        set?.delete(key);
+        if (set?.size === 0) keys.delete(value);
+      }
+      for (const value of after === undefined ? [] : of(after)) {
+        const set = keys.get(value);
+        if (set) set.add(key);
+        else keys.set(value, new Set([key]));
+      }
+    }
+  }
+}
