@@ -1,0 +1,40 @@
+/** A layer-4 protocol as Kubernetes and Cilium's etcd values spell it. */
+export type Protocol = 'TCP' | 'UDP' | 'SCTP';
+
+/** One port of a backend: where it listens, not the service port. */
+export interface BackendPort {
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+/**
+ * A global service as another cluster exports it (`cilium/state/services/v1/<cluster>/<ns>/<name>`).
+ * The row of the table a cluster mesh source writes and load balancing reads: one row per cluster
+ * and service, replaced as a whole. An exported service is shared by definition; one that is not
+ * has no row. Exported backends are active: readiness is decided by the exporter.
+ */
+export interface RemoteService {
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly namespace: string;
+  readonly name: string;
+  /** Backend address text → port name ('' where unnamed) → port. */
+  readonly backends: Readonly<Record<string, Readonly<Record<string, BackendPort>>>>;
+  /** Backend address text → host name, for DNS of headless services. */
+  readonly hostnames?: Readonly<Record<string, string>> | undefined;
+}
+
+/** Primary key of the remote services table. */
+export function remoteServiceKey(row: Pick<RemoteService, 'cluster' | 'namespace' | 'name'>): string {
+  return `${row.cluster}/${row.namespace}/${row.name}`;
+}
+
+/** Index of the remote services table that finds every cluster's row of one service: `namespace/name`. */
+export const REMOTE_BY_SERVICE = 'service';
+
+/** Options of every table of remote services, so that producers and readers agree on key and index. */
+export const remoteServiceTable = {
+  name: 'remote-services',
+  keyOf: remoteServiceKey,
+  indexes: { [REMOTE_BY_SERVICE]: (row: RemoteService) => [`${row.namespace}/${row.name}`] },
+} as const;
