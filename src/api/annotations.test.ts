@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseServiceAnnotations } from './annotations.ts';
+
+const cases: readonly [
+  string,
+  Record<string, string>,
+  { g: boolean; s: boolean; a: string; problems: number },
+][] = [
+  ['nothing', {}, { g: false, s: false, a: 'none', problems: 0 }],
+  ['global', { 'service.cilium.io/global': 'true' }, { g: true, s: true, a: 'none', problems: 0 }],
+  ['legacy global', { 'io.cilium/global-service': 'True' }, { g: true, s: true, a: 'none', problems: 0 }],
+  [
+    'new name wins over alias',
+    { 'service.cilium.io/global': 'false', 'io.cilium/global-service': 'true' },
+    { g: false, s: false, a: 'none', problems: 0 },
+  ],
+  [
+    'global: anything else is false',
+    { 'service.cilium.io/global': '1' },
+    { g: false, s: false, a: 'none', problems: 1 },
+  ],
+  [
+    'shared counts only when global',
+    { 'service.cilium.io/shared': 'true' },
+    { g: false, s: false, a: 'none', problems: 0 },
+  ],
+  [
+    'not shared',
+    { 'service.cilium.io/global': 'true', 'io.cilium/shared-service': 'false' },
+    { g: true, s: false, a: 'none', problems: 0 },
+  ],
+  [
+    'shared: anything else is false',
+    { 'service.cilium.io/global': 'true', 'service.cilium.io/shared': 'yes' },
+    { g: true, s: false, a: 'none', problems: 1 },
+  ],
+  [
+    'affinity local, any case',
+    { 'service.cilium.io/global': 'TRUE', 'service.cilium.io/affinity': 'Local' },
+    { g: true, s: true, a: 'local', problems: 0 },
+  ],
+  [
+    'legacy affinity',
+    { 'io.cilium/global-service': 'true', 'io.cilium/service-affinity': 'remote' },
+    { g: true, s: true, a: 'remote', problems: 0 },
+  ],
+  [
+    'a literal none is none',
+    { 'service.cilium.io/global': 'true', 'service.cilium.io/affinity': 'none' },
+    { g: true, s: true, a: 'none', problems: 0 },
+  ],
+  [
+    'an empty affinity is none',
+    { 'service.cilium.io/global': 'true', 'service.cilium.io/affinity': '' },
+    { g: true, s: true, a: 'none', problems: 0 },
+  ],
+  [
+    'an unknown affinity is none, and said',
+    { 'service.cilium.io/global': 'true', 'service.cilium.io/affinity': 'nearby' },
+    { g: true, s: true, a: 'none', problems: 1 },
+  ],
+  [
+    'affinity counts only when global',
+    { 'service.cilium.io/affinity': 'nearby' },
+    { g: false, s: false, a: 'none', problems: 0 },
+  ],
+];
+
+for (const [name, annotations, want] of cases)
+  test(name, () => {
+    const got = parseServiceAnnotations(annotations);
+    assert.deepEqual(
+      { g: got.global, s: got.shared, a: got.affinity, problems: got.problems.length },
+      want,
+      JSON.stringify(got),
+    );
+  });
+
+test('a problem names annotation, value and what is in force', () => {
+  const { problems } = parseServiceAnnotations({
+    'service.cilium.io/global': 'true',
+    'io.cilium/service-affinity': 'nearby',
+  });
+  assert.equal(
+    problems[0]?.message,
+    'annotation io.cilium/service-affinity: found "nearby", expected local, remote or none; none is in force',
+  );
+});
