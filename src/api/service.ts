@@ -1,0 +1,138 @@
+import { z } from 'zod';
+
+const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
+
+/** What Isthmus reads of a Kubernetes Service (v1). Absent fields get the API server's defaults. */
+export const serviceSchema = z.object({
+  metadata: z.object({
+    name: z.string(),
+    namespace: z.string(),
+    uid: z.string().default(''),
+    creationTimestamp: z.string().default(''),
+    labels: z.record(z.string(), z.string()).default({}),
+    annotations: z.record(z.string(), z.string()).default({}),
+  }),
+  spec: z.object({
+    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
+    clusterIP: z.string().default(''),
+    clusterIPs: z.array(z.string()).optional(),
+    externalIPs: z.array(z.string()).default([]),
+    loadBalancerClass: z.string().optional(),
+    selector: z.record(z.string(), z.string()).nullish(),
+    ports: z
+      .array(
+        z.object({
+          name: z.string().default(''),
+          protocol: protocol.default('TCP'),
+          port: z.int().min(1).max(65535),
+          nodePort: z.int().min(0).max(65535).default(0),
+        }),
+      )
+      .default([]),
+    sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
+    sessionAffinityConfig: z
+      .object({
+        clientIP: z.object({ timeoutSeconds: z.int().min(1).max(86_400).default(10_800) }).nullish(),
+      })
+      .nullish(),
+    externalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+    internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+    healthCheckNodePort: z.int().min(0).max(65535).default(0),
+    publishNotReadyAddresses: z.boolean().default(false),
+  }),
+  status: z
+    .object({
+      loadBalancer: z
+        .object({
+          ingress: z
+            .array(z.object({ ip: z.string().optional(), ipMode: z.string().optional() }))
+            .default([]),
+        })
+        .optional(),
+    })
+    .optional(),
+});
+
+export type Protocol = z.infer<typeof protocol>;
+
+export interface ServicePort {
+  /** '' where the port is unnamed. */
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** 0: none. */
+  readonly nodePort: number;
+}
+
+/** A row of the services table. */
+export interface Service {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  /** RFC 3339, as Kubernetes wrote it. */
+  readonly created: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName';
+  /** Empty for headless and ExternalName services, and while none is allocated. */
+  readonly clusterIPs: readonly string[];
+  /** clusterIP is the literal `None`. */
+  readonly headless: boolean;
+  readonly externalIPs: readonly string[];
+  /** Addresses of status.loadBalancer that the node answers for itself (ipMode is not Proxy, KEP-1860). */
+  readonly loadBalancerIPs: readonly string[];
+  readonly selector: Readonly<Record<string, string>>;
+  readonly ports: readonly ServicePort[];
+  /** Seconds a client keeps its backend; 0: no session affinity. */
+  readonly affinityTimeout: number;
+  readonly externalTrafficPolicy: 'Cluster' | 'Local';
+  readonly internalTrafficPolicy: 'Cluster' | 'Local';
+  readonly healthCheckNodePort: number;
+  readonly publishNotReadyAddresses: boolean;
+}
+
+/** `namespace/name`: the primary key of the services table. */
+export function serviceKey(row: { readonly namespace: string; readonly name: string }): string {
+  return `${row.namespace}/${row.name}`;
+}
+
+/** Flattens a parsed Service into its row. */
+export function toService(object: z.infer<typeof serviceSchema>): Service {
+  const { metadata, spec, status } = object;
+  const headless = spec.clusterIP === 'None' || HEADLESS_LABEL in metadata.labels;
+  const addresses = spec.clusterIPs ?? (spec.clusterIP ? [spec.clusterIP] : []);
+  return {
+    namespace: metadata.namespace,
+    name: metadata.name,
+    uid: metadata.uid,
+    created: metadata.creationTimestamp,
+    labels: metadata.labels,
+    annotations: metadata.annotations,
+    type: spec.type,
+    clusterIPs: headless || spec.type === 'ExternalName' ? [] : addresses.filter(each => each !== ''),
+    headless,
+    externalIPs: spec.externalIPs,
+    loadBalancerIPs:
+      spec.type === 'LoadBalancer'
+        ? (status?.loadBalancer?.ingress ?? []).flatMap(each =>
+            each.ip && each.ipMode !== 'Proxy' ? [each.ip] : [],
+          )
+        : [],
+    selector: spec.selector ?? {},
+    ports: spec.ports,
+    affinityTimeout:
+      spec.sessionAffinity === 'ClientIP'
+        ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? 10_800)
+        : 0,
+    externalTrafficPolicy: spec.externalTrafficPolicy,
+    internalTrafficPolicy: spec.internalTrafficPolicy,
+    healthCheckNodePort: spec.healthCheckNodePort,
+    publishNotReadyAddresses: spec.publishNotReadyAddresses,
+  };
+}
+
+/** Set by Kubernetes on headless services and their slices; users set it to opt out of a proxy. */
+const HEADLESS_LABEL = 'service.kubernetes.io/headless';
+
+/** Another proxy named here serves the Service: we leave it alone (Kubernetes, well-known labels). */
+export const PROXY_NAME_LABEL = 'service.kubernetes.io/service-proxy-name';
