@@ -1,0 +1,163 @@
+/** A service of both clusters: who answers, for every affinity, and how it fails over. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import {
+  type ClusterOfTest,
+  eventually,
+  isthmus,
+  isthmusOk,
+  labName,
+  mesh,
+  namespace,
+  ready,
+  serverPod,
+  serviceFor,
+} from './mesh.ts';
+
+let us: ClusterOfTest;
+let eu: ClusterOfTest;
+let ns: Awaited<ReturnType<typeof namespace>>;
+
+before(async () => {
+  ({ us, eu } = await mesh());
+  ns = await namespace('global');
+  for (const each of [us, eu]) {
+    await each.apply(
+      serverPod(`${each.name}-web`, { node: `${each.name}-worker`, labels: { app: 'web' } }),
+      ns.name,
+    );
+    await each.apply(serverPod('client', { node: `${each.name}-worker2` }), ns.name);
+    await each.apply(serviceFor('web'), ns.name);
+    await ready(each, ns.name, `${each.name}-web`, 'client');
+  }
+});
+after(() => ns?.[Symbol.asyncDispose]());
+
+/** Twenty requests from a cluster's client; the names that answered, sorted and counted, e.g. `eu-web us-web`. */
+async function answered(from: ClusterOfTest, path = 'http://web/hostname'): Promise<string> {
+  const out = await from.sh(
+    ns.name,
+    'client',
+    `for i in $(seq 20); do curl -s -m 2 ${path} || printf failed; echo; done`,
+  );
+  return [...new Set(out.trim().split('\n'))].sort().join(' ');
+}
+
+const becomes = (from: ClusterOfTest, expected: string, seconds = 10): Promise<true> =>
+  eventually(
+    `answers in ${from.name} come from ${expected}`,
+    async () => {
+      const seen = await answered(from);
+      if (seen !== expected) throw new Error(`they came from ${seen}`);
+      return true as const;
+    },
+    seconds,
+  );
+
+const annotate = (cluster: ClusterOfTest, ...pairs: string[]) =>
+  cluster.kubectl('-n', ns.name, 'annotate', '--overwrite', 'service', 'web', ...pairs);
+
+test('a service that is not global answers from home only', async () => {
+  assert.equal(await answered(us), 'us-web');
+  assert.equal(await answered(eu), 'eu-web');
+});
+
+test('global in one cluster only: nobody gains a remote backend', async () => {
+  await annotate(us, 'service.cilium.io/global=true');
+  assert.equal(await answered(us), 'us-web');
+});
+
+test('global in both: both answer both', async () => {
+  await annotate(eu, 'service.cilium.io/global=true');
+  await becomes(us, 'eu-web us-web');
+  await becomes(eu, 'eu-web us-web');
+});
+
+test('affinity local, remote, none take effect on the spot, for each cluster apart', async () => {
+  await annotate(us, 'service.cilium.io/affinity=local');
+  await becomes(us, 'us-web');
+  await becomes(eu, 'eu-web us-web');
+  await annotate(us, 'service.cilium.io/affinity=remote');
+  await becomes(us, 'eu-web');
+  await annotate(us, 'service.cilium.io/affinity=none');
+  await becomes(us, 'eu-web us-web');
+  await annotate(us, 'service.cilium.io/affinity-');
+});
+
+test('shared=false hides own backends from the other cluster only', async () => {
+  await annotate(eu, 'service.cilium.io/shared=false');
+  await becomes(us, 'us-web');
+  await becomes(eu, 'eu-web us-web');
+  await annotate(eu, 'service.cilium.io/shared-');
+  await becomes(us, 'eu-web us-web');
+});
+
+test('the older annotation names mean the same', async () => {
+  for (const each of [us, eu])
+    await annotate(each, 'service.cilium.io/global-', 'io.cilium/global-service=true');
+  await becomes(us, 'eu-web us-web');
+  await annotate(us, 'io.cilium/service-affinity=remote');
+  await becomes(us, 'eu-web');
+  await annotate(us, 'io.cilium/service-affinity-');
+});
+
+test('an unknown affinity is reported on the Service and taken as none', async () => {
+  await annotate(us, 'service.cilium.io/affinity=nearest');
+  await becomes(us, 'eu-web us-web');
+  await eventually('an event on the Service', async () =>
+    (await us.kubectl('-n', ns.name, 'events', '--for', 'service/web')).includes('nearest'),
+  );
+  await annotate(us, 'service.cilium.io/affinity-');
+});
+
+test('affinity local goes remote when the last local backend is not Ready, and back', async () => {
+  await annotate(us, 'service.cilium.io/affinity=local');
+  await becomes(us, 'us-web');
+  await us.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'us-web', 'app=away');
+  await becomes(us, 'eu-web');
+  await us.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'us-web', 'app=web');
+  await becomes(us, 'us-web');
+  await annotate(us, 'service.cilium.io/affinity-');
+});
+
+test('a killed remote pod leaves every table', async () => {
+  await becomes(us, 'eu-web us-web');
+  await eu.kubectl('-n', ns.name, 'delete', 'pod', 'eu-web', '--grace-period=0', '--force');
+  await becomes(us, 'us-web');
+  await eu.apply(serverPod('eu-web', { node: 'eu-worker', labels: { app: 'web' } }), ns.name);
+  await ready(eu, ns.name, 'eu-web');
+  await becomes(us, 'eu-web us-web');
+});
+
+test('one etcd node of the remote dead: changes still arrive', async () => {
+  await isthmusOk('lab', 'fault', 'cut', 'eu/eu-worker2', '--to', 'us', '--name', labName);
+  try {
+    await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=away');
+    await becomes(us, 'us-web', 30);
+  } finally {
+    await isthmusOk('lab', 'fault', 'heal', '--name', labName);
+  }
+  await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=web');
+  await becomes(us, 'eu-web us-web', 30);
+});
+
+test('a whole cluster cut off: home goes on with affinity local, and the mesh is whole after the heal', async () => {
+  await annotate(us, 'service.cilium.io/affinity=local');
+  await becomes(us, 'us-web');
+  await isthmusOk('lab', 'fault', 'cut', 'eu', '--name', labName);
+  try {
+    assert.equal(await answered(us), 'us-web');
+    const added = await us.tryKubectl('-n', ns.name, 'get', 'pods');
+    assert.equal(added.code, 0);
+  } finally {
+    await isthmusOk('lab', 'fault', 'heal', '--name', labName);
+  }
+  await annotate(us, 'service.cilium.io/affinity-');
+  await becomes(us, 'eu-web us-web', 60);
+});
+
+test('status says both clusters are ready', async () => {
+  const status = await isthmus('clustermesh', 'status', '--context', 'us');
+  assert.equal(status.code, 0, status.stdout + status.stderr);
+  assert.match(status.stdout, /eu/);
+});
