@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs';
+import tls from 'node:tls';
+import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
+import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import { type Endpoint, formatEndpoint } from './endpoint.ts';
+import { EtcdFailure } from './failure.ts';
+import {
+  Auth,
+  KV,
+  Lease,
+  Maintenance,
+  type ResponseHeader,
+  Watch,
+} from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+
+/** Files of a mutual TLS client; read anew for every connection, so that rotation needs no restart. */
+export interface TlsFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface ConnectionOptions {
+  readonly tls: TlsFiles;
+  /** Milliseconds for TCP, TLS and the HTTP/2 preface of one endpoint. Default 3000. */
+  readonly dialTimeout?: number;
+  /**
+   * Milliseconds between pings of a connection with open streams. Default 6000: an etcd server refuses
+   * clients that ping more often than every 5 s unless told otherwise.
+   */
+  readonly pingInterval?: number;
+  /** Milliseconds without an answer to a ping until the connection counts as dead. Default 3000. */
+  readonly pingTimeout?: number;
+  /** Milliseconds for one request that is not a stream. Default 10000. */
+  readonly requestTimeout?: number;
+}
+
+/**
+ * One HTTP/2 connection to one etcd endpoint. It never reconnects: when it is lost, `lost` aborts and all
+ * calls fail; who needs etcd dials anew (session.ts). The etcd cluster ID of the first response is pinned:
+ * a response with another one, or with none, ends the connection, since revisions of two etcds are unrelated.
+ */
+export class EtcdConnection implements Disposable {
+  readonly endpoint: Endpoint;
+  readonly kv: Client<typeof KV>;
+  readonly watch: Client<typeof Watch>;
+  readonly lease: Client<typeof Lease>;
+  readonly auth: Client<typeof Auth>;
+  readonly maintenance: Client<typeof Maintenance>;
+  readonly #lost = new AbortController();
+  readonly #sessions: Http2SessionManager;
+  #clusterId: bigint | undefined;
+
+  /** @internal use {@link dialEndpoint} */
+  constructor(endpoint: Endpoint, sessions: Http2SessionManager, transportOf: TransportOf) {
+    this.endpoint = endpoint;
+    this.#sessions = sessions;
+    const transport = transportOf(this.#pin);
+    this.kv = createClient(KV, transport);
+    this.watch = createClient(Watch, transport);
+    this.lease = createClient(Lease, transport);
+    this.auth = createClient(Auth, transport);
+    this.maintenance = createClient(Maintenance, transport);
+  }
+
+  /** Aborts when the connection ends; the reason says why. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** Identity of the etcd at the other end; undefined before its first response. */
+  get clusterId(): bigint | undefined {
+    return this.#clusterId;
+  }
+
+  /** Holds a response's header to the pinned etcd. @throws EtcdFailure after closing the connection */
+  check(header: ResponseHeader | undefined): void {
+    const found = header?.clusterId;
+    if (found !== undefined && (this.#clusterId === undefined || this.#clusterId === found)) {
+      this.#clusterId = found;
+      return;
+    }
+    const failure = new EtcdFailure(
+      'etcd',
+      found === undefined
+        ? `${formatEndpoint(this.endpoint)} sent a response without a header`
+        : `${formatEndpoint(this.endpoint)} is another etcd now: found cluster ID ${found.toString(16)}, ` +
+            `expected ${this.#clusterId?.toString(16)}`,
+    );
+    this.close(failure);
+    throw failure;
+  }
+
+  close(reason: Error = new EtcdFailure('etcd', 'connection closed')): void {
+    if (this.#lost.signal.aborted) return;
+    this.#lost.abort(reason);
+    this.#sessions.abort(reason);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  readonly #pin: Interceptor = next => async request => {
+    this.lost.throwIfAborted();
+    const response = await next(request);
+    if (!response.stream) this.check(headerOf(response.message));
+    return response;
+  };
+}
+
+type TransportOf = (pin: Interceptor) => Transport;
+
+/** Connects to one endpoint over mutual TLS. @throws Error with the reason as cause (failure.ts names its layer) */
+export async function dialEndpoint(endpoint: Endpoint, options: ConnectionOptions): Promise<EtcdConnection> {
+  const url = `https://${formatEndpoint(endpoint)}`;
+  let connection: EtcdConnection | undefined;
+  let socketError: Error | undefined;
+  tlsOptions(endpoint, options.tls); // an unreadable file must fail here, not inside the HTTP/2 session
+  const sessions = new Http2SessionManager(
+    url,
+    {
+      pingIntervalMs: options.pingInterval ?? 6000,
+      pingTimeoutMs: options.pingTimeout ?? 3000,
+      idleConnectionTimeoutMs: 2 ** 31 - 1,
+    },
+    {
+      createConnection: () => {
+        const socket = tls.connect({ ...tlsOptions(endpoint, options.tls), ALPNProtocols: ['h2'] });
+        socket.setNoDelay(true);
+        socket.once('error', error => {
+          socketError = error;
+        });
+        socket.once('close', () =>
+          connection?.close(
+            new EtcdFailure('tcp', `connection to ${formatEndpoint(endpoint)} lost`, { cause: socketError }),
+          ),
+        );
+        return socket;
+      },
+    },
+  );
+  const timeout = AbortSignal.timeout(options.dialTimeout ?? 3000);
+  const expire = (): void =>
+    sessions.abort(new EtcdFailure('tcp', `no answer from ${formatEndpoint(endpoint)} in time`));
+  timeout.addEventListener('abort', expire);
+  const outcome = await sessions.connect();
+  timeout.removeEventListener('abort', expire);
+  if (outcome === 'error') throw socketError ?? sessions.error() ?? new Error(`cannot connect to ${url}`);
+  connection = new EtcdConnection(endpoint, sessions, pin =>
+    createGrpcTransport({
+      baseUrl: url,
+      sessionManager: sessions,
+      interceptors: [pin],
+      acceptCompression: [],
+      defaultTimeoutMs: options.requestTimeout ?? 10_000,
+    }),
+  );
+  return connection;
+}
+
+function tlsOptions(endpoint: Endpoint, files: TlsFiles): tls.ConnectionOptions {
+  return {
+    host: endpoint.host,
+    port: endpoint.port,
+    ...(endpoint.serverName === undefined ? {} : { servername: endpoint.serverName }),
+    ca: readFileSync(files.ca),
+    cert: readFileSync(files.cert),
+    key: readFileSync(files.key),
+    minVersion: 'TLSv1.2',
+  };
+}
+
+function headerOf(message: object): ResponseHeader | undefined {
+  return 'header' in message ? (message.header as ResponseHeader | undefined) : undefined;
+}

@@ -1,0 +1,91 @@
+import type { EtcdConnection } from './connection.ts';
+import { EtcdFailure } from './failure.ts';
+
+export interface LeaseOptions {
+  /** Seconds a key outlives its writer. Default 900, as Cilium's kvstore-lease-ttl. */
+  readonly ttl?: number;
+  /** Keys on one lease before another is taken. Default 1000: etcd slows down with more. */
+  readonly keysPerLease?: number;
+}
+
+interface Lease {
+  readonly id: bigint;
+  readonly keys: Set<string>;
+}
+
+/** Which lease each key is bound to: grants leases as keys come, keeps them alive, notices their loss. */
+export class Leases {
+  readonly ttl: number;
+  readonly #keysPerLease: number;
+  #leases: Lease[] = [];
+  readonly #ofKey = new Map<string, Lease>();
+  #clusterId: bigint | undefined;
+
+  constructor({ ttl = 900, keysPerLease = 1000 }: LeaseOptions = {}) {
+    this.ttl = ttl;
+    this.#keysPerLease = keysPerLease;
+  }
+
+  get count(): number {
+    return this.#leases.length;
+  }
+
+  /** The lease `key` is to be put with. */
+  async bind(connection: EtcdConnection, key: string): Promise<bigint> {
+    const bound = this.#ofKey.get(key);
+    if (bound) return bound.id;
+    let lease = this.#leases.find(each => each.keys.size < this.#keysPerLease);
+    if (!lease) {
+      const granted = await connection.lease.leaseGrant({ TTL: BigInt(this.ttl) });
+      if (granted.error) throw new EtcdFailure('etcd', `lease: ${granted.error}`);
+      this.#clusterId = connection.clusterId;
+      lease = { id: granted.ID, keys: new Set() };
+      this.#leases.push(lease);
+    }
+    lease.keys.add(key);
+    this.#ofKey.set(key, lease);
+    return lease.id;
+  }
+
+  /** Forgets a deleted key, which makes room on its lease. */
+  release(key: string): void {
+    this.#ofKey.get(key)?.keys.delete(key);
+    this.#ofKey.delete(key);
+  }
+
+  /** Renews every lease. Resolves to the keys whose lease etcd no longer has: they are gone or about to go. */
+  async keepAlive(connection: EtcdConnection, signal: AbortSignal): Promise<string[]> {
+    if (!this.#leases.length) return [];
+    if (this.#clusterId !== connection.clusterId) return this.forgetAll();
+    const requests = this.#leases.map(({ id }) => ({ ID: id }));
+    const alive = new Set<bigint>();
+    const timeout = AbortSignal.timeout(10_000);
+    const responses = connection.lease.leaseKeepAlive(iterate(requests), {
+      signal: AbortSignal.any([signal, timeout]),
+      timeoutMs: 0,
+    });
+    for await (const response of responses) {
+      connection.check(response.header);
+      if (response.TTL > 0n) alive.add(response.ID);
+    }
+    const lost = this.#leases.filter(({ id }) => !alive.has(id));
+    this.#leases = this.#leases.filter(({ id }) => alive.has(id));
+    return lost.flatMap(lease => this.#unbind(lease));
+  }
+
+  /** Forgets all leases, as after etcd lost its data; resolves to the keys that were bound. */
+  forgetAll(): string[] {
+    const lost = this.#leases;
+    this.#leases = [];
+    return lost.flatMap(lease => this.#unbind(lease));
+  }
+
+  #unbind(lease: Lease): string[] {
+    for (const key of lease.keys) this.#ofKey.delete(key);
+    return [...lease.keys];
+  }
+}
+
+async function* iterate<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
+}

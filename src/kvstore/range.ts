@@ -1,0 +1,96 @@
+import type { EtcdConnection } from './connection.ts';
+import {
+  RangeRequest_SortOrder,
+  RangeRequest_SortTarget,
+  type ResponseHeader,
+} from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import type { KeyValue } from './gen/etcd/api/mvccpb/kv_pb.js';
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export const encodeKey = (text: string): Uint8Array<ArrayBuffer> => encoder.encode(text);
+export const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes);
+
+/** One key of an etcd with its text value. */
+export interface Entry {
+  readonly key: string;
+  readonly value: string;
+  /** Lease the key is bound to, 0 for none. */
+  readonly lease: bigint;
+  readonly modRevision: bigint;
+}
+
+/** First key after all keys that start with `prefix`, as etcd defines a prefix range. */
+export function prefixEnd(prefix: string): Uint8Array<ArrayBuffer> {
+  const end = encodeKey(prefix);
+  for (let at = end.length - 1; at >= 0; at--) {
+    const byte = end[at]!;
+    if (byte === 0xff) continue;
+    end[at] = byte + 1;
+    return end.slice(0, at + 1);
+  }
+  return new Uint8Array(1);
+}
+
+/** The value of one key, or undefined. */
+export async function getKey(connection: EtcdConnection, key: string): Promise<Entry | undefined> {
+  const { kvs } = await connection.kv.range({ key: encodeKey(key) });
+  return kvs[0] && entryOf(kvs[0]);
+}
+
+export interface ListOptions {
+  /** Entries per request. Default 512: a page decodes in a few milliseconds. */
+  readonly limit?: number;
+  readonly keysOnly?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Calls `onPage` with all entries below `prefix` in key order, page by page, all of one revision.
+ * Resolves to that revision: a watch from the next one misses nothing.
+ */
+export async function listPrefix(
+  connection: EtcdConnection,
+  prefix: string,
+  onPage: (entries: readonly Entry[]) => void,
+  { limit = 512, keysOnly = false, signal }: ListOptions = {},
+): Promise<bigint> {
+  const rangeEnd = prefixEnd(prefix);
+  let key = encodeKey(prefix);
+  let revision = 0n;
+  for (;;) {
+    const page = await connection.kv.range(
+      {
+        key,
+        rangeEnd,
+        limit: BigInt(limit),
+        revision,
+        keysOnly,
+        sortOrder: RangeRequest_SortOrder.ASCEND,
+        sortTarget: RangeRequest_SortTarget.KEY,
+      },
+      signal ? { signal } : {},
+    );
+    if (revision === 0n) revision = revisionOf(page.header);
+    onPage(page.kvs.map(entryOf));
+    const last = page.kvs.at(-1);
+    if (!page.more || !last) return revision;
+    key = new Uint8Array(last.key.length + 1);
+    key.set(last.key);
+  }
+}
+
+export function entryOf(kv: KeyValue): Entry {
+  return {
+    key: decodeText(kv.key),
+    value: decodeText(kv.value),
+    lease: kv.lease,
+    modRevision: kv.modRevision,
+  };
+}
+
+function revisionOf(header: ResponseHeader | undefined): bigint {
+  if (!header) throw new Error('etcd: a range response without a header');
+  return header.revision;
+}

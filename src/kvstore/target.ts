@@ -1,0 +1,142 @@
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { Operation, Target } from '../table/reconciler.ts';
+import type { EtcdConnection } from './connection.ts';
+import { EtcdFailure } from './failure.ts';
+import { type RequestOp, RequestOpSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import { type LeaseOptions, Leases } from './lease.ts';
+import { encodeKey, listPrefix } from './range.ts';
+import { pause } from './session.ts';
+
+/** A desired key of an etcd. */
+export interface EtcdRow {
+  readonly key: string;
+  readonly value: string;
+}
+
+export interface EtcdTargetOptions extends LeaseOptions {
+  /** Prefixes this target owns: keys below them that nobody desires are removed at start. */
+  readonly prefixes: readonly string[];
+  /** Most puts and deletes in one transaction. Default 128, etcd's own limit. */
+  readonly operations?: number;
+  /** Most bytes of keys and values in one transaction. Default 1 MiB: etcd refuses 1.5 MiB. */
+  readonly bytes?: number;
+}
+
+/**
+ * What a Reconciler writes rows to: an etcd, in transactions, every key bound to a lease. Connections come
+ * and go (`serve`); when an etcd lost keys (a lease expired, its data is gone), `onLost` is called, and its
+ * listener has the reconciler put them again.
+ */
+export class EtcdTarget implements Target<EtcdRow> {
+  readonly #options: EtcdTargetOptions;
+  readonly #leases: Leases;
+  #connection: EtcdConnection | undefined;
+  #connected = Promise.withResolvers<EtcdConnection>();
+  onLost: ((keys: readonly string[]) => void) | undefined;
+
+  constructor(options: EtcdTargetOptions) {
+    this.#options = options;
+    this.#leases = new Leases(options);
+  }
+
+  /** Uses `connection` until `signal` aborts (resolves) or it fails (rejects): the body of keepSession. */
+  async serve(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
+    await connection.maintenance.status({}, { signal }); // the first response pins the etcd's identity
+    this.#report(await this.#leases.keepAlive(connection, signal));
+    this.#connection = connection;
+    this.#connected.resolve(connection);
+    try {
+      for (;;) {
+        await pause((this.#leases.ttl * 1000) / 3, signal);
+        if (signal.aborted) return;
+        this.#report(await this.#leases.keepAlive(connection, signal));
+      }
+    } finally {
+      this.#connection = undefined;
+      this.#connected = Promise.withResolvers();
+    }
+  }
+
+  async apply(batch: readonly Operation<EtcdRow>[]): Promise<ReadonlyMap<string, Error>> {
+    const failed = new Map<string, Error>();
+    const connection = this.#connection;
+    if (!connection) throw new EtcdFailure('etcd', 'not connected to the local etcd');
+    for (const part of this.#transactions(batch)) {
+      try {
+        await this.#commit(connection, part);
+      } catch (error) {
+        if (isLeaseNotFound(error)) this.#report(this.#leases.forgetAll());
+        for (const { key } of part)
+          failed.set(key, error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+    return failed;
+  }
+
+  /** Keys below the owned prefixes; waits for an etcd that answers. */
+  async existing(): Promise<Iterable<string>> {
+    for (;;) {
+      const connection = await this.#connected.promise;
+      try {
+        const keys: string[] = [];
+        for (const prefix of this.#options.prefixes)
+          await listPrefix(connection, prefix, page => keys.push(...page.map(each => each.key)), {
+            keysOnly: true,
+          });
+        return keys;
+      } catch {
+        await pause(100, connection.lost); // the session reports its failure and connects anew
+      }
+    }
+  }
+
+  async #commit(connection: EtcdConnection, operations: readonly Operation<EtcdRow>[]): Promise<void> {
+    const success: RequestOp[] = [];
+    for (const { key, row } of operations) {
+      if (row) {
+        const lease = await this.#leases.bind(connection, key);
+        success.push(putOp(row, lease));
+      } else success.push(deleteOp(key));
+    }
+    await connection.kv.txn({ success });
+    for (const { key, row } of operations) if (!row) this.#leases.release(key);
+  }
+
+  *#transactions(batch: readonly Operation<EtcdRow>[]): Generator<Operation<EtcdRow>[]> {
+    const { operations = 128, bytes = 1024 * 1024 } = this.#options;
+    let part: Operation<EtcdRow>[] = [];
+    let size = 0;
+    for (const each of batch) {
+      const added = 3 * (each.key.length + (each.row?.value.length ?? 0));
+      if (part.length && (part.length >= operations || size + added > bytes)) {
+        yield part;
+        part = [];
+        size = 0;
+      }
+      part.push(each);
+      size += added;
+    }
+    if (part.length) yield part;
+  }
+
+  #report(lost: readonly string[]): void {
+    if (lost.length) this.onLost?.(lost);
+  }
+}
+
+function putOp({ key, value }: EtcdRow, lease: bigint): RequestOp {
+  return create(RequestOpSchema, {
+    request: { case: 'requestPut', value: { key: encodeKey(key), value: encodeKey(value), lease } },
+  });
+}
+
+function deleteOp(key: string): RequestOp {
+  return create(RequestOpSchema, {
+    request: { case: 'requestDeleteRange', value: { key: encodeKey(key) } },
+  });
+}
+
+function isLeaseNotFound(error: unknown): boolean {
+  return error instanceof ConnectError && error.code === Code.NotFound && /lease/.test(error.message);
+}
