@@ -39,7 +39,8 @@ export interface TableOptions<Row> {
 
 export class Table<Row> implements ReadonlyTable<Row> {
   readonly name: string;
-  readonly #keyOf: (row: Row) => string;
+  /** The primary key of a row, also of one that is not in the table. */
+  readonly keyOf: (row: Row) => string;
   readonly #equal: ((a: Row, b: Row) => boolean) | undefined;
   readonly #rows = new Map<string, Row>();
   readonly #indexes = new Map<
@@ -52,7 +53,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
 
   constructor(options: TableOptions<Row>) {
     this.name = options.name;
-    this.#keyOf = options.keyOf;
+    this.keyOf = options.keyOf;
     this.#equal = options.equal;
     for (const [name, of] of Object.entries(options.indexes ?? {}))
       this.#indexes.set(name, { of, keys: new Map() });
@@ -90,7 +91,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
 
   /** Inserts or replaces; announces nothing when the row equals the one it replaces. */
   upsert(row: Row): void {
-    const key = this.#keyOf(row);
+    const key = this.keyOf(row);
     const before = this.#rows.get(key);
     if (before !== undefined && (before === row || this.#equal?.(before, row))) return;
     this.#rows.set(key, row);
@@ -110,7 +111,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
   replace(rows: Iterable<Row>, within: (row: Row) => boolean = () => true): void {
     const keep = new Set<string>();
     for (const row of rows) {
-      keep.add(this.#keyOf(row));
+      keep.add(this.keyOf(row));
       this.upsert(row);
     }
     for (const [key, row] of [...this.#rows]) if (!keep.has(key) && within(row)) this.delete(key);
