@@ -1,0 +1,77 @@
+import type { Protocol } from '../api/service.ts';
+import type { Backend } from './backend.ts';
+
+/** An address and port that a service answers at on this node, with the backends it may choose from. */
+export interface Frontend {
+  readonly addr: string;
+  readonly port: number;
+  readonly protocol: Protocol;
+  /**
+   * 'external' rows answer everybody, unless there is an 'internal' one for the same address: then
+   * those answer clients inside the cluster. Only addresses with externalTrafficPolicy Local have both.
+   */
+  readonly scope: 'external' | 'internal';
+  readonly kind: FrontendKind;
+  /** `namespace/name` of the service. */
+  readonly service: string;
+  readonly portName: string;
+  /** When the service was made: the oldest wins an address that two claim. */
+  readonly created: string;
+  /** A traffic policy left only this node's backends. */
+  readonly local: boolean;
+  /** Seconds a client keeps its backend; 0: no session affinity. */
+  readonly affinityTimeout: number;
+  /** In a stable order, each once. Empty: connections are refused. */
+  readonly backends: readonly Backend[];
+}
+
+export type FrontendKind = 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalIP';
+
+/** Address of NodePort frontends: they match every address of the node. */
+export const ANY_ADDRESS = '::';
+
+/** The address a frontend occupies: what two services can quarrel about. */
+export function frontendAddress(row: Pick<Frontend, 'addr' | 'port' | 'protocol' | 'scope'>): string {
+  return `${row.addr}/${row.port}/${row.protocol}/${row.scope}`;
+}
+
+/** True where the kernel would see no difference. */
+export function sameFrontend(a: Frontend, b: Frontend): boolean {
+  return (
+    a.addr === b.addr &&
+    a.port === b.port &&
+    a.protocol === b.protocol &&
+    a.scope === b.scope &&
+    a.kind === b.kind &&
+    a.service === b.service &&
+    a.portName === b.portName &&
+    a.created === b.created &&
+    a.local === b.local &&
+    a.affinityTimeout === b.affinityTimeout &&
+    sameBackends(a.backends, b.backends)
+  );
+}
+
+function sameBackends(a: readonly Backend[], b: readonly Backend[]): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    const x = a[i]!;
+    const y = b[i]!;
+    if (x.key !== y.key || x.state !== y.state || x.cluster !== y.cluster || x.node !== y.node) return false;
+  }
+  return true;
+}
+
+/** Of several services that claim one address, the one that gets it: a ClusterIP, then the oldest, then by name. */
+export function winner(claims: Iterable<Frontend>): Frontend | undefined {
+  let best: Frontend | undefined;
+  for (const claim of claims) if (!best || outranks(claim, best)) best = claim;
+  return best;
+}
+
+function outranks(a: Frontend, b: Frontend): boolean {
+  if ((a.kind === 'ClusterIP') !== (b.kind === 'ClusterIP')) return a.kind === 'ClusterIP';
+  if (a.created !== b.created) return a.created < b.created;
+  return a.service < b.service;
+}

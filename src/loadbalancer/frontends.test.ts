@@ -1,0 +1,206 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { endpointSliceSchema, toEndpointSlice } from '../api/endpoint-slice.ts';
+import { serviceSchema, toService } from '../api/service.ts';
+import type { Frontend } from './frontend.ts';
+import { frontendsOf } from './frontends.ts';
+import type { RemoteService } from './remote-service.ts';
+
+type Fields = Record<string, unknown>;
+const service = (spec: Fields, annotations: Fields = {}, labels: Fields = {}, status: Fields = {}) =>
+  toService(
+    serviceSchema.parse({
+      metadata: { namespace: 'shop', name: 'cart', annotations, labels },
+      spec: { clusterIP: '10.96.0.9', ports: [{ name: 'http', port: 80 }], ...spec },
+      status,
+    }),
+  );
+const slice = (endpoints: Fields[], ports: Fields[] = [{ name: 'http', port: 8080 }], fields: Fields = {}) =>
+  toEndpointSlice(
+    endpointSliceSchema.parse({
+      metadata: { namespace: 'shop', name: 'cart-1', labels: { 'kubernetes.io/service-name': 'cart' } },
+      addressType: 'IPv4',
+      endpoints,
+      ports,
+      ...fields,
+    }),
+  );
+const ready = (address: string, nodeName = 'n1') => ({ addresses: [address], nodeName });
+const terminating = (address: string, serving = true) => ({
+  addresses: [address],
+  nodeName: 'n1',
+  conditions: { ready: false, serving, terminating: true },
+});
+const eu = (backends: RemoteService['backends']): RemoteService => ({
+  cluster: 'eu',
+  clusterId: 2,
+  namespace: 'shop',
+  name: 'cart',
+  backends,
+});
+const http = { http: { protocol: 'TCP', port: 9090 } } as const;
+const global = { 'service.cilium.io/global': 'true' };
+const compute = (
+  s: ReturnType<typeof service>,
+  slices: ReturnType<typeof slice>[] = [],
+  remotes: RemoteService[] = [],
+) => frontendsOf({ service: s, slices, remotes, node: 'n1' });
+const show = (rows: readonly Frontend[]) =>
+  rows.map(
+    row =>
+      `${row.kind} ${row.addr}:${row.port} ${row.scope}${row.local ? ' local' : ''} → ${row.backends.map(b => `${b.addr}:${b.port}`).join(' ')}`,
+  );
+
+test('a ClusterIP with the endpoints that are ready, in a stable order', () => {
+  const rows = compute(service({}), [
+    slice([ready('10.1.0.2'), ready('10.1.0.1'), { addresses: ['10.1.0.3'], conditions: { ready: false } }]),
+  ]);
+  assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.1.0.2:8080']);
+});
+
+test('no endpoint: the frontend is there, to refuse', () => {
+  assert.deepEqual(show(compute(service({}))), ['ClusterIP 10.96.0.9:80 external → ']);
+});
+
+test('terminating endpoints serve only while none is ready (KEP-1669)', () => {
+  assert.deepEqual(show(compute(service({}), [slice([terminating('10.1.0.1'), ready('10.1.0.2')])])), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.2:8080',
+  ]);
+  assert.deepEqual(
+    show(compute(service({}), [slice([terminating('10.1.0.1'), terminating('10.1.0.2', false)])])),
+    ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080'],
+  );
+});
+
+test('ports are matched by name and protocol', () => {
+  const ports = [
+    { name: 'dns', port: 53, protocol: 'UDP' },
+    { name: 'dns-tcp', port: 53 },
+  ];
+  const rows = compute(service({ ports }), [
+    slice(
+      [ready('10.1.0.1')],
+      [
+        { name: 'dns', port: 5353, protocol: 'UDP' },
+        { name: 'dns-tcp', port: 5354 },
+      ],
+    ),
+  ]);
+  assert.deepEqual(
+    rows.map(row => [row.protocol, row.backends.map(b => b.port)]),
+    [
+      ['UDP', [5353]],
+      ['TCP', [5354]],
+    ],
+  );
+});
+
+test('an endpoint in two slices at once is one backend', () => {
+  const rows = compute(service({}), [slice([terminating('10.1.0.1')]), slice([ready('10.1.0.1')])]);
+  assert.deepEqual(
+    rows[0]?.backends.map(b => b.state),
+    ['active'],
+  );
+});
+
+test('NodePort, LoadBalancer and external addresses', () => {
+  const rows = compute(
+    service(
+      {
+        type: 'LoadBalancer',
+        externalIPs: ['192.0.2.7'],
+        ports: [{ name: 'http', port: 80, nodePort: 30080 }],
+      },
+      {},
+      {},
+      { loadBalancer: { ingress: [{ ip: '198.51.100.1' }, { ip: '198.51.100.2', ipMode: 'Proxy' }] } },
+    ),
+    [slice([ready('10.1.0.1')])],
+  );
+  assert.deepEqual(show(rows), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080',
+    'ExternalIP 192.0.2.7:80 external → 10.1.0.1:8080',
+    'LoadBalancer 198.51.100.1:80 external → 10.1.0.1:8080',
+    'NodePort :::30080 external → 10.1.0.1:8080',
+  ]);
+});
+
+test('externalTrafficPolicy Local: this node only from outside, all from inside', () => {
+  const rows = compute(
+    service({
+      type: 'NodePort',
+      externalTrafficPolicy: 'Local',
+      ports: [{ name: 'http', port: 80, nodePort: 30080 }],
+    }),
+    [slice([ready('10.1.0.1', 'n1'), ready('10.1.0.2', 'n2')])],
+  );
+  assert.deepEqual(show(rows), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.1.0.2:8080',
+    'NodePort :::30080 external local → 10.1.0.1:8080',
+    'NodePort :::30080 internal → 10.1.0.1:8080 10.1.0.2:8080',
+  ]);
+});
+
+test('internalTrafficPolicy Local leaves no way to another node or cluster', () => {
+  const rows = compute(
+    service({ internalTrafficPolicy: 'Local' }, global),
+    [slice([ready('10.1.0.2', 'n2')])],
+    [eu({ '10.2.0.1': http })],
+  );
+  assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external local → ']);
+});
+
+test('headless, ExternalName and foreign-proxy services have no frontend', () => {
+  const slices = [slice([ready('10.1.0.1')])];
+  assert.deepEqual(compute(service({ clusterIP: 'None' }), slices), []);
+  assert.deepEqual(compute(service({ type: 'ExternalName', clusterIP: '' }), slices), []);
+  assert.deepEqual(
+    compute(service({}, {}, { 'service.kubernetes.io/service-proxy-name': 'another' }), slices),
+    [],
+  );
+});
+
+test('global: backends of all clusters, merged per port name', () => {
+  const remotes = [
+    eu({ '10.2.0.1': http, '10.2.0.2': { metrics: { protocol: 'TCP', port: 9100 } }, 'fd00::1': http }),
+  ];
+  const slices = [slice([ready('10.1.0.1')])];
+  assert.deepEqual(show(compute(service({}, global), slices, remotes)), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090',
+  ]);
+  assert.deepEqual(show(compute(service({}), slices, remotes)), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080',
+  ]);
+});
+
+test('an unnamed service port takes every remote port of its protocol', () => {
+  const rows = compute(
+    service({ ports: [{ port: 80 }] }, global),
+    [slice([ready('10.1.0.1')], [{ port: 8080 }])],
+    [
+      eu({
+        '10.2.0.1': { '': { protocol: 'TCP', port: 80 }, x: { protocol: 'UDP', port: 81 } },
+        '10.2.0.2': http,
+      }),
+    ],
+  );
+  assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:80 10.2.0.2:9090']);
+});
+
+test('affinity local: remote only while no local one is active; a selectorless service is its remotes', () => {
+  const local = { ...global, 'service.cilium.io/affinity': 'local' };
+  const remotes = [eu({ '10.2.0.1': http })];
+  assert.deepEqual(show(compute(service({}, local), [slice([ready('10.1.0.1')])], remotes)), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080',
+  ]);
+  assert.deepEqual(show(compute(service({}, local), [slice([terminating('10.1.0.1')])], remotes)), [
+    'ClusterIP 10.96.0.9:80 external → 10.2.0.1:9090',
+  ]);
+  assert.deepEqual(show(compute(service({}, local), [], remotes)), [
+    'ClusterIP 10.96.0.9:80 external → 10.2.0.1:9090',
+  ]);
+});
+
+test('session affinity carries its timeout', () => {
+  assert.equal(compute(service({ sessionAffinity: 'ClientIP' }))[0]?.affinityTimeout, 10_800);
+});
