@@ -1,0 +1,45 @@
+/** Network namespaces for tests that need a kernel: made by the test's own process, gone with it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readlinkSync } from 'node:fs';
+import koffi from 'koffi';
+import { errno, SystemCallError } from '../src/datapath/libc.ts';
+
+const CLONE_NEWNET = 0x40000000;
+const unshare: (flags: number) => number = koffi.load('libc.so.6').func('int unshare(int flags)');
+
+/** Tests that need a kernel are skipped for users who cannot make a namespace. */
+export const needsRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root' };
+
+/**
+ * Moves this process's main thread, and so its netlink sockets, its /proc/sys/net and its children, to a
+ * network namespace of its own. Call it before anything of the test touches the network.
+ */
+export function enterFreshNetns(): void {
+  if (unshare(CLONE_NEWNET) < 0) throw new SystemCallError('unshare network namespace', errno());
+}
+
+/** A namespace such as a runtime makes for a pod; `path` is valid until it is disposed. */
+export interface PodNetns extends AsyncDisposable {
+  readonly path: string;
+  readonly pid: number;
+}
+
+export async function podNetns(): Promise<PodNetns> {
+  const own = readlinkSync('/proc/thread-self/ns/net');
+  const child: ChildProcess = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; exec sleep infinity'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout!, 'data');
+  const path = `/proc/${child.pid}/ns/net`;
+  if (readlinkSync(path) === own) throw new Error('the pod namespace is the test’s own');
+  return {
+    path,
+    pid: child.pid!,
+    async [Symbol.asyncDispose]() {
+      const gone = once(child, 'exit');
+      child.kill('SIGKILL');
+      await gone;
+    },
+  };
+}
