@@ -1,0 +1,148 @@
+{{- define "isthmus.image" -}}
+{{- with .Values.image -}}
+{{- if .override -}}
+{{ .override }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "isthmus.labels" -}}
+app.kubernetes.io/part-of: isthmus
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Host and port of the API server, as {"host", "port"}: the values, or for `auto` what kube-public/cluster-info says. */}}
+{{- define "isthmus.apiServer" -}}
+{{- $host := .Values.k8sServiceHost | toString -}}
+{{- $port := .Values.k8sServicePort | toString -}}
+{{- if eq $host "auto" -}}
+  {{- $info := lookup "v1" "ConfigMap" "kube-public" "cluster-info" -}}
+  {{- $server := "" -}}
+  {{- if $info -}}
+    {{- $server = (index ($info.data.kubeconfig | fromYaml).clusters 0).cluster.server -}}
+  {{- end -}}
+  {{- if not $server -}}
+    {{- fail "k8sServiceHost: auto needs the ConfigMap kube-public/cluster-info, which cannot be read here: set k8sServiceHost and k8sServicePort to an address of the API server that nodes reach without a service, or use `isthmus install`, which finds it" -}}
+  {{- end -}}
+  {{- $url := urlParse $server -}}
+  {{- $host = regexReplaceAll ":[0-9]+$" $url.host "" | trimPrefix "[" | trimSuffix "]" -}}
+  {{- if eq $port "auto" -}}
+    {{- $port = regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default "443" -}}
+  {{- end -}}
+{{- else if eq $port "auto" -}}
+  {{- $port = "6443" -}}
+{{- end -}}
+{{- dict "host" $host "port" $port | toJson -}}
+{{- end }}
+
+{{/* The environment every daemon needs to find itself and the API server. */}}
+{{- define "isthmus.env" -}}
+{{- $api := include "isthmus.apiServer" . | fromJson -}}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ $api.host | quote }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ $api.port | quote }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: K8S_NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}
+
+{{/* The certificates and remote clusters' configurations, in one folder named as Cilium's. */}}
+{{- define "isthmus.clustermeshVolume" -}}
+- name: clustermesh-secrets
+  projected:
+    # Not 0444: the keys are in it.
+    defaultMode: 0400
+    sources:
+      - secret:
+          name: cilium-clustermesh
+          optional: true
+      - secret:
+          name: clustermesh-apiserver-remote-cert
+          optional: true
+          items:
+            - key: tls.key
+              path: common-etcd-client.key
+            - key: tls.crt
+              path: common-etcd-client.crt
+            - key: ca.crt
+              path: common-etcd-client-ca.crt
+      - secret:
+          name: clustermesh-apiserver-local-cert
+          optional: true
+          items:
+            - key: tls.key
+              path: local-etcd-client.key
+            - key: tls.crt
+              path: local-etcd-client.crt
+            - key: ca.crt
+              path: local-etcd-client-ca.crt
+{{- end }}
+
+{{/* What the schema cannot say: values that are wrong only together. */}}
+{{- define "isthmus.validate" -}}
+{{- $id := int .Values.cluster.id -}}
+{{- $max := int .Values.clustermesh.maxConnectedClusters -}}
+{{- if gt $id $max -}}
+  {{- fail (printf "cluster.id: found %d, expected 0 to %d (clustermesh.maxConnectedClusters)" $id $max) -}}
+{{- end -}}
+{{- if and (ne $id 0) (eq .Values.cluster.name "default") -}}
+  {{- fail "cluster.name: found default, expected a name of its own, because cluster.id is not 0" -}}
+{{- end -}}
+{{- if and (eq $id 0) (or .Values.clustermesh.useAPIServer .Values.clustermesh.config.enabled) -}}
+  {{- fail (printf "cluster.id: found 0, expected 1 to %d, because clustermesh is on" $max) -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range .Values.clustermesh.config.clusters -}}
+  {{- if and (not .ips) (not .address) -}}
+    {{- fail (printf "clustermesh.config.clusters: %s has neither ips nor address" .name) -}}
+  {{- end -}}
+  {{- if has .name $names -}}
+    {{- fail (printf "clustermesh.config.clusters: %s is there twice" .name) -}}
+  {{- end -}}
+  {{- $names = append $names .name -}}
+{{- end -}}
+{{- $range := splitList "," .Values.nodePort.range -}}
+{{- if gt (index $range 0 | int) (index $range 1 | int) -}}
+  {{- fail (printf "nodePort.range: found %s, expected the lower port first" .Values.nodePort.range) -}}
+{{- end -}}
+{{- end }}
+
+{{/* etcd client configuration for one remote cluster. Its addresses are in it, so that a new one restarts no pod. */}}
+{{- define "isthmus.remoteCluster" -}}
+{{- $folder := "/var/lib/cilium/clustermesh" -}}
+{{- $tls := .cluster.tls | default dict -}}
+{{- $port := .cluster.port | default 2379 | int -}}
+{{- $host := .cluster.address -}}
+{{- if .cluster.ips -}}
+{{- $host = printf "%s.%s" .cluster.name .domain -}}
+{{- end -}}
+endpoints:
+- https://{{ $host }}:{{ $port }}
+{{- if .cluster.ips }}
+cilium-host-aliases:
+- hostname: {{ $host }}
+  ips:
+  {{- range .cluster.ips }}
+  - {{ . | quote }}
+  {{- end }}
+{{- end }}
+trusted-ca-file: {{ $folder }}/{{ $tls.caCert | empty | ternary "common-" (print .cluster.name ".") }}etcd-client-ca.crt
+cert-file: {{ $folder }}/{{ $tls.cert | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.crt
+key-file: {{ $folder }}/{{ $tls.key | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.key
+{{ end }}
