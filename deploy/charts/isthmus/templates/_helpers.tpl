@@ -82,6 +82,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
               path: common-etcd-client.crt
             - key: ca.crt
               path: common-etcd-client-ca.crt
+      - configMap:
+          name: cilium-root-ca.crt
+          optional: true
+          items:
+            - key: ca.crt
+              path: common-ca-bundle.crt
       - secret:
           name: clustermesh-apiserver-local-cert
           optional: true
@@ -127,6 +133,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "isthmus.remoteCluster" -}}
 {{- $folder := "/var/lib/cilium/clustermesh" -}}
 {{- $tls := .cluster.tls | default dict -}}
+{{- $ca := .caBundle | ternary "common-ca-bundle.crt" "common-etcd-client-ca.crt" -}}
+{{- if $tls.caCert -}}
+{{- $ca = print .cluster.name ".etcd-client-ca.crt" -}}
+{{- end -}}
 {{- $port := .cluster.port | default 2379 | int -}}
 {{- $host := .cluster.address -}}
 {{- if .cluster.ips -}}
@@ -142,7 +152,50 @@ cilium-host-aliases:
   - {{ . | quote }}
   {{- end }}
 {{- end }}
-trusted-ca-file: {{ $folder }}/{{ $tls.caCert | empty | ternary "common-" (print .cluster.name ".") }}etcd-client-ca.crt
+trusted-ca-file: {{ $folder }}/{{ $ca }}
 cert-file: {{ $folder }}/{{ $tls.cert | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.crt
 key-file: {{ $folder }}/{{ $tls.key | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.key
 {{ end }}
+
+{{/* Configuration that the agents read: they restart when it changes, and only then. Keys are named as in cilium-config. */}}
+{{- define "isthmus.agentConfig" -}}
+cluster-name: {{ .Values.cluster.name | quote }}
+cluster-id: {{ .Values.cluster.id | quote }}
+max-connected-clusters: {{ .Values.clustermesh.maxConnectedClusters | quote }}
+clustermesh-config: /var/lib/cilium/clustermesh/
+ipam: {{ .Values.ipam.mode | quote }}
+routing-mode: {{ .Values.routingMode | quote }}
+tunnel-protocol: {{ .Values.tunnelProtocol | quote }}
+tunnel-port: {{ .Values.tunnelPort | default 8472 | quote }}
+enable-ipv4: {{ .Values.ipv4.enabled | quote }}
+enable-ipv6: {{ .Values.ipv6.enabled | quote }}
+enable-ipv4-masquerade: {{ .Values.enableIPv4Masquerade | quote }}
+kube-proxy-replacement: {{ .Values.kubeProxyReplacement | quote }}
+node-port-range: {{ .Values.nodePort.range | quote }}
+devices: {{ join " " .Values.devices | quote }}
+mtu: {{ .Values.MTU | quote }}
+bpf-root: {{ .Values.bpf.root | quote }}
+{{- with .Values.bpf }}
+{{- if .ctTcpMax }}
+bpf-ct-global-tcp-max: {{ .ctTcpMax | int64 | quote }}
+{{- end }}
+{{- if .ctAnyMax }}
+bpf-ct-global-any-max: {{ .ctAnyMax | int64 | quote }}
+{{- end }}
+{{- if .natMax }}
+bpf-nat-global-max: {{ .natMax | int64 | quote }}
+{{- end }}
+{{- if .lbMapMax }}
+bpf-lb-map-max: {{ .lbMapMax | int64 | quote }}
+{{- end }}
+{{- if .policyMapMax }}
+bpf-policy-map-max: {{ .policyMapMax | int64 | quote }}
+{{- end }}
+{{- end }}
+cgroup-root: /host/sys/fs/cgroup
+cni-exclusive: {{ .Values.cni.exclusive | quote }}
+agent-not-ready-taint-key: {{ .Values.agentNotReadyTaintKey | quote }}
+agent-health-port: {{ .Values.healthPort | quote }}
+prometheus-serve-addr: {{ .Values.prometheus.enabled | ternary (printf ":%v" .Values.prometheus.port) "" | quote }}
+debug: {{ .Values.debug.enabled | quote }}
+{{- end }}
