@@ -1,0 +1,218 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { format } from '../datapath/address.ts';
+import { type Backend, backendKey } from '../loadbalancer/backend.ts';
+import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
+import { LoadBalancer } from './load-balancer.ts';
+import { addressOfKey, frontendKey, type RowMap, type ServiceMaps } from './service-maps.ts';
+
+/** A map in memory; `onWrite` sees every single write, as a reader in the kernel could. */
+class MemoryMap<K, V> implements RowMap<K, V> {
+  readonly rows = new Map<string, [K, V]>();
+  writes = 0;
+  limit = Number.POSITIVE_INFINITY;
+  onWrite: () => void = () => {};
+  #name(key: K): string {
+    return JSON.stringify(key, (_, value: unknown) => (value instanceof Uint8Array ? [...value] : value));
+  }
+  get(key: K): V | undefined {
+    return this.rows.get(this.#name(key))?.[1];
+  }
+  set(key: K, value: V): void {
+    const name = this.#name(key);
+    if (!this.rows.has(name) && this.rows.size >= this.limit) throw new Error('map is full');
+    this.rows.set(name, [key, value]);
+    this.writes++;
+    this.onWrite();
+  }
+  delete(key: K): boolean {
+    const found = this.rows.delete(this.#name(key));
+    this.onWrite();
+    return found;
+  }
+  entries(): Iterable<[K, V]> {
+    return [...this.rows.values()];
+  }
+  updateBatch(rows: readonly (readonly [K, V])[]): void {
+    for (const [key, value] of rows) this.set(key, value);
+  }
+}
+
+function memoryMaps() {
+  return {
+    frontends: new MemoryMap<never, never>(),
+    slots: new MemoryMap<never, never>(),
+    backends: new MemoryMap<never, never>(),
+    reverseNat: new MemoryMap<never, never>(),
+  } as unknown as { [K in keyof ServiceMaps]: ServiceMaps[K] & MemoryMap<unknown, unknown> };
+}
+type Maps = ReturnType<typeof memoryMaps>;
+
+const backend = (n: number): Backend => {
+  const addr = `10.1.${n >> 8}.${n & 255}`;
+  return {
+    key: backendKey(addr, 8080, 'TCP'),
+    addr,
+    port: 8080,
+    protocol: 'TCP',
+    cluster: '',
+    node: '',
+    state: 'active',
+  };
+};
+const frontend = (n: number, backends: readonly number[]): Frontend => ({
+  addr: n === 0 ? '::' : `10.96.0.${n}`,
+  port: 80,
+  protocol: 'TCP',
+  scope: 'external',
+  kind: n === 0 ? 'NodePort' : 'ClusterIP',
+  service: `ns/s${n}`,
+  portName: '',
+  created: '',
+  local: false,
+  affinityTimeout: 0,
+  backends: backends.map(backend),
+});
+const put = (row: Frontend) => ({ key: frontendAddress(row), row });
+const drop = (row: Frontend) => ({ key: frontendAddress(row), row: undefined });
+
+/** What a reader in the kernel could be sent to, per frontend; fails if a valid slot leads nowhere. */
+function interpret(maps: Maps): Map<string, string[]> {
+  const out = new Map<string, string[]>();
+  for (const [key, value] of maps.frontends.entries()) {
+    const targets: string[] = [];
+    for (let slot = 0; slot < value.count; slot++) {
+      const id = maps.slots.get({ service_id: value.service_id, slot })?.backend_id;
+      assert.ok(id, `slot ${slot} of ${value.count} is missing`);
+      const found = maps.backends.get({ backend_id: id });
+      assert.ok(found, `backend ${id} is missing`);
+      targets.push(`${format(found.addr)}:${found.port}`);
+    }
+    out.set(addressOfKey(key)!, targets.sort());
+  }
+  return out;
+}
+const expected = (desired: ReadonlyMap<string, Frontend>) =>
+  new Map([...desired].map(([key, row]) => [key, row.backends.map(b => `${b.addr}:${b.port}`).sort()]));
+const sortedByKey = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+
+test('random changes and restarts: readers never see a dangling slot, the end is what was asked', () => {
+  let seed = 12345;
+  const random = (n: number): number => {
+    seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
+    return (seed >> 8) % n;
+  };
+  for (let round = 0; round < 30; round++) {
+    const maps = memoryMaps();
+    for (const map of Object.values(maps)) map.onWrite = () => void interpret(maps);
+    const desired = new Map<string, Frontend>();
+    let balancer = new LoadBalancer(maps);
+    for (let step = 0; step < 60; step++) {
+      const batch = new Map<string, { key: string; row: Frontend | undefined }>();
+      for (let i = random(3); i >= 0; i--) {
+        const n = random(5);
+        const row = frontend(
+          n,
+          Array.from({ length: 8 }, (_, b) => b).filter(() => random(2) === 0),
+        );
+        const operation = random(5) === 0 ? drop(row) : put(row);
+        batch.set(operation.key, operation);
+        if (operation.row) desired.set(operation.key, operation.row);
+        else desired.delete(operation.key);
+      }
+      assert.equal(balancer.apply([...batch.values()]).size, 0);
+      assert.deepEqual(sortedByKey(interpret(maps)), sortedByKey(expected(desired)));
+      if (random(4) === 0) balancer.sweep();
+      if (random(10) === 0) {
+        balancer[Symbol.dispose]();
+        balancer = new LoadBalancer(maps);
+      }
+    }
+    balancer.sweep();
+    const targets = new Set([...desired.values()].flatMap(row => row.backends.map(b => b.key)));
+    assert.equal(maps.backends.rows.size, targets.size, 'no backend row is left over');
+    assert.equal(
+      maps.slots.rows.size,
+      [...desired.values()].reduce((sum, row) => sum + row.backends.length, 0),
+      'no slot row is left over',
+    );
+    assert.equal(maps.reverseNat.rows.size, desired.size, 'no reverse NAT row is left over');
+    balancer[Symbol.dispose]();
+  }
+});
+
+test('one of 1000 backends changes: a slot and a backend row are written', () => {
+  const maps = memoryMaps();
+  using balancer = new LoadBalancer(maps);
+  const all = Array.from({ length: 1000 }, (_, n) => n);
+  balancer.apply([put(frontend(1, all))]);
+  const before = [maps.slots.writes, maps.backends.writes, maps.frontends.writes];
+  balancer.apply([put(frontend(1, [...all.filter(n => n !== 500), 2000]))]);
+  const after = [maps.slots.writes, maps.backends.writes, maps.frontends.writes];
+  assert.deepEqual(
+    after.map((n, i) => n - before[i]!),
+    [1, 1, 0],
+  );
+});
+
+test('ids survive a restart', () => {
+  const maps = memoryMaps();
+  using first = new LoadBalancer(maps);
+  first.apply([put(frontend(1, [1, 2])), put(frontend(2, [2, 3]))]);
+  const [frontends, backends, writes] = [
+    maps.frontends.entries(),
+    maps.backends.entries(),
+    maps.slots.writes,
+  ];
+  using second = new LoadBalancer(maps);
+  second.apply([put(frontend(2, [3, 2])), put(frontend(1, [2, 1]))]);
+  assert.deepEqual(maps.frontends.entries(), frontends);
+  assert.deepEqual(maps.backends.entries(), backends);
+  assert.equal(maps.slots.writes, writes);
+  assert.deepEqual([...second.existing()].sort(), [put(frontend(1, [])).key, put(frontend(2, [])).key]);
+});
+
+test('a full map fails the newcomer by name and leaves the others as they were', () => {
+  const maps = memoryMaps();
+  using balancer = new LoadBalancer(maps);
+  balancer.apply([put(frontend(1, [1, 2]))]);
+  maps.backends.limit = 3;
+  const failed = balancer.apply([put(frontend(2, [3, 4])), put(frontend(3, [4])), put(frontend(4, [1]))]);
+  assert.deepEqual([...failed.keys()].sort(), [put(frontend(2, [])).key, put(frontend(3, [])).key]);
+  assert.match(failed.get(put(frontend(2, [])).key)!.message, /full/);
+  assert.deepEqual(interpret(maps).get(put(frontend(4, [])).key), ['10.1.0.1:8080']);
+  maps.backends.limit = 10;
+  assert.equal(balancer.apply([put(frontend(2, [3, 4])), put(frontend(3, [4]))]).size, 0);
+  balancer.sweep();
+  assert.deepEqual(interpret(maps).get(put(frontend(2, [])).key), ['10.1.0.3:8080', '10.1.0.4:8080']);
+  assert.equal(maps.backends.rows.size, 4);
+});
+
+test('a slots map that fills up in the middle of a change is repaired by the retry', () => {
+  const maps = memoryMaps();
+  using balancer = new LoadBalancer(maps);
+  balancer.apply([put(frontend(1, [1, 2]))]);
+  maps.slots.limit = 3;
+  assert.equal(balancer.apply([put(frontend(1, [2, 3, 4, 5]))]).size, 1);
+  for (const target of interpret(maps).get(put(frontend(1, [])).key)!)
+    assert.match(target, /^10\.1\.0\.[1-5]:/);
+  maps.slots.limit = 10;
+  assert.equal(balancer.apply([put(frontend(1, [2, 3, 4, 5]))]).size, 0);
+  balancer.sweep();
+  assert.equal(interpret(maps).get(put(frontend(1, [])).key)!.length, 4);
+  assert.equal(maps.backends.rows.size, 4);
+});
+
+test('a backend that comes back within the grace time keeps its row', () => {
+  const maps = memoryMaps();
+  using balancer = new LoadBalancer(maps);
+  balancer.apply([put(frontend(1, [1]))]);
+  balancer.apply([put(frontend(1, []))]);
+  balancer.apply([put(frontend(1, [1]))]);
+  balancer.sweep();
+  assert.deepEqual(interpret(maps).get(put(frontend(1, [])).key), ['10.1.0.1:8080']);
+});
+
+test('keys found in a map read back as the addresses they were written for', () => {
+  for (const n of [0, 1]) assert.equal(addressOfKey(frontendKey(frontend(n, []))), put(frontend(n, [])).key);
+});

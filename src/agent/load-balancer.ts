@@ -1,0 +1,372 @@
+import { parse } from '../datapath/address.ts';
+import type { Backend } from '../loadbalancer/backend.ts';
+import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
+import { IdPool } from '../loadbalancer/id-pool.ts';
+import { assignSlots } from '../loadbalancer/slots.ts';
+import type { Operation, Target } from '../table/reconciler.ts';
+import {
+  addressOfKey,
+  type BackendKey,
+  type BackendValue,
+  type FrontendKey,
+  type FrontendValue,
+  frontendFlags,
+  frontendKey,
+  keyOfBackend,
+  PROTOCOLS,
+  type ReverseNatKey,
+  type ReverseNatValue,
+  type RowMap,
+  type ServiceMaps,
+  type SlotKey,
+  type SlotValue,
+} from './service-maps.ts';
+
+/** What the maps hold of one frontend. */
+interface Programmed {
+  readonly key: FrontendKey;
+  readonly value: FrontendValue;
+  /** Backend id per slot; 0 where the slot's row is missing or unknown. */
+  readonly slots: readonly number[];
+}
+
+interface Plan {
+  readonly address: string;
+  readonly row: Frontend;
+  readonly before: Programmed | undefined;
+  readonly after: Programmed;
+}
+
+type Write<K, V> = readonly [plan: Plan, key: K, value: V];
+
+/**
+ * Makes the service maps equal to a table of frontends. Adopts what the maps hold: service and
+ * backend ids survive an agent's restart, so that neither connections nor affinity notice it.
+ *
+ * A reader in the kernel picks one of `count` slots, then the backend it names. Rows are therefore
+ * written in the order backends, slots, frontends, and what is no longer named is removed only
+ * after `grace` milliseconds, when no reader can hold its name. Only rows that differ are written.
+ */
+export class LoadBalancer implements Target<Frontend>, Disposable {
+  readonly #maps: ServiceMaps;
+  readonly #grace: number;
+  readonly #onError: (error: Error) => void;
+  readonly #programmed = new Map<string, Programmed>();
+  readonly #serviceIds = new IdPool();
+  readonly #backendIds = new IdPool();
+  readonly #backends = new Map<string, number>();
+  readonly #backendKeys = new Map<number, string>();
+  /** How many slots name a backend. */
+  readonly #references = new Map<number, number>();
+  /** Backend rows that are in the map. */
+  readonly #present = new Set<number>();
+  /** Service id → number of its slots in use. */
+  readonly #counts = new Map<number, number>();
+  #staleSlots: SlotKey[] = [];
+  readonly #staleBackends = new Set<number>();
+  readonly #staleServices = new Set<number>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    maps: ServiceMaps,
+    options: { readonly grace?: number; readonly onError?: (error: Error) => void } = {},
+  ) {
+    this.#maps = maps;
+    this.#grace = options.grace ?? 10;
+    this.#onError = options.onError ?? (() => {});
+    this.#adopt();
+  }
+
+  existing(): Iterable<string> {
+    return [...this.#programmed.keys()];
+  }
+
+  /** Numeric id of a frontend, for status pages. */
+  serviceId(address: string): number | undefined {
+    return this.#programmed.get(address)?.value.service_id;
+  }
+
+  get counts(): { readonly frontends: number; readonly backends: number } {
+    return { frontends: this.#programmed.size, backends: this.#present.size };
+  }
+
+  apply(batch: readonly Operation<Frontend>[]): ReadonlyMap<string, Error> {
+    const failed = new Map<string, Error>();
+    const plans = batch.flatMap(({ key, row }) => (row ? [this.#plan(key, row)] : []));
+
+    write(this.#maps.backends, this.#backendWrites(plans), failed, id => this.#present.add(id.backend_id));
+    for (const plan of plans) {
+      const missing = plan.after.slots.find(id => !this.#present.has(id));
+      if (missing !== undefined && !failed.has(plan.address))
+        failed.set(plan.address, new Error(`backend ${this.#backendKeys.get(missing)} could not be written`));
+    }
+    const ready = plans.filter(plan => !failed.has(plan.address));
+    write(this.#maps.reverseNat, ready.flatMap(reverseNatWrites), failed);
+    write(this.#maps.slots, ready.flatMap(slotWrites), failed);
+    write(
+      this.#maps.frontends,
+      ready.filter(plan => !failed.has(plan.address)).flatMap(frontendWrites),
+      failed,
+    );
+
+    for (const plan of plans) this.#commit(plan, failed.has(plan.address));
+    for (const { key, row } of batch) if (!row) this.#remove(key, failed);
+    this.#scheduleSweep();
+    return failed;
+  }
+
+  /** Removes rows that nothing names any more. Runs by itself after the grace time. */
+  sweep(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const slots = this.#staleSlots;
+    this.#staleSlots = [];
+    try {
+      for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
+      for (const id of this.#staleServices) {
+        this.#maps.reverseNat.delete({ service_id: id });
+        this.#serviceIds.release(id);
+      }
+      this.#staleServices.clear();
+      for (const id of this.#staleBackends) {
+        if ((this.#references.get(id) ?? 0) > 0) continue;
+        this.#maps.backends.delete({ backend_id: id });
+        this.#present.delete(id);
+        this.#backends.delete(this.#backendKeys.get(id) ?? '');
+        this.#backendKeys.delete(id);
+        this.#backendIds.release(id);
+      }
+      this.#staleBackends.clear();
+    } catch (error) {
+      this.#staleSlots.push(...slots);
+      this.#onError(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+
+  #plan(address: string, row: Frontend): Plan {
+    const before = this.#programmed.get(address);
+    const ids = row.backends.map(each => this.#idOf(each));
+    const slots = assignSlots(before?.slots ?? [], ids);
+    const value: FrontendValue = {
+      service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
+      count: slots.length,
+      affinity_timeout: row.affinityTimeout,
+      flags: frontendFlags(row),
+    };
+    return { address, row, before, after: { key: before?.key ?? frontendKey(row), value, slots } };
+  }
+
+  #idOf(backend: Backend): number {
+    let id = this.#backends.get(backend.key);
+    if (id === undefined) {
+      id = this.#backendIds.allocate();
+      this.#backends.set(backend.key, id);
+      this.#backendKeys.set(id, backend.key);
+    }
+    return id;
+  }
+
+  #backendWrites(plans: readonly Plan[]): Write<BackendKey, BackendValue>[] {
+    const writes: Write<BackendKey, BackendValue>[] = [];
+    const pending = new Set<number>();
+    for (const plan of plans)
+      for (const backend of plan.row.backends) {
+        const id = this.#backends.get(backend.key)!;
+        if (this.#present.has(id) || pending.has(id)) continue;
+        pending.add(id);
+        writes.push([plan, { backend_id: id }, backendValue(backend)]);
+      }
+    return writes;
+  }
+
+  #commit(plan: Plan, failed: boolean): void {
+    const { address, before, after } = plan;
+    if (failed) {
+      // What is in the maps now is between the two: read it again, so that the retry starts from the truth.
+      const value = this.#maps.frontends.get(after.key);
+      for (const id of after.slots) this.#staleBackends.add(id);
+      if (value) this.#replace(address, { key: after.key, value, slots: this.#readSlots(value) });
+      else if (!before) {
+        this.#staleServices.add(after.value.service_id);
+        for (const slot of after.slots.keys())
+          this.#staleSlots.push({ service_id: after.value.service_id, slot });
+      }
+      return;
+    }
+    this.#replace(address, after);
+  }
+
+  #remove(address: string, failed: Map<string, Error>): void {
+    const present = this.#programmed.get(address);
+    if (!present) return;
+    try {
+      this.#maps.frontends.delete(present.key);
+    } catch (error) {
+      failed.set(address, error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
+    this.#replace(address, undefined);
+    this.#staleServices.add(present.value.service_id);
+  }
+
+  #replace(address: string, next: Programmed | undefined): void {
+    const before = this.#programmed.get(address);
+    const old = before?.slots ?? [];
+    const slots = next?.slots ?? [];
+    const serviceId = (next ?? before)?.value.service_id ?? 0;
+    for (let slot = 0; slot < Math.max(old.length, slots.length); slot++) {
+      const was = old[slot] ?? 0;
+      const is = slots[slot] ?? 0;
+      if (was !== is) {
+        this.#reference(was, -1);
+        this.#reference(is, +1);
+      }
+      if (slot >= slots.length) this.#staleSlots.push({ service_id: serviceId, slot });
+    }
+    if (next) {
+      this.#programmed.set(address, next);
+      this.#counts.set(serviceId, slots.length);
+    } else {
+      this.#programmed.delete(address);
+      this.#counts.delete(serviceId);
+    }
+  }
+
+  #isLive({ service_id, slot }: SlotKey): boolean {
+    return slot < (this.#counts.get(service_id) ?? 0);
+  }
+
+  #reference(id: number, by: 1 | -1): void {
+    if (id === 0) return;
+    const count = (this.#references.get(id) ?? 0) + by;
+    if (count > 0) this.#references.set(id, count);
+    else {
+      this.#references.delete(id);
+      this.#staleBackends.add(id);
+    }
+  }
+
+  #readSlots(value: FrontendValue): number[] {
+    return Array.from(
+      { length: value.count },
+      (_, slot) => this.#maps.slots.get({ service_id: value.service_id, slot })?.backend_id ?? 0,
+    );
+  }
+
+  #adopt(): void {
+    for (const [{ backend_id: id }, value] of this.#maps.backends.entries()) {
+      this.#backendIds.adopt(id);
+      this.#present.add(id);
+      this.#staleBackends.add(id);
+      const key = keyOfBackend(value);
+      if (key === undefined || this.#backends.has(key)) continue;
+      this.#backends.set(key, id);
+      this.#backendKeys.set(id, key);
+    }
+    const slots = new Map<number, Map<number, number>>();
+    for (const [{ service_id, slot }, { backend_id }] of this.#maps.slots.entries()) {
+      let rows = slots.get(service_id);
+      if (!rows) {
+        rows = new Map();
+        slots.set(service_id, rows);
+      }
+      rows.set(slot, backend_id);
+    }
+    for (const [key, value] of this.#maps.frontends.entries()) {
+      this.#serviceIds.adopt(value.service_id);
+      const rows = slots.get(value.service_id);
+      const ids = Array.from({ length: value.count }, (_, slot) => rows?.get(slot) ?? 0);
+      // A slot whose backend row is gone is as good as missing: it will be written again.
+      const known = ids.map(id => (this.#backendKeys.has(id) ? id : 0));
+      this.#replace(addressOfKey(key) ?? `unknown/${value.service_id}`, { key, value, slots: known });
+    }
+    for (const [service_id, rows] of slots) {
+      this.#serviceIds.adopt(service_id);
+      if (!this.#counts.has(service_id)) this.#staleServices.add(service_id);
+      for (const slot of rows.keys())
+        if (!this.#isLive({ service_id, slot })) this.#staleSlots.push({ service_id, slot });
+    }
+    for (const [{ service_id: id }] of this.#maps.reverseNat.entries()) {
+      if (this.#counts.has(id)) continue;
+      this.#serviceIds.adopt(id);
+      this.#staleServices.add(id);
+    }
+    this.#scheduleSweep();
+  }
+
+  #scheduleSweep(): void {
+    if (this.#timer || !(this.#staleSlots.length || this.#staleBackends.size || this.#staleServices.size))
+      return;
+    this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
+  }
+}
+
+/** Writes rows in one batch; where that fails, one by one, to learn whose row it was. */
+function write<K, V>(
+  map: RowMap<K, V>,
+  writes: readonly Write<K, V>[],
+  failed: Map<string, Error>,
+  done: (key: K) => void = () => {},
+): void {
+  if (writes.length === 0) return;
+  try {
+    map.updateBatch(writes.map(([, key, value]) => [key, value] as const));
+    for (const [, key] of writes) done(key);
+    return;
+  } catch {
+    // One by one below, each with an error of its own.
+  }
+  for (const [plan, key, value] of writes)
+    try {
+      map.set(key, value);
+      done(key);
+    } catch (error) {
+      failed.set(plan.address, error instanceof Error ? error : new Error(String(error)));
+    }
+}
+
+function reverseNatWrites(plan: Plan): Write<ReverseNatKey, ReverseNatValue>[] {
+  if (plan.before) return [];
+  const { key, value } = plan.after;
+  return [[plan, { service_id: value.service_id }, { addr: key.addr, port: key.port, pad: 0 }]];
+}
+
+function slotWrites(plan: Plan): Write<SlotKey, SlotValue>[] {
+  const { slots, value } = plan.after;
+  const old = plan.before?.slots ?? [];
+  const writes: Write<SlotKey, SlotValue>[] = [];
+  for (let slot = 0; slot < slots.length; slot++)
+    if (slots[slot] !== old[slot])
+      writes.push([plan, { service_id: value.service_id, slot }, { backend_id: slots[slot]! }]);
+  return writes;
+}
+
+function frontendWrites(plan: Plan): Write<FrontendKey, FrontendValue>[] {
+  const { key, value } = plan.after;
+  const old = plan.before?.value;
+  const same =
+    old &&
+    old.service_id === value.service_id &&
+    old.count === value.count &&
+    old.flags === value.flags &&
+    old.affinity_timeout === value.affinity_timeout;
+  return same ? [] : [[plan, key, value]];
+}
+
+function backendValue(backend: Backend): BackendValue {
+  return {
+    addr: parse(backend.addr),
+    port: backend.port,
+    proto: PROTOCOLS[backend.protocol],
+    flags: 0,
+    cluster_id: 0,
+    pad: 0,
+  };
+}
+
+/** Key of the frontends table this target serves. */
+export const frontendTable = { name: 'frontends', keyOf: (row: Frontend) => frontendAddress(row) } as const;

@@ -1,0 +1,100 @@
+import type { Protocol } from '../api/service.ts';
+import { format, parse } from '../datapath/address.ts';
+import type { Frontend, FrontendKind } from '../loadbalancer/frontend.ts';
+
+/** The rows of bpf/types.h, field by field. Ports are plain numbers here. */
+export interface FrontendKey {
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly proto: number;
+  readonly scope: number;
+}
+export interface FrontendValue {
+  readonly service_id: number;
+  readonly count: number;
+  readonly affinity_timeout: number;
+  readonly flags: number;
+}
+export interface SlotKey {
+  readonly service_id: number;
+  readonly slot: number;
+}
+export interface SlotValue {
+  readonly backend_id: number;
+}
+export interface BackendKey {
+  readonly backend_id: number;
+}
+export interface BackendValue {
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly proto: number;
+  readonly flags: number;
+  readonly cluster_id: number;
+  readonly pad: number;
+}
+export interface ReverseNatKey {
+  readonly service_id: number;
+}
+export interface ReverseNatValue {
+  readonly addr: Uint8Array;
+  readonly port: number;
+  readonly pad: number;
+}
+
+/** What is needed of a BPF map. */
+export interface RowMap<K, V> {
+  get(key: K): V | undefined;
+  set(key: K, value: V): void;
+  delete(key: K): boolean;
+  entries(): Iterable<[K, V]>;
+  /** All or, on an exception, some: the caller then writes one by one. */
+  updateBatch(rows: readonly (readonly [K, V])[]): void;
+}
+
+/** The four maps that together are service load balancing. */
+export interface ServiceMaps {
+  readonly frontends: RowMap<FrontendKey, FrontendValue>;
+  readonly slots: RowMap<SlotKey, SlotValue>;
+  readonly backends: RowMap<BackendKey, BackendValue>;
+  readonly reverseNat: RowMap<ReverseNatKey, ReverseNatValue>;
+}
+
+export const PROTOCOLS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
+const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOLS).map(([name, number]) => [number, name as Protocol]));
+
+const FRONTEND_AFFINITY = 1;
+const FRONTEND_NODEPORT = 2;
+const FRONTEND_EXTERNAL = 4;
+const FRONTEND_LOCAL = 8;
+const kindFlags: Readonly<Record<FrontendKind, number>> = {
+  ClusterIP: 0,
+  NodePort: FRONTEND_NODEPORT,
+  LoadBalancer: FRONTEND_EXTERNAL,
+  ExternalIP: FRONTEND_EXTERNAL,
+};
+const SCOPES = { external: 0, internal: 1 } as const;
+
+export function frontendKey(row: Pick<Frontend, 'addr' | 'port' | 'protocol' | 'scope'>): FrontendKey {
+  return { addr: parse(row.addr), port: row.port, proto: PROTOCOLS[row.protocol], scope: SCOPES[row.scope] };
+}
+
+/** The text `frontendAddress` gives, of a key found in the map; undefined for a protocol we never write. */
+export function addressOfKey(key: FrontendKey): string | undefined {
+  const protocol = PROTOCOL_NAMES.get(key.proto);
+  return (
+    protocol && `${format(key.addr)}/${key.port}/${protocol}/${key.scope === 1 ? 'internal' : 'external'}`
+  );
+}
+
+export function frontendFlags(row: Frontend): number {
+  return (
+    kindFlags[row.kind] | (row.affinityTimeout > 0 ? FRONTEND_AFFINITY : 0) | (row.local ? FRONTEND_LOCAL : 0)
+  );
+}
+
+/** The text `backendKey` gives, of a value found in the map. */
+export function keyOfBackend(value: BackendValue): string | undefined {
+  const protocol = PROTOCOL_NAMES.get(value.proto);
+  return protocol && `${format(value.addr)}/${value.port}/${protocol}`;
+}

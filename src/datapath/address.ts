@@ -1,0 +1,48 @@
+import { isIPv4 } from 'node:net';
+import { addressBytes, addressText } from './netlink-address.ts';
+
+/** A prefix as the maps carry it: `length` counts bits of the 16-byte address (10.0.0.0/8 has 104). */
+export interface Prefix {
+  readonly addr: Uint8Array;
+  readonly length: number;
+}
+
+const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+/** Text to the 16 bytes of `struct addr`: IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). Throws on anything else. */
+export function parse(text: string): Uint8Array {
+  const bytes = addressBytes(text);
+  const addr = new Uint8Array(16);
+  if (bytes.length === 4) {
+    addr.set(MAPPED);
+    addr.set(bytes, 12);
+  } else addr.set(bytes);
+  return addr;
+}
+
+/** The text of 16 bytes: a mapped IPv4 address in its dotted form. */
+export function format(addr: Uint8Array): string {
+  return MAPPED.every((byte, at) => addr[at] === byte) ? addressText(addr.subarray(12)) : addressText(addr);
+}
+
+/** '10.1.0.0/24', 'fd00::/64' or a bare address. Bits beyond the length are cleared. */
+export function parsePrefix(text: string): Prefix {
+  const [address = '', bits, ...rest] = text.split('/');
+  const addr = parse(address);
+  const width = isIPv4(address) ? 32 : 128;
+  const length = bits === undefined ? width : Number(bits);
+  if (rest.length || bits === '' || !Number.isInteger(length) || length < 0 || length > width)
+    throw new Error(`not a prefix: ${JSON.stringify(text)}`);
+  const total = length + 128 - width;
+  for (let at = 0; at < 16; at++) {
+    const keep = Math.min(8, Math.max(0, total - at * 8));
+    addr[at] = addr[at]! & (0xff << (8 - keep));
+  }
+  return { addr, length: total };
+}
+
+/** The text of a prefix; a whole address keeps its length ('10.1.0.9/32'). */
+export function formatPrefix(prefix: Prefix): string {
+  const text = format(prefix.addr);
+  return `${text}/${isIPv4(text) ? prefix.length - 96 : prefix.length}`;
+}
