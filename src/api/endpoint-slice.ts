@@ -5,7 +5,7 @@ export const endpointSliceSchema = z.object({
   metadata: z.object({
     name: z.string(),
     namespace: z.string(),
-    labels: z.record(z.string(), z.string()).default({}),
+    labels: z.record(z.string(), z.string()).nullish(),
   }),
   addressType: z.enum(['IPv4', 'IPv6', 'FQDN']),
   endpoints: z
@@ -18,7 +18,7 @@ export const endpointSliceSchema = z.object({
             serving: z.boolean().nullish(),
             terminating: z.boolean().nullish(),
           })
-          .optional(),
+          .nullish(),
         hostname: z.string().nullish(),
         nodeName: z.string().nullish(),
         zone: z.string().nullish(),
@@ -92,7 +92,7 @@ const noZones: readonly string[] = [];
  */
 export function toEndpointSlice(object: z.infer<typeof endpointSliceSchema>): EndpointSlice {
   const { metadata } = object;
-  const service = metadata.labels[SERVICE_NAME_LABEL];
+  const service = metadata.labels?.[SERVICE_NAME_LABEL];
   return {
     namespace: metadata.namespace,
     name: metadata.name,

@@ -1,6 +1,15 @@
 import { z } from 'zod';
 
 const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
+/** Go writes an empty map or list as null, or leaves it out. */
+const strings = z
+  .record(z.string(), z.string())
+  .nullish()
+  .transform(each => each ?? {});
+const addresses = z
+  .array(z.string())
+  .nullish()
+  .transform(each => each ?? []);
 
 /** What Isthmus reads of a Kubernetes Service (v1). Absent fields get the API server's defaults. */
 export const serviceSchema = z.object({
@@ -9,16 +18,16 @@ export const serviceSchema = z.object({
     namespace: z.string(),
     uid: z.string().default(''),
     creationTimestamp: z.string().default(''),
-    labels: z.record(z.string(), z.string()).default({}),
-    annotations: z.record(z.string(), z.string()).default({}),
+    labels: strings,
+    annotations: strings,
   }),
   spec: z.object({
     type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
     clusterIP: z.string().default(''),
-    clusterIPs: z.array(z.string()).optional(),
-    externalIPs: z.array(z.string()).default([]),
+    clusterIPs: z.array(z.string()).nullish(),
+    externalIPs: addresses,
     loadBalancerClass: z.string().optional(),
-    selector: z.record(z.string(), z.string()).nullish(),
+    selector: strings,
     ports: z
       .array(
         z.object({
@@ -28,7 +37,8 @@ export const serviceSchema = z.object({
           nodePort: z.int().min(0).max(65535).default(0),
         }),
       )
-      .default([]),
+      .nullish()
+      .transform(each => each ?? []),
     sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
     sessionAffinityConfig: z
       .object({
@@ -44,13 +54,11 @@ export const serviceSchema = z.object({
     .object({
       loadBalancer: z
         .object({
-          ingress: z
-            .array(z.object({ ip: z.string().optional(), ipMode: z.string().optional() }))
-            .default([]),
+          ingress: z.array(z.object({ ip: z.string().optional(), ipMode: z.string().optional() })).nullish(),
         })
-        .optional(),
+        .nullish(),
     })
-    .optional(),
+    .nullish(),
 });
 
 export type Protocol = z.infer<typeof protocol>;
@@ -118,7 +126,7 @@ export function toService(object: z.infer<typeof serviceSchema>): Service {
             each.ip && each.ipMode !== 'Proxy' ? [each.ip] : [],
           )
         : [],
-    selector: spec.selector ?? {},
+    selector: spec.selector,
     ports: spec.ports,
     affinityTimeout:
       spec.sessionAffinity === 'ClientIP'
