@@ -1,0 +1,96 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { cacheFolder } from '../src/cache.ts';
+import { packageRoot } from '../src/package-root.ts';
+
+/**
+ * What is compiled from C: the BPF object, the CNI executable, the pause process. Each lies in the cache under a hash
+ * of all it was made of (sources, flags, compiler), so the second call only computes the hash.
+ */
+
+const run = promisify(execFile);
+
+/** The BPF object with its BTF, without DWARF. Throws with the compiler's words. */
+export function buildBpf(): Promise<string> {
+  return compile({
+    name: 'isthmus.bpf.o',
+    folder: join(packageRoot, 'bpf'),
+    sources: /\.[ch]$/,
+    compiler: 'clang-19',
+    commands: output => [
+      // The multiarch folder has asm/types.h, which the BPF target does not look for by itself.
+      ['clang-19', ...bpfFlags, '-I', '/usr/include/x86_64-linux-gnu', '-c', 'isthmus.bpf.c', '-o', output],
+      ['llvm-strip-19', '-g', output],
+    ],
+  });
+}
+
+/** `-g` is for BTF; the strip afterwards takes the DWARF and leaves BTF. */
+const bpfFlags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror'];
+
+/** The static executable that a container runtime calls as the CNI plugin. */
+export function buildCni(): Promise<string> {
+  return compileStatic('isthmus-cni', join(packageRoot, 'cni'), /\.[ch]$/);
+}
+
+/** The process that holds a pod's namespaces, for the lab's `pause` image. */
+export function buildPause(): Promise<string> {
+  return compileStatic('pause', join(packageRoot, 'deploy', 'image'), /^pause\.c$/);
+}
+
+function compileStatic(name: string, folder: string, sources: RegExp): Promise<string> {
+  return compile({
+    name,
+    folder,
+    sources,
+    compiler: 'gcc',
+    commands: (output, files) => {
+      const units = files.filter(file => file.endsWith('.c'));
+      return [['gcc', '-static', '-O2', '-s', '-Wall', '-Wextra', '-Werror', '-o', output, ...units]];
+    },
+  });
+}
+
+interface Compilation {
+  readonly name: string;
+  readonly folder: string;
+  /** File names below the folder that the result depends on. */
+  readonly sources: RegExp;
+  readonly compiler: string;
+  /** Run in the folder, one after the other. */
+  readonly commands: (output: string, files: readonly string[]) => readonly (readonly string[])[];
+}
+
+async function compile({ name, folder, sources, compiler, commands }: Compilation): Promise<string> {
+  const files = (await readdir(folder, { recursive: true })).filter(file => sources.test(file)).sort();
+  if (files.length === 0) throw new Error(`${folder}: nothing to compile ${name} from`);
+  const version = await run(compiler, ['--version']).catch((error: unknown) => {
+    throw new Error(
+      `${name} needs ${compiler}, which does not run: ${error instanceof Error ? error.message : error}`,
+    );
+  });
+  const hash = createHash('sha256')
+    .update(version.stdout)
+    .update(JSON.stringify(commands('', files)));
+  for (const file of files) hash.update(`${file}\n`).update(await readFile(join(folder, file)));
+
+  const target = cacheFolder('build', `${name}-${hash.digest('hex').slice(0, 16)}`);
+  const output = join(target, name);
+  if (existsSync(output)) return output;
+
+  await mkdir(target, { recursive: true });
+  const temporary = join(target, `${process.pid}-${name}`);
+  try {
+    for (const [command = '', ...parameters] of commands(temporary, files)) {
+      await run(command, parameters, { cwd: folder });
+    }
+    await rename(temporary, output);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  return output;
+}
