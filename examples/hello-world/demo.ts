@@ -14,7 +14,7 @@ const { values: options } = parseArgs({
 });
 const here = import.meta.dirname;
 const root = join(here, '../..');
-const binaries = await ensureBinaries(['kubectl']);
+const binaries = await ensureBinaries(['kubectl'], { report: line => console.error(line) });
 const story = new Story({
   ...process.env,
   PATH: `${join(root, 'bin')}:${join(binaries.kubectl, '..')}:${process.env.PATH}`,

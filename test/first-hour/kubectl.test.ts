@@ -22,7 +22,7 @@ let kubectl: string;
 
 before(async () => {
   ({ us } = await mesh());
-  ({ kubectl } = await ensureBinaries(['kubectl']));
+  ({ kubectl } = await ensureBinaries(['kubectl'], { report: line => console.error(line) }));
   ns = await namespace('first-hour-kubectl');
   await us.apply(serverPod('web', { node: 'us-worker' }), ns.name);
   await us.apply(serviceFor('web'), ns.name);

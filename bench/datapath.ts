@@ -1,0 +1,281 @@
+/**
+ * `npm run bench:datapath`: throughput, one-byte round trips and new connections through Isthmus, each row
+ * beside its floor in the same minutes. Series are interleaved (floor, ours, floor, ours …) and medians
+ * compared, since absolute times on a shared machine mean little.
+ *
+ * Both ends are pinned: `one core` puts client and server on CPU 0, `two cores` the server on CPU 1.
+ * Needs a joined lab (`isthmus lab up --join`); options: --name LAB, --rounds N, --seconds S.
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { z } from 'zod';
+import { ensureBinaries } from '../src/lab/binaries.ts';
+import { type Floor, floor } from './floor.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '2' },
+  },
+});
+const rounds = Number(values.rounds);
+const seconds = Number(values.seconds);
+const namespace = 'bench';
+const image = 'registry.k8s.io/e2e-test-images/agnhost:2.57';
+
+const probe = join(mkdtempSync(join(tmpdir(), 'isthmus-bench-')), 'probe');
+execFileSync('gcc', ['-O2', '-static', '-pthread', '-o', probe, join(import.meta.dirname, 'probe.c')]);
+const { kubectl } = await ensureBinaries(['kubectl'], { report: line => console.error(line) });
+
+/** Somewhere a command can be run, as a prefix of its words. */
+type Place = readonly string[];
+
+interface Path {
+  readonly name: string;
+  readonly floor: 'sameNode' | 'plain' | 'vxlan';
+  readonly address: string;
+  readonly server: Place;
+}
+
+const inFloor = (name: string): Place => ['ip', 'netns', 'exec', name];
+const context = (cluster: string): Place => [kubectl, '--context', `isthmus-${cluster}`, '-n', namespace];
+const inPod = (cluster: string, pod: string): Place => [...context(cluster), 'exec', pod, '--'];
+
+function run(words: readonly string[], input?: string): string {
+  return execFileSync(words[0]!, words.slice(1), { encoding: 'utf8', input, maxBuffer: 64 << 20 });
+}
+
+function start(words: readonly string[]): ChildProcess {
+  return spawn(words[0]!, words.slice(1), { stdio: 'ignore' });
+}
+
+function deploy(cluster: string, pods: Record<string, string>): void {
+  const objects: object[] = [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }];
+  for (const [name, nodeName] of Object.entries(pods)) {
+    const containers = [{ name: 'c', image, imagePullPolicy: 'IfNotPresent', args: ['pause'] }];
+    const spec = { nodeName, terminationGracePeriodSeconds: 0, containers };
+    objects.push({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name, namespace, labels: { app: name } },
+      spec,
+    });
+  }
+  const ports = [{ name: 'echo', port: 7000 }];
+  objects.push({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name: 'far', namespace },
+    spec: { selector: { app: 'far' }, ports },
+  });
+  run([...context(cluster), 'apply', '-f', '-'], objects.map(each => JSON.stringify(each)).join('\n---\n'));
+  run([
+    ...context(cluster),
+    'wait',
+    '--for=condition=Ready',
+    '--timeout=60s',
+    ...Object.keys(pods).map(each => `pod/${each}`),
+  ]);
+  for (const pod of Object.keys(pods)) run([...context(cluster), 'cp', probe, `${pod}:/tmp/probe`]);
+}
+
+const address = (cluster: string, pod: string): string =>
+  run([...context(cluster), 'get', 'pod', pod, '-o', 'jsonpath={.status.podIP}']);
+
+const results = {
+  gbit: z.object({ gbit: z.number() }).transform(each => each.gbit),
+  rtt: z.object({ p50: z.number() }).transform(each => each.p50),
+  connect: z.object({ perSecond: z.number(), failed: z.number() }).transform(each => each.perSecond),
+};
+
+interface Measure {
+  readonly name: string;
+  readonly unit: string;
+  readonly cores: 'one' | 'two';
+  readonly goal: string;
+  /** Ratio ours/floor is better when larger, or when smaller. */
+  readonly better: 'more' | 'less';
+  measure(client: Place, probePath: string, to: string): number;
+}
+
+const cpu = (index: number, words: readonly string[]): string[] => ['taskset', '-c', String(index), ...words];
+const echo = 7000;
+const sink = 7001;
+const measures: Measure[] = [
+  {
+    name: 'throughput, one stream',
+    unit: 'Gbit/s',
+    cores: 'two',
+    goal: '≥ 0.95',
+    better: 'more',
+    measure: (client, path, to) =>
+      results.gbit.parse(
+        JSON.parse(run([...client, ...cpu(0, [path, 'send', to, String(sink), String(seconds)])])),
+      ),
+  },
+  {
+    name: 'one-byte round trip p50',
+    unit: 'µs',
+    cores: 'one',
+    goal: '≤ 1.15',
+    better: 'less',
+    measure: (client, path, to) =>
+      results.rtt.parse(JSON.parse(run([...client, ...cpu(0, [path, 'rtt', to, String(echo), '20000'])]))),
+  },
+  {
+    name: 'one-byte round trip p50',
+    unit: 'µs',
+    cores: 'two',
+    goal: '≤ 1.15',
+    better: 'less',
+    measure: (client, path, to) =>
+      results.rtt.parse(JSON.parse(run([...client, ...cpu(0, [path, 'rtt', to, String(echo), '20000'])]))),
+  },
+  {
+    name: 'new connections',
+    unit: '/s',
+    cores: 'two',
+    goal: '≥ 0.95',
+    better: 'more',
+    measure: (client, path, to) =>
+      results.connect.parse(
+        JSON.parse(run([...client, ...cpu(0, [path, 'connect', to, String(echo), String(seconds), '4'])])),
+      ),
+  },
+];
+
+function median(list: readonly number[]): number {
+  const sorted = list.toSorted((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+/** Serves on both ports from a place, pinned, while `act` runs. */
+function serving<T>(server: Place, path: string, core: number, act: () => T): T {
+  const children = [
+    start([...server, ...cpu(core, [path, 'serve', String(echo)])]),
+    start([...server, ...cpu(core, [path, 'sink', String(sink)])]),
+  ];
+  try {
+    return act();
+  } finally {
+    // The probe inside a pod outlives its exec session: end it by name in its own namespaces.
+    for (const each of children) each.kill();
+    try {
+      run([
+        ...server,
+        'sh',
+        '-c',
+        'for p in /proc/[0-9]*; do case "$(tr "\\0" " " < $p/cmdline 2>/dev/null)" in *"probe serve"*|*"probe sink"*) kill "${p#/proc/}" 2>/dev/null;; esac; done; true',
+      ]);
+    } catch {
+      // nothing left to end
+    }
+  }
+}
+
+function awaitServer(client: Place, path: string, to: string): void {
+  const until = performance.now() + 10_000;
+  for (;;) {
+    try {
+      run([...client, path, 'rtt', to, String(echo), '1']);
+      return;
+    } catch (error) {
+      if (performance.now() > until) throw error;
+    }
+  }
+}
+
+function series(
+  label: string,
+  client: Place,
+  clientProbe: string,
+  server: Place,
+  serverProbe: string,
+  to: string,
+  into: Map<string, number[]>,
+): void {
+  for (const [index, each] of measures.entries()) {
+    serving(server, serverProbe, each.cores === 'one' ? 0 : 1, () => {
+      awaitServer(client, clientProbe, to);
+      const value = each.measure(client, clientProbe, to);
+      const key = `${label} ${index}`;
+      into.set(key, [...(into.get(key) ?? []), value]);
+    });
+  }
+}
+
+async function main(): Promise<void> {
+  if (!existsSync(probe)) throw new Error(`the probe was not built at ${probe}`);
+  deploy('us', { client: 'us-worker', near: 'us-worker', far: 'us-worker2' });
+  deploy('eu', { away: 'eu-worker' });
+  const service = run([...context('us'), 'get', 'service', 'far', '-o', 'jsonpath={.spec.clusterIP}']);
+  const paths: Path[] = [
+    { name: 'same node', floor: 'sameNode', address: address('us', 'near'), server: inPod('us', 'near') },
+    { name: 'between nodes', floor: 'vxlan', address: address('us', 'far'), server: inPod('us', 'far') },
+    { name: 'between clusters', floor: 'vxlan', address: address('eu', 'away'), server: inPod('eu', 'away') },
+    { name: 'ClusterIP, other node', floor: 'vxlan', address: service, server: inPod('us', 'far') },
+  ];
+  const seen = new Map<string, number[]>();
+  const client = inPod('us', 'client');
+  using ground: Floor = floor();
+  for (let round = 0; round < rounds; round++) {
+    for (const each of paths) {
+      process.stderr.write(`round ${round + 1} of ${rounds}: ${each.name}\n`);
+      const below = ground.paths[each.floor];
+      series(
+        `floor ${each.name}`,
+        inFloor(ground.client),
+        probe,
+        inFloor(below.server),
+        probe,
+        below.address,
+        seen,
+      );
+      if (each.name.startsWith('ClusterIP')) clusterIp(client, each, seen);
+      else series(`ours ${each.name}`, client, '/tmp/probe', each.server, '/tmp/probe', each.address, seen);
+    }
+  }
+  const table = new Table({
+    head: ['path', 'measure', 'cores', 'floor', 'Isthmus', 'ratio', 'goal'],
+    style: { head: [], border: [] },
+  });
+  for (const each of paths)
+    for (const [index, measure] of measures.entries()) {
+      const ours = median(seen.get(`ours ${each.name} ${index}`) ?? []);
+      const ground = median(seen.get(`floor ${each.name} ${index}`) ?? []);
+      if (Number.isNaN(ours)) continue;
+      table.push([
+        each.name,
+        measure.name,
+        measure.cores,
+        `${ground} ${measure.unit}`,
+        `${ours} ${measure.unit}`,
+        (ours / ground).toFixed(2),
+        measure.goal,
+      ]);
+    }
+  process.stdout.write(
+    `${table.toString()}\nmedian of ${rounds} interleaved rounds; floor: plain veth routing on one node, kernel VXLAN otherwise\n`,
+  );
+  for (const cluster of ['us', 'eu'])
+    run([...context(cluster), 'delete', 'namespace', namespace, '--wait=false']);
+}
+
+/** Through the service only the echo port exists: the connection rate and the round trip are what can differ. */
+function clusterIp(client: Place, path: Path, seen: Map<string, number[]>): void {
+  for (const [index, each] of measures.entries()) {
+    if (each.unit === 'Gbit/s') continue;
+    serving(path.server, '/tmp/probe', each.cores === 'one' ? 0 : 1, () => {
+      awaitServer(client, '/tmp/probe', path.address);
+      const value = each.measure(client, '/tmp/probe', path.address);
+      const key = `ours ${path.name} ${index}`;
+      seen.set(key, [...(seen.get(key) ?? []), value]);
+    });
+  }
+}
+
+await main();

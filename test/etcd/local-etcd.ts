@@ -1,0 +1,174 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir, tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { adminUser, localUser } from '../../src/clustermesh/access.ts';
+import { type EtcdServerOptions, etcdArguments, initializeEtcd } from '../../src/clustermesh/etcd-server.ts';
+import { createAuthority, issueCertificate, type KeyPair } from '../../src/clustermesh/x509.ts';
+import type { EtcdConnection, TlsFiles } from '../../src/kvstore/connection.ts';
+import type { Endpoint } from '../../src/kvstore/endpoint.ts';
+import { dial, pause } from '../../src/kvstore/session.ts';
+
+const day = 86_400_000;
+
+/** Path of an etcd executable: the cache of the lab, or the PATH. Undefined when there is none. */
+export function findEtcd(): string | undefined {
+  const cache = join(process.env.ISTHMUS_CACHE ?? join(homedir(), '.cache/isthmus'), 'bin');
+  return [cache, ...(process.env.PATH ?? '').split(delimiter)]
+    .map(directory => join(directory, 'etcd'))
+    .find(path => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/**
+ * A real etcd of one cluster, set up the way the chart does: mutual TLS, users by common name,
+ * authentication on before it first listens for others.
+ */
+export class LocalEtcd implements AsyncDisposable {
+  readonly cluster: string;
+  readonly directory: string;
+  readonly endpoint: Endpoint;
+  readonly #authority: KeyPair;
+  readonly #server: EtcdServerOptions;
+  readonly #certificates = new Map<string, TlsFiles>();
+  #process: ChildProcess | undefined;
+
+  private constructor(
+    cluster: string,
+    directory: string,
+    port: number,
+    authority: KeyPair,
+    server: EtcdServerOptions,
+  ) {
+    this.cluster = cluster;
+    this.directory = directory;
+    this.endpoint = { host: '127.0.0.1', port, serverName: `${cluster}.mesh.cilium.io` };
+    this.#authority = authority;
+    this.#server = server;
+  }
+
+  /** An initialized etcd that is running. */
+  static async start(cluster: string, binary: string): Promise<LocalEtcd> {
+    const directory = mkdtempSync(join(tmpdir(), `isthmus-etcd-${cluster}-`));
+    const port = await freePort();
+    const now = new Date();
+    const authority = await createAuthority(`${cluster} CA`, now, new Date(now.getTime() + 10 * day));
+    const pair = await issueCertificate(authority, {
+      commonName: 'clustermesh-apiserver',
+      dnsNames: ['*.mesh.cilium.io', 'localhost'],
+      ipAddresses: ['127.0.0.1'],
+      usages: ['server', 'client'],
+      notBefore: now,
+      notAfter: new Date(now.getTime() + day),
+    });
+    const tls = writePair(directory, 'server', pair, authority.cert);
+    const server = { binary, dataDir: join(directory, 'data'), listen: `127.0.0.1:${port}`, tls };
+    const etcd = new LocalEtcd(cluster, directory, port, authority, server);
+    await etcd.initialize();
+    await etcd.run();
+    return etcd;
+  }
+
+  /** Empties the data directory and sets users up again: what a replaced pod does. */
+  async initialize(): Promise<void> {
+    const admin = await this.certificate(adminUser(this.cluster));
+    await initializeEtcd(this.#server, this.cluster, admin, AbortSignal.timeout(20_000));
+  }
+
+  async run(): Promise<void> {
+    const child = spawn(this.#server.binary, etcdArguments(this.#server), { stdio: 'ignore' });
+    this.#process = child;
+    const tls = await this.certificate(localUser(this.cluster));
+    for (let deadline = Date.now() + 20_000; ; ) {
+      if (child.exitCode !== null || Date.now() > deadline) throw new Error('etcd does not start');
+      try {
+        using connection = await dial([this.endpoint], { tls }, AbortSignal.timeout(2000));
+        void connection;
+        return;
+      } catch {
+        await pause(20, AbortSignal.timeout(1000));
+      }
+    }
+  }
+
+  /** Ends the process; `SIGSTOP` and `SIGCONT` pause and resume it. */
+  async kill(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    await new Promise<void>(resolve => {
+      child.once('exit', () => resolve());
+      child.kill('SIGCONT');
+      child.kill(signal);
+    });
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#process?.kill(name);
+  }
+
+  /** Files of a client certificate with this common name, signed by the cluster's authority. */
+  async certificate(commonName: string): Promise<TlsFiles> {
+    const known = this.#certificates.get(commonName);
+    if (known) return known;
+    const now = new Date();
+    const pair = await issueCertificate(this.#authority, {
+      commonName,
+      usages: ['client'],
+      notBefore: now,
+      notAfter: new Date(now.getTime() + day),
+    });
+    const files = writePair(this.directory, commonName, pair, this.#authority.cert);
+    this.#certificates.set(commonName, files);
+    return files;
+  }
+
+  /** A connection as the user of this name. */
+  async connect(commonName: string): Promise<EtcdConnection> {
+    return dial([this.endpoint], { tls: await this.certificate(commonName) }, AbortSignal.timeout(5000));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+function writePair(directory: string, name: string, pair: KeyPair, ca: string): TlsFiles {
+  const files = {
+    ca: join(directory, `${name}-ca.crt`),
+    cert: join(directory, `${name}.crt`),
+    key: join(directory, `${name}.key`),
+  };
+  writeFileSync(files.ca, ca);
+  writeFileSync(files.cert, pair.cert);
+  writeFileSync(files.key, pair.key, { mode: 0o600 });
+  return files;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() =>
+        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
+      );
+    });
+  });
+}
+
+/** Resolves when `condition` holds; looks again at each turn of a few milliseconds. */
+export async function until(condition: () => boolean, what: string, milliseconds = 10_000): Promise<void> {
+  for (const deadline = Date.now() + milliseconds; !condition(); ) {
+    if (Date.now() > deadline) throw new Error(`not so after ${milliseconds} ms: ${what}`);
+    await new Promise(resolve => setTimeout(resolve, 2));
+  }
+}
