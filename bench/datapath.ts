@@ -43,14 +43,14 @@ interface Path {
 
 const inFloor = (name: string): Place => ['ip', 'netns', 'exec', name];
 const context = (cluster: string): Place => [kubectl, '--context', `isthmus-${cluster}`, '-n', namespace];
-const inPod = (cluster: string, pod: string): Place => [...context(cluster), 'exec', pod, '--'];
+const inPod = (cluster: string, pod: string): Place => [...context(cluster), 'exec', '-i', pod, '--'];
 
 function run(words: readonly string[], input?: string): string {
   return execFileSync(words[0]!, words.slice(1), { encoding: 'utf8', input, maxBuffer: 64 << 20 });
 }
 
 function start(words: readonly string[]): ChildProcess {
-  return spawn(words[0]!, words.slice(1), { stdio: 'ignore' });
+  return spawn(words[0]!, words.slice(1), { stdio: ['pipe', 'ignore', 'ignore'] });
 }
 
 function deploy(cluster: string, pods: Record<string, string>): void {
@@ -153,7 +153,7 @@ function median(list: readonly number[]): number {
   return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
-/** Serves on both ports from a place, pinned, while `act` runs. */
+/** Serves on both ports from a place, pinned, while `act` runs; the servers end with their input. */
 function serving<T>(server: Place, path: string, core: number, act: () => T): T {
   const children = [
     start([...server, ...cpu(core, [path, 'serve', String(echo)])]),
@@ -162,18 +162,7 @@ function serving<T>(server: Place, path: string, core: number, act: () => T): T 
   try {
     return act();
   } finally {
-    // The probe inside a pod outlives its exec session: end it by name in its own namespaces.
-    for (const each of children) each.kill();
-    try {
-      run([
-        ...server,
-        'sh',
-        '-c',
-        'for p in /proc/[0-9]*; do case "$(tr "\\0" " " < $p/cmdline 2>/dev/null)" in *"probe serve"*|*"probe sink"*) kill "${p#/proc/}" 2>/dev/null;; esac; done; true',
-      ]);
-    } catch {
-      // nothing left to end
-    }
+    for (const each of children) each.stdin?.end();
   }
 }
 

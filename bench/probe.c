@@ -3,7 +3,7 @@
  * The load end of the benchmarks: one static program, so that it runs alike in a pod, in a node's
  * namespaces and in a bare network namespace.
  *
- *   probe serve PORT                   echo every byte; one thread per connection
+ *   probe serve PORT                   echo every byte; one thread per connection; ends with its standard input
  *   probe rtt ADDRESS PORT COUNT       COUNT one-byte round trips on one connection
  *   probe connect ADDRESS PORT SECONDS THREADS
  *                                      connect, one byte there and back, reset; as often as possible
@@ -70,15 +70,28 @@ static void *attend(void *argument)
 	return NULL;
 }
 
+/* A server ends when whoever started it closes its input: that works through `kubectl exec -i` too. */
+static void *end_with_input(void *unused)
+{
+	char byte;
+
+	(void)unused;
+	while (read(0, &byte, 1) > 0)
+		;
+	exit(0);
+}
+
 static void listen_on(int port)
 {
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 	pthread_attr_t small;
+	pthread_t watcher;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (bind(fd, (struct sockaddr *)&any, sizeof any) || listen(fd, 4096))
 		die("listen");
+	pthread_create(&watcher, NULL, end_with_input, NULL);
 	pthread_attr_init(&small);
 	pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
 	for (;;) {
