@@ -7,6 +7,7 @@
  * Needs a joined lab (`isthmus lab up --join`); options: --name LAB, --rounds N, --seconds S.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,15 +155,20 @@ function median(list: readonly number[]): number {
 }
 
 /** Serves on both ports from a place, pinned, while `act` runs; the servers end with their input. */
-function serving<T>(server: Place, path: string, core: number, act: () => T): T {
+async function serving(server: Place, path: string, core: number, act: () => void): Promise<void> {
   const children = [
     start([...server, ...cpu(core, [path, 'serve', String(echo)])]),
     start([...server, ...cpu(core, [path, 'sink', String(sink)])]),
   ];
   try {
-    return act();
+    act();
   } finally {
-    for (const each of children) each.stdin?.end();
+    await Promise.all(
+      children.map(each => {
+        each.stdin?.end();
+        return once(each, 'close');
+      }),
+    );
   }
 }
 
@@ -178,7 +184,7 @@ function awaitServer(client: Place, path: string, to: string): void {
   }
 }
 
-function series(
+async function series(
   label: string,
   client: Place,
   clientProbe: string,
@@ -186,9 +192,9 @@ function series(
   serverProbe: string,
   to: string,
   into: Map<string, number[]>,
-): void {
+): Promise<void> {
   for (const [index, each] of measures.entries()) {
-    serving(server, serverProbe, each.cores === 'one' ? 0 : 1, () => {
+    await serving(server, serverProbe, each.cores === 'one' ? 0 : 1, () => {
       awaitServer(client, clientProbe, to);
       const value = each.measure(client, clientProbe, to);
       const key = `${label} ${index}`;
@@ -215,7 +221,7 @@ async function main(): Promise<void> {
     for (const each of paths) {
       process.stderr.write(`round ${round + 1} of ${rounds}: ${each.name}\n`);
       const below = ground.paths[each.floor];
-      series(
+      await series(
         `floor ${each.name}`,
         inFloor(ground.client),
         probe,
@@ -224,8 +230,17 @@ async function main(): Promise<void> {
         below.address,
         seen,
       );
-      if (each.name.startsWith('ClusterIP')) clusterIp(client, each, seen);
-      else series(`ours ${each.name}`, client, '/tmp/probe', each.server, '/tmp/probe', each.address, seen);
+      if (each.name.startsWith('ClusterIP')) await clusterIp(client, each, seen);
+      else
+        await series(
+          `ours ${each.name}`,
+          client,
+          '/tmp/probe',
+          each.server,
+          '/tmp/probe',
+          each.address,
+          seen,
+        );
     }
   }
   const table = new Table({
@@ -255,10 +270,10 @@ async function main(): Promise<void> {
 }
 
 /** Through the service only the echo port exists: the connection rate and the round trip are what can differ. */
-function clusterIp(client: Place, path: Path, seen: Map<string, number[]>): void {
+async function clusterIp(client: Place, path: Path, seen: Map<string, number[]>): Promise<void> {
   for (const [index, each] of measures.entries()) {
     if (each.unit === 'Gbit/s') continue;
-    serving(path.server, '/tmp/probe', each.cores === 'one' ? 0 : 1, () => {
+    await serving(path.server, '/tmp/probe', each.cores === 'one' ? 0 : 1, () => {
       awaitServer(client, '/tmp/probe', path.address);
       const value = each.measure(client, '/tmp/probe', path.address);
       const key = `ours ${path.name} ${index}`;
