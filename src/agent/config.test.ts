@@ -1,41 +1,40 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseConfig } from '../api/config.ts';
-import { agentConfigSchema } from './config.ts';
+import { parseAgentConfig } from './config.ts';
 
 test('an empty ConfigMap is the defaults', () => {
-  const config = parseConfig(agentConfigSchema, {});
+  const config = parseAgentConfig({});
   assert.equal(config['cluster-name'], 'default');
   assert.equal(config['tunnel-port'], 8472);
   assert.deepEqual(config['prometheus-serve-addr'], { host: '0.0.0.0', port: 9962 });
-  assert.equal(config['enable-ipv4'], true);
+  assert.deepEqual(config['node-port-range'], { first: 30000, last: 32767 });
 });
 
 test('what the chart writes is understood', () => {
-  const config = parseConfig(agentConfigSchema, {
+  const config = parseAgentConfig({
     'cluster-name': 'eu',
     'cluster-id': '2',
     devices: 'eth0 eth1',
     'prometheus-serve-addr': '',
+    'bpf-lb-map-max': '65536',
     'some-key-of-the-operator': 'x',
   });
   assert.deepEqual(config.devices, ['eth0', 'eth1']);
+  assert.equal(config['bpf-lb-map-max'], 65536);
+  assert.equal(config['bpf-nat-global-max'], undefined);
   assert.equal(config['prometheus-serve-addr'], undefined);
 });
 
 const bad: readonly [Record<string, string>, RegExp][] = [
-  [{ 'cluster-id': 'two' }, /cluster-id: expected a whole number, found "two"/],
-  [{ 'cluster-id': '300' }, /cluster-id: expected 0 to 255 \(max-connected-clusters\), found "300"/],
-  [{ 'cluster-id': '2' }, /cluster-name: expected a name of its own.*found nothing/],
-  [{ 'cluster-name': 'EU_west' }, /cluster-name: expected at most 32.*found "EU_west"/],
-  [{ 'routing-mode': 'native' }, /routing-mode: .*tunnel.*found "native"/],
-  [{ 'cni-exclusive': 'yes' }, /cni-exclusive: .*found "yes"/],
-  [
-    { 'prometheus-serve-addr': 'localhost' },
-    /prometheus-serve-addr: expected \[address\]:port, found "localhost"/,
-  ],
+  [{ 'cluster-id': 'two' }, /cluster-id: found "two", expected a whole number/],
+  [{ 'cluster-id': '300' }, /cluster-id: found "300", expected 0 to 255 \(max-connected-clusters\)/],
+  [{ 'cluster-id': '2' }, /cluster-name: found "default", expected a name of its own/],
+  [{ 'cluster-name': 'EU_west' }, /cluster-name: found "EU_west", expected 1 to 32/],
+  [{ 'routing-mode': 'native' }, /routing-mode: found "native", expected tunnel/],
+  [{ 'cni-exclusive': 'yes' }, /cni-exclusive: found "yes", expected true or false/],
+  [{ 'prometheus-serve-addr': 'localhost' }, /prometheus-serve-addr: found "localhost", expected host:port/],
 ];
 for (const [entries, message] of bad)
   test(`refused: ${JSON.stringify(entries)}`, () => {
-    assert.throws(() => parseConfig(agentConfigSchema, entries), message);
+    assert.throws(() => parseAgentConfig(entries), message);
   });

@@ -1,52 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { format } from '../datapath/address.ts';
 import { type Backend, backendKey } from '../loadbalancer/backend.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { LoadBalancer } from './load-balancer.ts';
-import { addressOfKey, frontendKey, type RowMap, type ServiceMaps } from './service-maps.ts';
-
-/** A map in memory; `onWrite` sees every single write, as a reader in the kernel could. */
-class MemoryMap<K, V> implements RowMap<K, V> {
-  readonly rows = new Map<string, [K, V]>();
-  writes = 0;
-  limit = Number.POSITIVE_INFINITY;
-  onWrite: () => void = () => {};
-  #name(key: K): string {
-    return JSON.stringify(key, (_, value: unknown) => (value instanceof Uint8Array ? [...value] : value));
-  }
-  get(key: K): V | undefined {
-    return this.rows.get(this.#name(key))?.[1];
-  }
-  set(key: K, value: V): void {
-    const name = this.#name(key);
-    if (!this.rows.has(name) && this.rows.size >= this.limit) throw new Error('map is full');
-    this.rows.set(name, [key, value]);
-    this.writes++;
-    this.onWrite();
-  }
-  delete(key: K): boolean {
-    const found = this.rows.delete(this.#name(key));
-    this.onWrite();
-    return found;
-  }
-  entries(): Iterable<[K, V]> {
-    return [...this.rows.values()];
-  }
-  updateBatch(rows: readonly (readonly [K, V])[]): void {
-    for (const [key, value] of rows) this.set(key, value);
-  }
-}
-
-function memoryMaps() {
-  return {
-    frontends: new MemoryMap<never, never>(),
-    slots: new MemoryMap<never, never>(),
-    backends: new MemoryMap<never, never>(),
-    reverseNat: new MemoryMap<never, never>(),
-  } as unknown as { [K in keyof ServiceMaps]: ServiceMaps[K] & MemoryMap<unknown, unknown> };
-}
-type Maps = ReturnType<typeof memoryMaps>;
+import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
+import { addressOfKey, frontendKey } from './service-maps.ts';
 
 const backend = (n: number): Backend => {
   const addr = `10.1.${n >> 8}.${n & 255}`;
@@ -70,28 +28,13 @@ const frontend = (n: number, backends: readonly number[]): Frontend => ({
   portName: '',
   created: '',
   local: false,
+  partial: false,
   affinityTimeout: 0,
   backends: backends.map(backend),
 });
 const put = (row: Frontend) => ({ key: frontendAddress(row), row });
 const drop = (row: Frontend) => ({ key: frontendAddress(row), row: undefined });
 
-/** What a reader in the kernel could be sent to, per frontend; fails if a valid slot leads nowhere. */
-function interpret(maps: Maps): Map<string, string[]> {
-  const out = new Map<string, string[]>();
-  for (const [key, value] of maps.frontends.entries()) {
-    const targets: string[] = [];
-    for (let slot = 0; slot < value.count; slot++) {
-      const id = maps.slots.get({ service_id: value.service_id, slot })?.backend_id;
-      assert.ok(id, `slot ${slot} of ${value.count} is missing`);
-      const found = maps.backends.get({ backend_id: id });
-      assert.ok(found, `backend ${id} is missing`);
-      targets.push(`${format(found.addr)}:${found.port}`);
-    }
-    out.set(addressOfKey(key)!, targets.sort());
-  }
-  return out;
-}
 const expected = (desired: ReadonlyMap<string, Frontend>) =>
   new Map([...desired].map(([key, row]) => [key, row.backends.map(b => `${b.addr}:${b.port}`).sort()]));
 const sortedByKey = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -103,8 +46,8 @@ test('random changes and restarts: readers never see a dangling slot, the end is
     return (seed >> 8) % n;
   };
   for (let round = 0; round < 30; round++) {
-    const maps = memoryMaps();
-    for (const map of Object.values(maps)) map.onWrite = () => void interpret(maps);
+    const maps = new MemoryServiceMaps();
+    maps.onWrite(() => void interpret(maps));
     const desired = new Map<string, Frontend>();
     let balancer = new LoadBalancer(maps);
     for (let step = 0; step < 60; step++) {
@@ -142,7 +85,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
 });
 
 test('one of 1000 backends changes: a slot and a backend row are written', () => {
-  const maps = memoryMaps();
+  const maps = new MemoryServiceMaps();
   using balancer = new LoadBalancer(maps);
   const all = Array.from({ length: 1000 }, (_, n) => n);
   balancer.apply([put(frontend(1, all))]);
@@ -156,7 +99,7 @@ test('one of 1000 backends changes: a slot and a backend row are written', () =>
 });
 
 test('ids survive a restart', () => {
-  const maps = memoryMaps();
+  const maps = new MemoryServiceMaps();
   using first = new LoadBalancer(maps);
   first.apply([put(frontend(1, [1, 2])), put(frontend(2, [2, 3]))]);
   const [frontends, backends, writes] = [
@@ -173,7 +116,7 @@ test('ids survive a restart', () => {
 });
 
 test('a full map fails the newcomer by name and leaves the others as they were', () => {
-  const maps = memoryMaps();
+  const maps = new MemoryServiceMaps();
   using balancer = new LoadBalancer(maps);
   balancer.apply([put(frontend(1, [1, 2]))]);
   maps.backends.limit = 3;
@@ -189,7 +132,7 @@ test('a full map fails the newcomer by name and leaves the others as they were',
 });
 
 test('a slots map that fills up in the middle of a change is repaired by the retry', () => {
-  const maps = memoryMaps();
+  const maps = new MemoryServiceMaps();
   using balancer = new LoadBalancer(maps);
   balancer.apply([put(frontend(1, [1, 2]))]);
   maps.slots.limit = 3;
@@ -204,7 +147,7 @@ test('a slots map that fills up in the middle of a change is repaired by the ret
 });
 
 test('a backend that comes back within the grace time keeps its row', () => {
-  const maps = memoryMaps();
+  const maps = new MemoryServiceMaps();
   using balancer = new LoadBalancer(maps);
   balancer.apply([put(frontend(1, [1]))]);
   balancer.apply([put(frontend(1, []))]);
@@ -215,4 +158,17 @@ test('a backend that comes back within the grace time keeps its row', () => {
 
 test('keys found in a map read back as the addresses they were written for', () => {
   for (const n of [0, 1]) assert.equal(addressOfKey(frontendKey(frontend(n, []))), put(frontend(n, [])).key);
+});
+
+test('a partial frontend loses nothing that the maps hold', () => {
+  const maps = new MemoryServiceMaps();
+  using first = new LoadBalancer(maps);
+  first.apply([put(frontend(1, [1, 2]))]);
+  using second = new LoadBalancer(maps);
+  second.apply([put({ ...frontend(1, [2, 3]), partial: true })]);
+  second.sweep();
+  const { key } = put(frontend(1, []));
+  assert.deepEqual(interpret(maps).get(key), ['10.1.0.1:8080', '10.1.0.2:8080', '10.1.0.3:8080']);
+  second.apply([put(frontend(1, [2, 3]))]);
+  assert.deepEqual(interpret(maps).get(key), ['10.1.0.2:8080', '10.1.0.3:8080']);
 });

@@ -150,7 +150,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   #plan(address: string, row: Frontend): Plan {
     const before = this.#programmed.get(address);
     const ids = row.backends.map(each => this.#idOf(each));
-    const slots = assignSlots(before?.slots ?? [], ids);
+    const kept = row.partial ? (before?.slots.filter(id => id !== 0) ?? []) : [];
+    const slots = assignSlots(before?.slots ?? [], [...ids, ...kept]);
     const value: FrontendValue = {
       service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
       count: slots.length,

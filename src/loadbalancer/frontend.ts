@@ -21,6 +21,8 @@ export interface Frontend {
   readonly local: boolean;
   /** Seconds a client keeps its backend; 0: no session affinity. */
   readonly affinityTimeout: number;
+  /** Not every remote cluster has been heard: backends known from before must not be taken away yet. */
+  readonly partial: boolean;
   /** In a stable order, each once. Empty: connections are refused. */
   readonly backends: readonly Backend[];
 }
@@ -48,6 +50,7 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.created === b.created &&
     a.local === b.local &&
     a.affinityTimeout === b.affinityTimeout &&
+    a.partial === b.partial &&
     sameBackends(a.backends, b.backends)
   );
 }

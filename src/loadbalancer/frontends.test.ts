@@ -44,7 +44,7 @@ const compute = (
   s: ReturnType<typeof service>,
   slices: ReturnType<typeof slice>[] = [],
   remotes: RemoteService[] = [],
-) => frontendsOf({ service: s, slices, remotes, node: 'n1' });
+) => frontendsOf({ service: s, slices, remotes, complete: true, node: 'n1' });
 const show = (rows: readonly Frontend[]) =>
   rows.map(
     row =>

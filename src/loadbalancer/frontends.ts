@@ -15,6 +15,8 @@ export interface ServiceInput {
   readonly slices: Iterable<EndpointSlice>;
   /** The same service as other clusters export it; used only if ours is global. */
   readonly remotes: Iterable<RemoteService>;
+  /** False while some remote cluster has not been heard yet, so that `remotes` may lack rows. */
+  readonly complete: boolean;
   /** Name of this node: what traffic policy Local means. */
   readonly node: string;
 }
@@ -60,6 +62,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         portName: port.name,
         created: service.created,
         affinityTimeout: service.affinityTimeout,
+        partial: annotations.global && !input.complete,
       };
       frontends.push({ ...common, scope: 'external', local, backends: backends(ipv6, local) });
       if (local && kind !== 'ClusterIP')

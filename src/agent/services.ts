@@ -1,0 +1,144 @@
+import { parseServiceAnnotations } from '../api/annotations.ts';
+import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
+import { type Service, serviceKey } from '../api/service.ts';
+import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
+import { frontendsOf } from '../loadbalancer/frontends.ts';
+import { REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
+import { derive, input } from '../table/derive.ts';
+import { Reconciler } from '../table/reconciler.ts';
+import { type ReadonlyTable, Table } from '../table/table.ts';
+import { LoadBalancer } from './load-balancer.ts';
+import type { ServiceMaps } from './service-maps.ts';
+
+export interface ServicesOptions {
+  readonly services: ReadonlyTable<Service>;
+  /** With the index {@link SLICES_BY_SERVICE}. */
+  readonly slices: ReadonlyTable<EndpointSlice>;
+  /** With the index {@link REMOTE_BY_SERVICE}. Synced when every remote cluster is, or has been given up. */
+  readonly remotes: ReadonlyTable<RemoteService>;
+  /** Name of this node. */
+  readonly node: string;
+  readonly maps: ServiceMaps;
+  readonly signal: AbortSignal;
+  /** A service says something that cannot be obeyed; once per service and message. */
+  readonly onProblem: (service: Service, message: string) => void;
+  readonly onError: (key: string, error: Error) => void;
+}
+
+/** Something a user wrote that cannot be obeyed; in force as long as the row is there. */
+export interface ServiceProblem {
+  /** `namespace/name`. */
+  readonly service: string;
+  readonly message: string;
+}
+
+export interface Services {
+  readonly frontends: ReadonlyTable<Frontend>;
+  readonly problems: ReadonlyTable<ServiceProblem>;
+  readonly balancer: LoadBalancer;
+  readonly reconciler: Reconciler<Frontend>;
+}
+
+/**
+ * Service load balancing of a node, from what clusters say to the maps:
+ * services + slices + remote services → claims per service → one frontend per address → maps.
+ * Resolves when services and slices have been read. Remote clusters are not waited for: until they
+ * have been heard, global services keep what the maps hold of them beside what is known.
+ */
+export async function runServices(options: ServicesOptions): Promise<Services> {
+  const { services, slices, remotes, node } = options;
+  // A service without its slices would lose, for a moment, the backends that the maps still hold.
+  await Promise.all([services.whenSynced(), slices.whenSynced()]);
+  const heard = remotesHeard(remotes);
+  const claims = derive<Frontend>({
+    name: 'frontend-claims',
+    keyOf: row => `${frontendAddress(row)} ${row.service}`,
+    indexes: { address: row => [frontendAddress(row)], service: row => [row.service] },
+    equal: sameFrontend,
+    inputs: [
+      input(services, row => [serviceKey(row)]),
+      input(slices, row => (row.service === '' ? [] : [row.service])),
+      input(remotes, row => [serviceKey(row)]),
+      input(heard, function* () {
+        for (const row of services.values())
+          if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
+      }),
+    ],
+    compute(key) {
+      const service = services.get(key);
+      if (!service) return [];
+      return frontendsOf({
+        service,
+        slices: slices.by(SLICES_BY_SERVICE, key),
+        remotes: remotes.by(REMOTE_BY_SERVICE, key),
+        complete: remotes.synced,
+        node,
+      });
+    },
+  });
+  const frontends = derive<Frontend>({
+    name: 'frontends',
+    keyOf: frontendAddress,
+    equal: sameFrontend,
+    inputs: [input(claims, row => [frontendAddress(row)])],
+    compute(address) {
+      const found = winner(claims.by('address', address));
+      return found ? [found] : [];
+    },
+  });
+  const problems = derive<ServiceProblem>({
+    name: 'service-problems',
+    keyOf: row => `${row.service} ${row.message}`,
+    equal: () => true,
+    inputs: [
+      input(services, row => [serviceKey(row)]),
+      // Whoever loses an address must hear of it, whichever side changed.
+      input(claims, function* (row) {
+        for (const claim of claims.by('address', frontendAddress(row))) yield claim.service;
+        yield row.service;
+      }),
+    ],
+    compute: key => problemsOf(key, services.get(key), claims),
+  });
+  problems.subscribe(({ before, after }) => {
+    const service = after && services.get(after.service);
+    if (service && !before) options.onProblem(service, after.message);
+  });
+
+  const balancer = new LoadBalancer(options.maps, { onError: error => options.onError('sweep', error) });
+  options.signal.addEventListener('abort', () => balancer[Symbol.dispose]());
+  const reconciler = new Reconciler<Frontend>(frontends, balancer, {
+    signal: options.signal,
+    onError: options.onError,
+  });
+  return { frontends, problems, balancer, reconciler };
+}
+
+/** A table whose one row appears when every remote cluster has been heard. */
+function remotesHeard(remotes: ReadonlyTable<RemoteService>): ReadonlyTable<{ readonly heard: true }> {
+  const table = new Table<{ readonly heard: true }>({ name: 'remotes-heard', keyOf: () => 'heard' });
+  void remotes.whenSynced().then(() => {
+    table.upsert({ heard: true });
+    table.markSynced();
+  });
+  return table;
+}
+
+function* problemsOf(
+  key: string,
+  service: Service | undefined,
+  claims: ReadonlyTable<Frontend>,
+): Iterable<ServiceProblem> {
+  if (!service) return;
+  for (const { message } of parseServiceAnnotations(service.annotations).problems)
+    yield { service: key, message };
+  for (const claim of claims.by('service', key)) {
+    const holder = winner(claims.by('address', frontendAddress(claim)))?.service;
+    if (holder === undefined || holder === key) continue;
+    const address = claim.kind === 'NodePort' ? `node port ${claim.port}` : `${claim.addr}:${claim.port}`;
+    yield {
+      service: key,
+      message: `${address}/${claim.protocol} belongs to service ${holder}, which had it first`,
+    };
+  }
+}
