@@ -34,24 +34,25 @@ const bpfFlags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror']
 
 /** The static executable that a container runtime calls as the CNI plugin. */
 export function buildCni(): Promise<string> {
-  return compileStatic('isthmus-cni', join(packageRoot, 'cni'), /\.[ch]$/);
+  return compile({
+    name: 'isthmus-cni',
+    folder: join(packageRoot, 'cni'),
+    sources: /\.[ch]$|^build\.sh$/,
+    compiler: 'gcc',
+    commands: output => [['bash', 'build.sh', output]],
+  });
 }
 
 /** The process that holds a pod's namespaces, for the lab's `pause` image. */
 export function buildPause(): Promise<string> {
-  return compileStatic('pause', join(packageRoot, 'deploy', 'image'), /^pause\.c$/);
-}
-
-function compileStatic(name: string, folder: string, sources: RegExp): Promise<string> {
   return compile({
-    name,
-    folder,
-    sources,
+    name: 'pause',
+    folder: join(packageRoot, 'deploy', 'image'),
+    sources: /^pause\.c$/,
     compiler: 'gcc',
-    commands: (output, files) => {
-      const units = files.filter(file => file.endsWith('.c'));
-      return [['gcc', '-static', '-O2', '-s', '-Wall', '-Wextra', '-Werror', '-o', output, ...units]];
-    },
+    commands: output => [
+      ['gcc', '-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-o', output, 'pause.c'],
+    ],
   });
 }
 
@@ -62,7 +63,7 @@ interface Compilation {
   readonly sources: RegExp;
   readonly compiler: string;
   /** Run in the folder, one after the other. */
-  readonly commands: (output: string, files: readonly string[]) => readonly (readonly string[])[];
+  readonly commands: (output: string) => readonly (readonly string[])[];
 }
 
 async function compile({ name, folder, sources, compiler, commands }: Compilation): Promise<string> {
@@ -75,7 +76,7 @@ async function compile({ name, folder, sources, compiler, commands }: Compilatio
   });
   const hash = createHash('sha256')
     .update(version.stdout)
-    .update(JSON.stringify(commands('', files)));
+    .update(JSON.stringify(commands('')));
   for (const file of files) hash.update(`${file}\n`).update(await readFile(join(folder, file)));
 
   const target = cacheFolder('build', `${name}-${hash.digest('hex').slice(0, 16)}`);
@@ -85,7 +86,7 @@ async function compile({ name, folder, sources, compiler, commands }: Compilatio
   await mkdir(target, { recursive: true });
   const temporary = join(target, `${process.pid}-${name}`);
   try {
-    for (const [command = '', ...parameters] of commands(temporary, files)) {
+    for (const [command = '', ...parameters] of commands(temporary)) {
       await run(command, parameters, { cwd: folder });
     }
     await rename(temporary, output);
