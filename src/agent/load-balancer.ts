@@ -14,8 +14,6 @@ import {
   frontendKey,
   keyOfBackend,
   PROTOCOLS,
-  type ReverseNatKey,
-  type ReverseNatValue,
   type RowMap,
   type ServiceMaps,
   type SlotKey,
@@ -101,7 +99,6 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
         failed.set(plan.address, new Error(`backend ${this.#backendKeys.get(missing)} could not be written`));
     }
     const ready = plans.filter(plan => !failed.has(plan.address));
-    write(this.#maps.reverseNat, ready.flatMap(reverseNatWrites), failed);
     write(this.#maps.slots, ready.flatMap(slotWrites), failed);
     write(
       this.#maps.frontends,
@@ -123,10 +120,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     this.#staleSlots = [];
     try {
       for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
-      for (const id of this.#staleServices) {
-        this.#maps.reverseNat.delete({ service_id: id });
-        this.#serviceIds.release(id);
-      }
+      for (const id of this.#staleServices) this.#serviceIds.release(id);
       this.#staleServices.clear();
       for (const id of this.#staleBackends) {
         if ((this.#references.get(id) ?? 0) > 0) continue;
@@ -291,11 +285,6 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       for (const slot of rows.keys())
         if (!this.#isLive({ service_id, slot })) this.#staleSlots.push({ service_id, slot });
     }
-    for (const [{ service_id: id }] of this.#maps.reverseNat.entries()) {
-      if (this.#counts.has(id)) continue;
-      this.#serviceIds.adopt(id);
-      this.#staleServices.add(id);
-    }
     this.#scheduleSweep();
   }
 
@@ -328,12 +317,6 @@ function write<K, V>(
     } catch (error) {
       failed.set(plan.address, error instanceof Error ? error : new Error(String(error)));
     }
-}
-
-function reverseNatWrites(plan: Plan): Write<ReverseNatKey, ReverseNatValue>[] {
-  if (plan.before) return [];
-  const { key, value } = plan.after;
-  return [[plan, { service_id: value.service_id }, { addr: key.addr, port: key.port, pad: 0 }]];
 }
 
 function slotWrites(plan: Plan): Write<SlotKey, SlotValue>[] {

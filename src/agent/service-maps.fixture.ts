@@ -6,8 +6,6 @@ import {
   type BackendValue,
   type FrontendKey,
   type FrontendValue,
-  type ReverseNatKey,
-  type ReverseNatValue,
   type RowMap,
   type ServiceMaps,
   type SlotKey,
@@ -52,10 +50,9 @@ export class MemoryServiceMaps implements ServiceMaps {
   readonly frontends = new MemoryMap<FrontendKey, FrontendValue>();
   readonly slots = new MemoryMap<SlotKey, SlotValue>();
   readonly backends = new MemoryMap<BackendKey, BackendValue>();
-  readonly reverseNat = new MemoryMap<ReverseNatKey, ReverseNatValue>();
 
   onWrite(listener: () => void): void {
-    for (const map of [this.frontends, this.slots, this.backends, this.reverseNat]) map.onWrite = listener;
+    for (const map of [this.frontends, this.slots, this.backends]) map.onWrite = listener;
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Protocol } from '../api/service.ts';
 import { format, parse } from '../datapath/address.ts';
-import type { Frontend, FrontendKind } from '../loadbalancer/frontend.ts';
+import { type Frontend, type FrontendKind, hasInternalScope } from '../loadbalancer/frontend.ts';
 
 /** The rows of bpf/types.h, field by field. Ports are plain numbers here. */
 export interface FrontendKey {
@@ -33,14 +33,6 @@ export interface BackendValue {
   readonly cluster_id: number;
   readonly pad: number;
 }
-export interface ReverseNatKey {
-  readonly service_id: number;
-}
-export interface ReverseNatValue {
-  readonly addr: Uint8Array;
-  readonly port: number;
-  readonly pad: number;
-}
 
 /** What is needed of a BPF map. */
 export interface RowMap<K, V> {
@@ -52,12 +44,11 @@ export interface RowMap<K, V> {
   updateBatch(rows: readonly (readonly [K, V])[]): void;
 }
 
-/** The four maps that together are service load balancing. */
+/** The three maps that together are service load balancing. */
 export interface ServiceMaps {
   readonly frontends: RowMap<FrontendKey, FrontendValue>;
   readonly slots: RowMap<SlotKey, SlotValue>;
   readonly backends: RowMap<BackendKey, BackendValue>;
-  readonly reverseNat: RowMap<ReverseNatKey, ReverseNatValue>;
 }
 
 export const PROTOCOLS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
@@ -67,6 +58,7 @@ const FRONTEND_AFFINITY = 1;
 const FRONTEND_NODEPORT = 2;
 const FRONTEND_EXTERNAL = 4;
 const FRONTEND_LOCAL = 8;
+const FRONTEND_TWO_SCOPES = 16;
 const kindFlags: Readonly<Record<FrontendKind, number>> = {
   ClusterIP: 0,
   NodePort: FRONTEND_NODEPORT,
@@ -89,7 +81,10 @@ export function addressOfKey(key: FrontendKey): string | undefined {
 
 export function frontendFlags(row: Frontend): number {
   return (
-    kindFlags[row.kind] | (row.affinityTimeout > 0 ? FRONTEND_AFFINITY : 0) | (row.local ? FRONTEND_LOCAL : 0)
+    kindFlags[row.kind] |
+    (row.affinityTimeout > 0 ? FRONTEND_AFFINITY : 0) |
+    (row.local ? FRONTEND_LOCAL : 0) |
+    (hasInternalScope(row) ? FRONTEND_TWO_SCOPES : 0)
   );
 }
 

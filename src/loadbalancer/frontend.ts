@@ -37,6 +37,11 @@ export function frontendAddress(row: Pick<Frontend, 'addr' | 'port' | 'protocol'
   return `${row.addr}/${row.port}/${row.protocol}/${row.scope}`;
 }
 
+/** True for the external row of an address that clients inside the cluster see by a row of their own. */
+export function hasInternalScope(row: Frontend): boolean {
+  return row.scope === 'external' && row.local && row.kind !== 'ClusterIP';
+}
+
 /** True where the kernel would see no difference. */
 export function sameFrontend(a: Frontend, b: Frontend): boolean {
   return (

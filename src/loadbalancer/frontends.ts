@@ -5,7 +5,7 @@ import type { Protocol, Service, ServicePort } from '../api/service.ts';
 import { PROXY_NAME_LABEL, serviceKey } from '../api/service.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
-import { ANY_ADDRESS, type Frontend, type FrontendKind } from './frontend.ts';
+import { ANY_ADDRESS, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { RemoteService } from './remote-service.ts';
 
 /** Everything that decides how one service is balanced on one node. */
@@ -64,9 +64,10 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         affinityTimeout: service.affinityTimeout,
         partial: annotations.global && !input.complete,
       };
-      frontends.push({ ...common, scope: 'external', local, backends: backends(ipv6, local) });
-      if (local && kind !== 'ClusterIP')
+      const external: Frontend = { ...common, scope: 'external', local, backends: backends(ipv6, local) };
+      if (hasInternalScope(external))
         frontends.push({ ...common, scope: 'internal', local: false, backends: backends(ipv6, false) });
+      frontends.push(external);
     };
     for (const addr of service.clusterIPs) add('ClusterIP', addr, port.port, isIPv6(addr));
     for (const addr of service.externalIPs) add('ExternalIP', addr, port.port, isIPv6(addr));
