@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import tls from 'node:tls';
-import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
-import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-node';
+import type tls from 'node:tls';
+import { type Client, createClient, type Interceptor } from '@connectrpc/connect';
+import { createGrpcTransport } from '@connectrpc/connect-node';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { EtcdFailure } from './failure.ts';
 import {
@@ -12,6 +12,7 @@ import {
   type ResponseHeader,
   Watch,
 } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import { Http2Session } from './http2-session.ts';
 
 /** Files of a mutual TLS client; read anew for every connection, so that rotation needs no restart. */
 export interface TlsFiles {
@@ -48,19 +49,31 @@ export class EtcdConnection implements Disposable {
   readonly auth: Client<typeof Auth>;
   readonly maintenance: Client<typeof Maintenance>;
   readonly #lost = new AbortController();
-  readonly #sessions: Http2SessionManager;
+  readonly #session: Http2Session;
   #clusterId: bigint | undefined;
 
   /** @internal use {@link dialEndpoint} */
-  constructor(endpoint: Endpoint, sessions: Http2SessionManager, transportOf: TransportOf) {
+  constructor(endpoint: Endpoint, session: Http2Session, requestTimeout: number) {
     this.endpoint = endpoint;
-    this.#sessions = sessions;
-    const transport = transportOf(this.#pin);
+    this.#session = session;
+    const transport = createGrpcTransport({
+      baseUrl: session.authority,
+      sessionManager: session,
+      interceptors: [this.#pin],
+      acceptCompression: [],
+      defaultTimeoutMs: requestTimeout,
+    });
     this.kv = createClient(KV, transport);
     this.watch = createClient(Watch, transport);
     this.lease = createClient(Lease, transport);
     this.auth = createClient(Auth, transport);
     this.maintenance = createClient(Maintenance, transport);
+    const { ended } = session;
+    ended.addEventListener('abort', () =>
+      this.close(
+        new EtcdFailure('tcp', `connection to ${formatEndpoint(endpoint)} lost: ${messageOf(ended.reason)}`),
+      ),
+    );
   }
 
   /** Aborts when the connection ends; the reason says why. */
@@ -94,7 +107,7 @@ export class EtcdConnection implements Disposable {
   close(reason: Error = new EtcdFailure('etcd', 'connection closed')): void {
     if (this.#lost.signal.aborted) return;
     this.#lost.abort(reason);
-    this.#sessions.abort(reason);
+    this.#session.close();
   }
 
   [Symbol.dispose](): void {
@@ -109,54 +122,16 @@ export class EtcdConnection implements Disposable {
   };
 }
 
-type TransportOf = (pin: Interceptor) => Transport;
-
-/** Connects to one endpoint over mutual TLS. @throws Error with the reason as cause (failure.ts names its layer) */
+/** Connects to one endpoint over mutual TLS. @throws Error with the reason (failure.ts names its layer) */
 export async function dialEndpoint(endpoint: Endpoint, options: ConnectionOptions): Promise<EtcdConnection> {
-  const url = `https://${formatEndpoint(endpoint)}`;
-  let connection: EtcdConnection | undefined;
-  let socketError: Error | undefined;
-  tlsOptions(endpoint, options.tls); // an unreadable file must fail here, not inside the HTTP/2 session
-  const sessions = new Http2SessionManager(
-    url,
-    {
-      pingIntervalMs: options.pingInterval ?? 6000,
-      pingTimeoutMs: options.pingTimeout ?? 3000,
-      idleConnectionTimeoutMs: 2 ** 31 - 1,
-    },
-    {
-      createConnection: () => {
-        const socket = tls.connect({ ...tlsOptions(endpoint, options.tls), ALPNProtocols: ['h2'] });
-        socket.setNoDelay(true);
-        socket.once('error', error => {
-          socketError = error;
-        });
-        socket.once('close', () =>
-          connection?.close(
-            new EtcdFailure('tcp', `connection to ${formatEndpoint(endpoint)} lost`, { cause: socketError }),
-          ),
-        );
-        return socket;
-      },
-    },
-  );
-  const timeout = AbortSignal.timeout(options.dialTimeout ?? 3000);
-  const expire = (): void =>
-    sessions.abort(new EtcdFailure('tcp', `no answer from ${formatEndpoint(endpoint)} in time`));
-  timeout.addEventListener('abort', expire);
-  const outcome = await sessions.connect();
-  timeout.removeEventListener('abort', expire);
-  if (outcome === 'error') throw socketError ?? sessions.error() ?? new Error(`cannot connect to ${url}`);
-  connection = new EtcdConnection(endpoint, sessions, pin =>
-    createGrpcTransport({
-      baseUrl: url,
-      sessionManager: sessions,
-      interceptors: [pin],
-      acceptCompression: [],
-      defaultTimeoutMs: options.requestTimeout ?? 10_000,
-    }),
-  );
-  return connection;
+  const session = await Http2Session.connect({
+    authority: `https://${formatEndpoint(endpoint)}`,
+    tls: tlsOptions(endpoint, options.tls),
+    dialTimeout: options.dialTimeout ?? 3000,
+    pingInterval: options.pingInterval ?? 6000,
+    pingTimeout: options.pingTimeout ?? 3000,
+  });
+  return new EtcdConnection(endpoint, session, options.requestTimeout ?? 10_000);
 }
 
 function tlsOptions(endpoint: Endpoint, files: TlsFiles): tls.ConnectionOptions {
@@ -173,4 +148,8 @@ function tlsOptions(endpoint: Endpoint, files: TlsFiles): tls.ConnectionOptions 
 
 function headerOf(message: object): ResponseHeader | undefined {
   return 'header' in message ? (message.header as ResponseHeader | undefined) : undefined;
+}
+
+function messageOf(reason: unknown): string {
+  return reason instanceof Error ? reason.message : String(reason);
 }

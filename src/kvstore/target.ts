@@ -2,7 +2,6 @@ import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { Operation, Target } from '../table/reconciler.ts';
 import type { EtcdConnection } from './connection.ts';
-import { EtcdFailure } from './failure.ts';
 import { type RequestOp, RequestOpSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { type LeaseOptions, Leases } from './lease.ts';
 import { encodeKey, listPrefix } from './range.ts';
@@ -31,7 +30,6 @@ export interface EtcdTargetOptions extends LeaseOptions {
 export class EtcdTarget implements Target<EtcdRow> {
   readonly #options: EtcdTargetOptions;
   readonly #leases: Leases;
-  #connection: EtcdConnection | undefined;
   #connected = Promise.withResolvers<EtcdConnection>();
   onLost: ((keys: readonly string[]) => void) | undefined;
 
@@ -44,7 +42,6 @@ export class EtcdTarget implements Target<EtcdRow> {
   async serve(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
     await connection.maintenance.status({}, { signal }); // the first response pins the etcd's identity
     this.#report(await this.#leases.keepAlive(connection, signal));
-    this.#connection = connection;
     this.#connected.resolve(connection);
     try {
       for (;;) {
@@ -53,15 +50,14 @@ export class EtcdTarget implements Target<EtcdRow> {
         this.#report(await this.#leases.keepAlive(connection, signal));
       }
     } finally {
-      this.#connection = undefined;
       this.#connected = Promise.withResolvers();
     }
   }
 
+  /** Waits for a connection, so that what is desired meanwhile costs no retries. */
   async apply(batch: readonly Operation<EtcdRow>[]): Promise<ReadonlyMap<string, Error>> {
     const failed = new Map<string, Error>();
-    const connection = this.#connection;
-    if (!connection) throw new EtcdFailure('etcd', 'not connected to the local etcd');
+    const connection = await this.#connected.promise;
     for (const part of this.#transactions(batch)) {
       try {
         await this.#commit(connection, part);

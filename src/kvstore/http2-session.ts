@@ -1,0 +1,141 @@
+import http2 from 'node:http2';
+import tls from 'node:tls';
+
+export interface Http2SessionOptions {
+  readonly authority: string;
+  readonly tls: tls.ConnectionOptions;
+  /** Milliseconds for TCP, TLS and the HTTP/2 preface. */
+  readonly dialTimeout: number;
+  /** Milliseconds without a byte from the peer until it is pinged; only while streams are open. */
+  readonly pingInterval: number;
+  /** Milliseconds without an answer to a ping until the session is given up. */
+  readonly pingTimeout: number;
+}
+
+/**
+ * One HTTP/2 session that never reconnects: what connect-node's transport sends its requests through.
+ * `ended` aborts, with the reason, when it is of no more use.
+ */
+export class Http2Session {
+  readonly authority: string;
+  readonly #session: http2.ClientHttp2Session;
+  readonly #options: Http2SessionOptions;
+  readonly #ended = new AbortController();
+  #heardAt = performance.now();
+  #streams = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  private constructor(session: http2.ClientHttp2Session, options: Http2SessionOptions) {
+    this.authority = options.authority;
+    this.#session = session;
+    this.#options = options;
+  }
+
+  /** @throws Error of the layer that failed */
+  static connect(options: Http2SessionOptions): Promise<Http2Session> {
+    return new Promise((resolve, reject) => {
+      const session = http2.connect(options.authority, {
+        createConnection: () => {
+          const socket = tls.connect({ ...options.tls, ALPNProtocols: ['h2'] });
+          socket.setNoDelay(true);
+          return socket;
+        },
+      });
+      const self = new Http2Session(session, options);
+      const timer = setTimeout(
+        () => session.destroy(timeout(`no answer after ${options.dialTimeout} ms`)),
+        options.dialTimeout,
+      );
+      // The listeners stay for the session's whole life: an error without one would end the process.
+      session.on('error', error => {
+        reject(error);
+        self.#end(error);
+      });
+      session.on('close', () => {
+        clearTimeout(timer);
+        clearTimeout(self.#timer);
+        const error = new Error('connection closed');
+        reject(error);
+        self.#end(error);
+      });
+      session.on('goaway', () => self.#end(new Error('the server is going away')));
+      session.once('remoteSettings', () => {
+        clearTimeout(timer);
+        session.unref();
+        resolve(self);
+      });
+    });
+  }
+
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  /** Ends the session and all its streams. */
+  close(): void {
+    this.#end(new Error('connection closed'));
+    this.#session.destroy(undefined, http2.constants.NGHTTP2_CANCEL);
+  }
+
+  async request(
+    method: string,
+    path: string,
+    headers: http2.OutgoingHttpHeaders,
+    options: Omit<http2.ClientSessionRequestOptions, 'signal'>,
+  ): Promise<http2.ClientHttp2Stream> {
+    this.ended.throwIfAborted();
+    const stream = this.#session.request({ ...headers, ':method': method, ':path': path }, options);
+    if (this.#streams++ === 0) {
+      this.#session.ref();
+      this.#watchSilence();
+    }
+    stream.once('response', () => this.notifyResponseByteRead());
+    stream.once('close', () => {
+      if (--this.#streams > 0 || this.#session.destroyed) return;
+      this.#session.unref();
+      clearTimeout(this.#timer);
+    });
+    return stream;
+  }
+
+  notifyResponseByteRead(): void {
+    this.#heardAt = performance.now();
+  }
+
+  #watchSilence(): void {
+    clearTimeout(this.#timer);
+    this.notifyResponseByteRead();
+    const { pingInterval, pingTimeout } = this.#options;
+    const look = (): void => {
+      const silent = performance.now() - this.#heardAt;
+      if (silent < pingInterval) {
+        this.#timer = setTimeout(look, pingInterval - silent).unref();
+        return;
+      }
+      const askedAt = performance.now();
+      this.#timer = setTimeout(() => {
+        // A byte that came meanwhile is as good as the answer.
+        if (this.#heardAt > askedAt) return look();
+        const error = timeout(`no answer to a ping after ${pingTimeout} ms`);
+        this.#end(error);
+        this.#session.destroy(error, http2.constants.NGHTTP2_CANCEL);
+      }, pingTimeout).unref();
+      this.#session.ping(error => {
+        if (error || this.#session.destroyed || this.#streams === 0) return;
+        clearTimeout(this.#timer);
+        this.notifyResponseByteRead();
+        this.#timer = setTimeout(look, pingInterval).unref();
+      });
+    };
+    this.#timer = setTimeout(look, pingInterval).unref();
+  }
+
+  #end(reason: Error): void {
+    clearTimeout(this.#timer);
+    if (!this.#ended.signal.aborted) this.#ended.abort(reason);
+  }
+}
+
+function timeout(message: string): Error {
+  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
+}
