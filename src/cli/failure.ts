@@ -10,7 +10,11 @@ export class Failure extends Error {
 
   constructor(
     message: string,
-    options: { readonly hint?: string; readonly exitCode?: number; readonly cause?: unknown } = {},
+    options: {
+      readonly hint?: string | undefined;
+      readonly exitCode?: number;
+      readonly cause?: unknown;
+    } = {},
   ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause });
     this.hint = options.hint;

@@ -1,0 +1,21 @@
+import * as z from 'zod';
+
+/**
+ * What an agent says about itself: GET /v1/status on its Unix socket, printed by `isthmus agent status -o json`
+ * in its pod and collected over all nodes by `isthmus status`. Readers accept more fields than are here.
+ */
+export const AgentStatus = z.looseObject({
+  version: z.string(),
+  node: z.string(),
+  /** What does not work now: one sentence each, naming the object, what was found and what was expected. */
+  errors: z.array(z.string()).default([]),
+  /** What works, but not for long or not as asked for. */
+  warnings: z.array(z.string()).default([]),
+  /** Pods of the node that this agent connects. */
+  endpoints: z.object({ total: z.number(), ready: z.number() }).optional(),
+  /** Clusters this one is configured to connect to. */
+  clusters: z
+    .array(z.looseObject({ name: z.string(), ready: z.boolean(), status: z.string().default('') }))
+    .optional(),
+});
+export type AgentStatus = z.infer<typeof AgentStatus>;

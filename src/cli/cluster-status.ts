@@ -1,0 +1,262 @@
+import * as z from 'zod';
+import { AgentStatus } from '../api/agent-status.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { execInPod } from '../kube/exec.ts';
+import { kubeconfigAccess } from '../kube/kubeconfig.ts';
+import { ConfigMap, conditionOf } from '../kube/objects.ts';
+import { isNotFound } from '../kube/status.ts';
+import { Failure } from './failure.ts';
+import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
+import type { ClusterChoice } from './kubeconfig.ts';
+
+/** What `isthmus status` knows about one cluster; printed as it is by `-o json`. */
+export interface ClusterStatus {
+  readonly context: string;
+  readonly cluster: { readonly name: string; readonly id: number };
+  /** Version of the installed chart. */
+  readonly chart: string;
+  readonly components: readonly ComponentStatus[];
+  readonly nodes: { readonly total: number; readonly ready: number };
+  /** Pods that agents connect, over all nodes whose agent answered. */
+  readonly endpoints: { readonly total: number; readonly ready: number } | undefined;
+  /** Image → number of pods that run it. */
+  readonly images: Readonly<Record<string, number>>;
+  readonly errors: readonly Problem[];
+  readonly warnings: readonly Problem[];
+}
+
+export interface ComponentStatus {
+  readonly name: ComponentName;
+  readonly kind: 'DaemonSet' | 'Deployment';
+  readonly object: string;
+  readonly enabled: boolean;
+  readonly desired: number;
+  readonly ready: number;
+  readonly available: number;
+  readonly unavailable: number;
+  /** Pods of the newest configuration and image. */
+  readonly updated: number;
+}
+
+export interface Problem {
+  readonly component: ComponentName | 'node';
+  /** Pod or node. */
+  readonly object: string;
+  readonly message: string;
+}
+
+/** Everything is there, ready and new, and nothing is wrong. Warnings do not count. */
+export function isWell(status: ClusterStatus): boolean {
+  return (
+    status.errors.length === 0 &&
+    status.nodes.ready === status.nodes.total &&
+    status.components.every(each => !each.enabled || isComplete(each))
+  );
+}
+
+export function isComplete({ desired, ready, updated, available }: ComponentStatus): boolean {
+  return desired > 0 && ready === desired && available === desired && updated === desired;
+}
+
+/**
+ * Reads the state of a cluster from Kubernetes, and from each running agent its own account of itself.
+ * Throws Failure when Isthmus is not installed there.
+ */
+export async function clusterStatus(client: KubeClient, choice: ClusterChoice): Promise<ClusterStatus> {
+  const { namespace, context } = choice;
+  const [config, components, pods, nodes] = await Promise.all([
+    readConfig(client, choice),
+    readComponents(client, namespace),
+    isthmusPods(client, namespace),
+    client.get('/api/v1/nodes', NodeList),
+  ]);
+  const agents = pods.filter(pod => pod.component === 'isthmus-agent' && pod.running);
+  const accounts = await Promise.all(agents.map(pod => agentAccount(pod, choice)));
+  const found = accounts.flatMap(each => each.status ?? []);
+  const waiting = nodes.items.filter(node => conditionOf(node, 'Ready')?.status !== 'True');
+  return {
+    context,
+    cluster: { name: config['cluster-name'] ?? 'default', id: Number(config['cluster-id'] ?? 0) },
+    chart: components.chart,
+    components: components.rows,
+    nodes: { total: nodes.items.length, ready: nodes.items.length - waiting.length },
+    endpoints: found.some(each => each.endpoints)
+      ? {
+          total: sum(found.map(each => each.endpoints?.total)),
+          ready: sum(found.map(each => each.endpoints?.ready)),
+        }
+      : undefined,
+    images: countImages(pods),
+    errors: [
+      ...components.rows.filter(each => each.enabled && each.desired === 0).map(noPods),
+      ...pods.flatMap(podProblems),
+      ...accounts.flatMap(each => each.errors),
+    ],
+    warnings: [
+      ...accounts.flatMap(each => each.warnings),
+      ...pods.filter(pod => pod.restarts > 0).map(restarted),
+      ...waiting.map(node => nodeProblem(node.metadata.name, conditionOf(node, 'Ready')?.message)),
+    ],
+  };
+}
+
+const NodeList = z.object({
+  items: z.array(
+    z.object({
+      metadata: z.object({ name: z.string() }),
+      status: z.object({
+        conditions: z
+          .array(
+            z.object({
+              type: z.string(),
+              status: z.enum(['True', 'False', 'Unknown']),
+              reason: z.string().nullish(),
+              message: z.string().nullish(),
+              lastTransitionTime: z.string().nullish(),
+            }),
+          )
+          .nullish(),
+      }),
+    }),
+  ),
+});
+
+async function readConfig(
+  client: KubeClient,
+  { namespace, context }: ClusterChoice,
+): Promise<Readonly<Record<string, string>>> {
+  try {
+    return (
+      (await client.get(`/api/v1/namespaces/${namespace}/configmaps/isthmus-config`, ConfigMap)).data ?? {}
+    );
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+    throw new Failure(`Isthmus is not installed in namespace ${namespace} of context ${context}`, {
+      hint: 'install it with `isthmus install`, or name its namespace with --namespace',
+      cause: error,
+    });
+  }
+}
+
+const Workload = z.object({
+  metadata: z.object({ generation: z.number(), labels: z.record(z.string(), z.string()).nullish() }),
+  spec: z.object({ replicas: z.number().optional() }),
+  status: z.object({
+    observedGeneration: z.number().default(0),
+    // A DaemonSet's words.
+    desiredNumberScheduled: z.number().default(0),
+    numberReady: z.number().default(0),
+    numberAvailable: z.number().default(0),
+    updatedNumberScheduled: z.number().default(0),
+    // A Deployment's.
+    readyReplicas: z.number().default(0),
+    availableReplicas: z.number().default(0),
+    updatedReplicas: z.number().default(0),
+  }),
+});
+
+async function readComponents(client: KubeClient, namespace: string) {
+  const read = async (name: ComponentName, kind: 'DaemonSet' | 'Deployment', object: string) => {
+    try {
+      const path = `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${object}`;
+      const workload = await client.get(path, Workload);
+      return {
+        row: componentOf({ name, kind, object }, workload),
+        chart: workload.metadata.labels?.['helm.sh/chart'],
+      };
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      const none = { desired: 0, ready: 0, available: 0, unavailable: 0, updated: 0 };
+      // Without the agent there is no Isthmus; the others can be off.
+      return { row: { name, kind, object, enabled: name === 'isthmus-agent', ...none }, chart: undefined };
+    }
+  };
+  const found = await Promise.all([
+    read('isthmus-agent', 'DaemonSet', 'isthmus'),
+    read('isthmus-operator', 'Deployment', 'isthmus-operator'),
+    read('clustermesh-apiserver', 'Deployment', 'clustermesh-apiserver'),
+  ]);
+  return { rows: found.map(each => each.row), chart: found[0].chart?.replace(/^isthmus-/, '') ?? 'unknown' };
+}
+
+function componentOf(
+  identity: Pick<ComponentStatus, 'name' | 'kind' | 'object'>,
+  { metadata, spec, status }: z.infer<typeof Workload>,
+): ComponentStatus {
+  const daemonSet = identity.kind === 'DaemonSet';
+  const desired = daemonSet ? status.desiredNumberScheduled : (spec.replicas ?? 1);
+  const available = daemonSet ? status.numberAvailable : status.availableReplicas;
+  // The controller has not seen the newest object: what it says is about the one before.
+  const seen = status.observedGeneration >= metadata.generation;
+  return {
+    ...identity,
+    enabled: true,
+    desired,
+    ready: daemonSet ? status.numberReady : status.readyReplicas,
+    available,
+    unavailable: Math.max(0, desired - available),
+    updated: seen ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0,
+  };
+}
+
+interface Account {
+  readonly status?: AgentStatus;
+  readonly errors: readonly Problem[];
+  readonly warnings: readonly Problem[];
+}
+
+/** What one agent says about itself. An agent that is not ready may not answer yet: that is seen elsewhere. */
+async function agentAccount(pod: IsthmusPod, choice: ClusterChoice): Promise<Account> {
+  const problem = (message: string): Problem => ({ component: 'isthmus-agent', object: pod.node, message });
+  const unanswered = (message: string): Account =>
+    pod.ready
+      ? { errors: [problem(`its status cannot be read: ${message}`)], warnings: [] }
+      : { errors: [], warnings: [] };
+  try {
+    const command = ['isthmus', 'agent', 'status', '-o', 'json'];
+    const target = { namespace: pod.namespace, pod: pod.name, container: 'agent' };
+    const signal = AbortSignal.timeout(15_000);
+    const { stdout, stderr, exitCode } = await execInPod(kubeconfigAccess(choice), {
+      ...target,
+      command,
+      signal,
+    });
+    if (exitCode !== 0) return unanswered((stderr || stdout).trim() || `exit code ${exitCode}`);
+    const status = AgentStatus.parse(JSON.parse(stdout));
+    return { status, errors: status.errors.map(problem), warnings: status.warnings.map(problem) };
+  } catch (error) {
+    return unanswered(error instanceof Error ? error.message : String(error));
+  }
+}
+
+function podProblems(pod: IsthmusPod): readonly Problem[] {
+  return pod.troubles.map(message => ({ component: pod.component, object: pod.node || pod.name, message }));
+}
+
+function restarted(pod: IsthmusPod): Problem {
+  const times = pod.restarts === 1 ? 'once' : `${pod.restarts} times`;
+  const message = `was started again ${times}${pod.lastEnd ? `, last after ${pod.lastEnd}` : ''}`;
+  return { component: pod.component, object: pod.node || pod.name, message };
+}
+
+function noPods({ name, object, kind }: ComponentStatus): Problem {
+  return {
+    component: name,
+    object,
+    message: `the ${kind} wants no pods: no node fits it, or it is not there`,
+  };
+}
+
+function nodeProblem(name: string, reason: string | null | undefined): Problem {
+  return { component: 'node', object: name, message: `is not Ready: ${reason ?? 'no reason given'}` };
+}
+
+function countImages(pods: readonly IsthmusPod[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const image of pods.flatMap(pod => [...new Set(pod.images)])) counts[image] = (counts[image] ?? 0) + 1;
+  return counts;
+}
+
+function sum(numbers: readonly (number | undefined)[]): number {
+  return numbers.reduce<number>((total, each) => total + (each ?? 0), 0);
+}

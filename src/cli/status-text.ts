@@ -1,0 +1,98 @@
+import { styleText } from 'node:util';
+import {
+  type ClusterStatus,
+  type ComponentStatus,
+  isComplete,
+  isWell,
+  type Problem,
+} from './cluster-status.ts';
+
+const titles = {
+  'isthmus-agent': 'Agent',
+  'isthmus-operator': 'Operator',
+  'clustermesh-apiserver': 'Cluster mesh',
+  node: 'Node',
+} as const;
+
+/** The picture that `isthmus status` prints; colours are dropped where standard output takes none. */
+export function statusText(status: ClusterStatus): string {
+  const { cluster, chart, nodes, endpoints, images, errors, warnings } = status;
+  const rows: readonly Row[] = [
+    ...status.components.map(componentRow),
+    {
+      mark: nodes.ready === nodes.total ? 'good' : 'waiting',
+      title: 'Nodes',
+      value: `${nodes.ready} of ${nodes.total} ready`,
+    },
+    ...(endpoints ? [endpointRow(endpoints)] : []),
+  ];
+  const verdict =
+    errors.length > 0
+      ? paint('red', count(errors.length, 'error'))
+      : isWell(status)
+        ? paint('green', 'OK')
+        : paint('yellow', 'not ready yet');
+  const lines = [
+    `┌ ${paint('bold', `Cluster ${cluster.name}`)} (id ${cluster.id}) · Isthmus ${chart} · context ${status.context}`,
+    '│',
+    ...rows.map(rowText),
+    '│',
+    ...Object.entries(images).map(([image, pods]) => `│ Image ${image} in ${count(pods, 'pod')}`),
+    ...problems('red', '❌', errors),
+    ...problems('yellow', '⚠️ ', warnings),
+    `└ ${verdict}${warnings.length > 0 ? `, ${paint('yellow', count(warnings.length, 'warning'))}` : ''}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+interface Row {
+  readonly mark: 'good' | 'waiting' | 'off';
+  readonly title: string;
+  readonly value: string;
+  readonly note?: string;
+}
+
+function componentRow(component: ComponentStatus): Row {
+  const { name, kind, object, enabled, desired, ready, updated } = component;
+  const title = titles[name];
+  if (!enabled) return { mark: 'off', title, value: 'disabled' };
+  const old = desired - updated;
+  return {
+    mark: isComplete(component) ? 'good' : 'waiting',
+    title,
+    value: `${ready} of ${desired} ready${old > 0 ? `, ${old} to be updated` : ''}`,
+    note: `${kind} ${object}`,
+  };
+}
+
+function endpointRow({ total, ready }: { readonly total: number; readonly ready: number }): Row {
+  return {
+    mark: total === ready ? 'good' : 'waiting',
+    title: 'Pods',
+    value: `${ready} of ${total} connected`,
+  };
+}
+
+function rowText({ mark, title, value, note = '' }: Row): string {
+  const sign = { good: paint('green', '✔'), waiting: paint('yellow', '…'), off: paint('dim', '–') }[mark];
+  return `│ ${sign} ${title.padEnd(14)}${value.padEnd(30)}${paint('dim', note)}`.trimEnd();
+}
+
+function problems(colour: 'red' | 'yellow', sign: string, list: readonly Problem[]): readonly string[] {
+  if (list.length === 0) return [];
+  return [
+    '│',
+    ...list.map(
+      ({ component, object, message }) =>
+        `│ ${sign} ${paint(colour, `${titles[component]} on ${object}`.replace('Node on', 'Node'))}: ${message}`,
+    ),
+  ];
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
+function paint(style: 'bold' | 'dim' | 'red' | 'green' | 'yellow', text: string): string {
+  return styleText(style, text, { stream: process.stdout });
+}
