@@ -85,7 +85,7 @@ const nativeKoffi = join(modules, '@koromix/koffi-linux-x64/linux_x64/koffi.node
 /** The foreign function interface and, of its native modules, the one of this platform. */
 function koffiLayer(): Layer {
   const files = {
-    koffi: ['package.json', 'index.js', 'src/koffi/index.js'],
+    koffi: ['package.json', 'index.js', 'src/koffi/index.js', 'src/koffi/src/static.js'],
     '@koromix/koffi-linux-x64': ['package.json', 'index.js', 'linux_x64/koffi.node'],
   };
   return Object.entries(files).flatMap(([name, paths]) =>
