@@ -121,7 +121,7 @@ class Reflector<T, Row> implements Reflection {
       if (isExpired(problem)) this.resourceVersion = undefined;
       if (lasted) failures = 0;
       if (lasted && problem === undefined) continue;
-      const cap = isNotFound(problem) ? Math.min(max, 1000) : max;
+      const cap = isNotFound(problem) ? Math.min(max, 500) : max;
       const wanted = problem instanceof KubeError ? (problem.retryAfter ?? 0) : 0;
       const delay = Math.max(wanted, Math.min(cap, first * 2 ** failures++) * (0.5 + Math.random() / 2));
       if (problem !== undefined && !isExpired(problem)) {
