@@ -6,7 +6,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
-import { pruneArchives } from './prune.ts';
+import { pruneArchives, touch } from './prune.ts';
 
 /**
  * Container images as OCI image layouts in one tar file, made without a daemon, a registry or root
@@ -179,7 +179,11 @@ async function layerBlob(layer: Layer, folder: string, level: number): Promise<L
   const known = await readFile(note, 'utf8').catch(() => undefined);
   if (known !== undefined) {
     const blob = JSON.parse(known) as LayerBlob;
-    if (await exists(join(folder, hex(blob.digest)))) return blob;
+    const stored = join(folder, hex(blob.digest));
+    if (await exists(stored)) {
+      await touch(stored);
+      return blob;
+    }
   }
   const temporary = join(folder, `new-${process.pid}-${sha256(note).slice(0, 8)}`);
   const plain = hashing();
