@@ -75,6 +75,7 @@ struct frontend_key {
 #define FRONTEND_NODEPORT 2
 #define FRONTEND_EXTERNAL 4   /* LoadBalancer or externalIPs address */
 #define FRONTEND_LOCAL 8      /* traffic policy Local: backends are this node's only */
+#define FRONTEND_TWO_SCOPES 16 /* of scope 0: clients inside the cluster use the row of scope 1 */
 
 struct frontend_value {
 	__u32 service_id; /* names the slot rows and the reverse_nat row; never 0 */
@@ -105,13 +106,119 @@ struct backend_value {
 	__u16 pad;
 };
 
-/* service_id -> the address a client thinks it talks to */
-struct reverse_nat_key {
+/* --- flows -------------------------------------------------------------------------- */
+/*
+ * One direction of a flow. ICMP echo has its identifier in the requester's port and 0 in
+ * the other. Rows of `conntrack` are keyed by the flow with its lower (address, port) end
+ * as source, so that one row and one lookup serve both directions; rows of `nat` are keyed
+ * by the flow as it arrives.
+ */
+struct flow {
+	struct addr saddr;
+	struct addr daddr;
+	__be16 sport;
+	__be16 dport;
+	__u16 cluster_id;
+	__u8 proto;
+	__u8 pad;
+};
+
+#define CONNTRACK_INITIATOR_HIGH 1 /* the key's destination end sent the first packet */
+#define CONNTRACK_NAT 2            /* replies have a row in `nat` */
+#define CONNTRACK_SYN 4            /* the first packet was a TCP SYN */
+#define CONNTRACK_REPLIED 8        /* both ends have sent */
+#define CONNTRACK_FIN_INITIATOR 16
+#define CONNTRACK_FIN_RESPONDER 32
+#define CONNTRACK_RST 64
+
+struct conntrack_value {
+	__u32 expires; /* CLOCK_MONOTONIC, seconds */
+	__u32 identity; /* security identity of the end that sent the first packet */
+	__u32 service_id; /* the service it came through, or 0 */
+	__u16 flags; /* CONNTRACK_* */
+	__u16 pad;
+};
+
+#define NAT_REPLY 1   /* made for the replies of the flow in `to`, turned around */
+#define NAT_SERVICE 2 /* the destination is a frontend: backend_id says what was chosen */
+#define NAT_SOURCE 4  /* the source is a port of this node */
+#define NAT_FIN 8     /* a FIN went this way */
+#define NAT_CLOSING 16
+
+/*
+ * What a flow becomes. Rows come in pairs: flow -> to, and turned(to) -> turned(flow).
+ */
+struct nat_value {
+	struct flow to;
+	__u32 expires; /* CLOCK_MONOTONIC, seconds */
+	__u32 backend_id;
+	__u32 service_id;
+	__u16 flags; /* NAT_* */
+	__u16 pad;
+};
+
+/* Ports of a fragmented datagram, learnt from its first fragment. */
+struct fragment_key {
+	struct addr saddr;
+	struct addr daddr;
+	__u32 id;
+	__u16 cluster_id;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct fragment_value {
+	__be16 sport;
+	__be16 dport;
+};
+
+/* --- sockets ------------------------------------------------------------------------ */
+/* What a connected socket was told it talks to, and what it really talks to. */
+struct socket_service {
+	struct addr frontend_addr;
+	struct addr backend_addr;
+	__be16 frontend_port;
+	__be16 backend_port;
 	__u32 service_id;
 };
 
-struct reverse_nat_value {
-	struct addr addr;
-	__be16 port;
+/* The same for datagrams of unconnected sockets: the address to show in recvmsg(). */
+struct socket_peer_key {
+	__u64 cookie;
+	struct addr backend_addr;
+	__be16 backend_port;
+	__u16 pad;
+	__u32 pad2;
+};
+
+struct socket_peer_value {
+	struct addr frontend_addr;
+	__be16 frontend_port;
+	__u16 pad;
+	__u32 service_id;
+};
+
+/* --- metrics: index = reason * 4 + direction ----------------------------------------- */
+struct metric_value {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* --- what an agent tells the programs when it loads them ----------------------------- */
+#define CONFIG_SOCKET_HOST_ONLY 1 /* translate sockets of the host's network namespace only */
+
+struct config {
+	struct addr node_ip;     /* on the uplink: source of tunnels and masquerade */
+	struct addr internal_ip; /* on isthmus_host: source of host-to-pod traffic */
+	struct addr hairpin_ip;  /* source shown to a pod that reaches itself by a service */
+	__u64 host_netns_cookie; /* SO_NETNS_COOKIE of the node's network namespace */
+	__u32 host_ifindex;      /* isthmus_host */
+	__u32 vxlan_ifindex;     /* isthmus_vxlan */
+	__u32 flags;             /* CONFIG_* */
+	__u16 cluster_id;        /* numeric, also in identities */
+	__u16 nat_port_min;      /* host order */
+	__u16 nat_port_max;
+	__be16 vxlan_port;
+	__u8 host_mac[6];        /* of isthmus_host */
 	__u16 pad;
 };

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The datapath: one program a hook. docs/datapath.md draws the roads between them. */
+#include "lib/arp.h"
+#include "lib/forward.h"
+#include "lib/overlay.h"
+#include "lib/socket.h"
+#include "lib/uplink.h"
+
+/* Ingress of the host side of a pod's veth: what the pod sends. */
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct endpoint_value *source;
+	struct packet p = {};
+	int result;
+
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return answer_arp(skb);
+	result = parse(skb, &p);
+	if (result)
+		return drop(skb, result == NOT_OURS ? DROP_UNSUPPORTED_L3 : result, DIRECTION_EGRESS);
+	/* An error speaks of a packet that the pod itself got: its flow has the pod's address, too. */
+	source = endpoint_find(&p.source, 0);
+	if (!source || source->ifindex != skb->ifindex || !addr_equal(&p.source, &p.flow.saddr))
+		return drop(skb, DROP_INVALID_SOURCE, DIRECTION_EGRESS);
+	p.src_identity = source->identity;
+	return forward(skb, &p, ORIGIN_POD);
+}
+
+/* Egress of isthmus_host: what the node itself sends to pods, and what it routes to them. */
+SEC("tc")
+int from_host(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	int result = parse(skb, &p);
+
+	if (result)
+		return result == NOT_OURS ? TC_ACT_SHOT : drop(skb, result, DIRECTION_EGRESS);
+	p.src_identity = identity_of(&p.source);
+	return forward(skb, &p, ORIGIN_HOST);
+}
+
+/* Ingress of isthmus_vxlan: what other nodes send to our pods. */
+SEC("tc")
+int from_overlay(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	int result = tunnel_source(skb, &p.src_identity);
+
+	if (!result)
+		result = parse(skb, &p);
+	if (result)
+		return drop(skb, result == NOT_OURS ? DROP_UNSUPPORTED_L3 : result, DIRECTION_INGRESS);
+	return forward(skb, &p, ORIGIN_OVERLAY);
+}
+
+/* Ingress of an uplink: NodePorts, replies to masqueraded flows, direct traffic to pods. */
+SEC("tc")
+int from_netdev(struct __sk_buff *skb)
+{
+	return uplink_in(skb);
+}
+
+/* Egress of an uplink: masquerade. */
+SEC("tc")
+int to_netdev(struct __sk_buff *skb)
+{
+	return uplink_out(skb);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ways out of a program: a local pod, another node, the uplink, the node itself. */
+#pragma once
+
+#include "conntrack.h"
+
+/* linux/bpf.h of 6.3 and later */
+#define FIB_LOOKUP_SKIP_NEIGH 4
+
+/* Which hook a packet was caught at. */
+enum origin {
+	ORIGIN_POD,     /* ingress of a pod's veth */
+	ORIGIN_HOST,    /* egress of isthmus_host */
+	ORIGIN_OVERLAY, /* ingress of isthmus_vxlan */
+	ORIGIN_NETDEV,  /* ingress of an uplink */
+	ORIGIN_UPLINK,  /* egress of an uplink */
+};
+
+/* Whether the hook is one of egress, where a packet can not change to a peer namespace at once. */
+static __always_inline bool at_egress(enum origin origin)
+{
+	return origin == ORIGIN_HOST || origin == ORIGIN_UPLINK;
+}
+
+/*
+ * Delivery to a pod of this node. Every program that delivers does it here and nowhere
+ * else, so this is where policy judges: `p` has the source identity, whether the packet is
+ * a reply, and the flow as the pod will see it.
+ */
+static __always_inline int deliver_local(struct __sk_buff *skb, struct packet *p,
+					 const struct endpoint_value *endpoint, enum origin origin)
+{
+	__u32 ifindex = endpoint->ifindex;
+	__u8 macs[12];
+
+	__builtin_memcpy(macs, endpoint->mac, 6);
+	__builtin_memcpy(macs + 6, endpoint->host_mac, 6);
+	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return drop(skb, DROP_WRITE_FAILED, DIRECTION_INGRESS);
+	count(skb, REASON_FORWARDED, DIRECTION_INGRESS);
+	if (at_egress(origin))
+		return bpf_redirect(ifindex, 0);
+	/* The kernel took the frame's MAC for somebody else's when it came out of the tunnel. */
+	if (origin == ORIGIN_OVERLAY)
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+/* To a pod of another node; the VNI carries the sender's identity. */
+static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32 identity)
+{
+	struct bpf_tunnel_key key = {};
+
+	key.tunnel_id = identity;
+	key.remote_ipv4 = bpf_ntohl(node);
+	key.tunnel_ttl = 64;
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX))
+		return drop(skb, DROP_ENCAPSULATION_FAILED, DIRECTION_EGRESS);
+	count(skb, REASON_FORWARDED, DIRECTION_EGRESS);
+	return bpf_redirect(config.vxlan_ifindex, 0);
+}
+
+/* To a process of this node, by the kernel's stack. */
+static __always_inline int to_stack(struct __sk_buff *skb, enum origin origin)
+{
+	if (origin == ORIGIN_OVERLAY)
+		bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	count(skb, REASON_TO_STACK, DIRECTION_INGRESS);
+	return TC_ACT_OK;
+}
+
+/*
+ * Out of the node by its routing table, past its netfilter: a FORWARD policy of DROP does
+ * not concern pods. What the table can not answer (no route, too big, expired) goes to the
+ * stack, which tells the sender by ICMP.
+ */
+static __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin)
+{
+	struct bpf_fib_lookup fib = {};
+	struct bpf_redir_neigh next = {};
+	__u8 ttl;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	ttl = p->ttl - 1;
+	if (p->ttl <= 1)
+		return to_stack(skb, origin);
+	fib.family = AF_INET;
+	fib.l4_protocol = p->flow.proto;
+	fib.sport = p->flow.sport;
+	fib.dport = p->flow.dport;
+	fib.ifindex = config.host_ifindex;
+	fib.ipv4_src = addr_v4(&p->flow.saddr);
+	fib.ipv4_dst = addr_v4(&p->flow.daddr);
+	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
+		return to_stack(skb, origin);
+	/* TTL and protocol are one word of the header checksum. */
+	if (bpf_l3_csum_replace(skb, L3_OFFSET + offsetof(struct iphdr, check),
+				bpf_htons((__u16)p->ttl << 8), bpf_htons((__u16)ttl << 8), 2) ||
+	    bpf_skb_store_bytes(skb, L3_OFFSET + offsetof(struct iphdr, ttl), &ttl, 1, 0))
+		return drop(skb, DROP_WRITE_FAILED, DIRECTION_EGRESS);
+	count(skb, REASON_FORWARDED, DIRECTION_EGRESS);
+	/* Not the MAC that the table knows now: the neighbour's state machine has to see its use. */
+	next.nh_family = fib.family;
+	if (fib.family == AF_INET)
+		next.ipv4_nh = fib.ipv4_dst;
+	else
+		__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
+	return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
+}

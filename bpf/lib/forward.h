@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The road every packet takes, whatever hook caught it: resolve the destination, translate
+ * a service, track, translate a reply, leave. `origin` is a constant in each program, so
+ * each carries only its own branches.
+ */
+#pragma once
+
+#include "refuse.h"
+#include "translate.h"
+
+/* Whether a destination port (or echo identifier) may be one this node gave to somebody. */
+static __always_inline bool is_nat_port(__be16 port)
+{
+	__u16 host = bpf_ntohs(port);
+
+	return host >= config.nat_port_min && host <= config.nat_port_max;
+}
+
+static __always_inline enum direction direction_of(enum origin origin)
+{
+	return origin == ORIGIN_POD || origin == ORIGIN_HOST || origin == ORIGIN_UPLINK ? DIRECTION_EGRESS :
+											 DIRECTION_INGRESS;
+}
+
+/* The identity under which a packet travels in the tunnel: `host` is local to a node. */
+static __always_inline __u32 tunnel_identity(__u32 identity)
+{
+	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
+}
+
+static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum origin origin)
+{
+	enum direction direction = direction_of(origin);
+	struct target target;
+	bool returned = false;
+	int result;
+
+	resolve(&p->flow.daddr, p->flow.cluster_id, &target);
+
+	/* Replies to a source port of this node: masquerade, NodePorts with a backend elsewhere. */
+	if ((origin == ORIGIN_NETDEV || origin == ORIGIN_OVERLAY) && target.kind == TARGET_NODE &&
+	    is_nat_port(p->flow.dport)) {
+		result = nat_translate(skb, p);
+		if (result != NOT_OURS) {
+			if (result)
+				return drop(skb, result, direction);
+			returned = true;
+			resolve(&p->flow.daddr, p->flow.cluster_id, &target);
+		}
+	}
+
+	if (!returned && origin != ORIGIN_OVERLAY &&
+	    (target.kind == TARGET_NODE || target.kind == TARGET_OTHER)) {
+		bool any_node = origin == ORIGIN_NETDEV ?
+					target.kind == TARGET_NODE :
+					is_node_of_cluster(&p->flow.daddr, NODE_OWN_CLUSTER);
+
+		result = service(skb, p, origin, any_node);
+		if (result == REFUSE)
+			return refuse(skb, p, at_egress(origin) ? BPF_F_INGRESS : 0);
+		if (result == 0)
+			resolve(&p->flow.daddr, p->flow.cluster_id, &target);
+		else if (result != NOT_OURS)
+			return drop(skb, result, direction);
+	}
+
+	/* What is the kernel's own is not tracked: the node's traffic, and what it routes for others. */
+	if (origin == ORIGIN_NETDEV && !p->translated && !returned && target.kind != TARGET_POD)
+		return TC_ACT_OK;
+
+	if (origin == ORIGIN_NETDEV) {
+		struct ipcache_value *info = ipcache_find(&p->source, 0);
+
+		/* A pod's address never comes to the uplink outside a tunnel. */
+		if (info && !addr_is_zero(&info->tunnel))
+			return drop(skb, DROP_POD_SOURCE_OUTSIDE_TUNNEL, direction);
+		p->src_identity = info ? info->identity : IDENTITY_WORLD;
+	}
+
+	if (!returned || target.kind == TARGET_POD) {
+		__u16 flags = track(p);
+
+		if (p->reply && (flags & CONNTRACK_NAT)) {
+			result = nat_translate(skb, p);
+			if (result == 0) {
+				returned = true;
+				resolve(&p->flow.daddr, p->flow.cluster_id, &target);
+			} else if (result != NOT_OURS) {
+				return drop(skb, result, direction);
+			}
+		}
+	}
+
+	switch (target.kind) {
+	case TARGET_POD:
+		return deliver_local(skb, p, target.endpoint, origin);
+	case TARGET_TUNNEL:
+		/* No transit: a packet out of the tunnel goes back into it only as a translated reply. */
+		if (origin == ORIGIN_OVERLAY && !returned)
+			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
+		/* What the node sends or routes from another address must find its way back here. */
+		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, &config.internal_ip)) {
+			struct addr source;
+
+			config_addr(&source, &config.internal_ip);
+			result = nat_source(skb, p, &source);
+			if (result)
+				return drop(skb, result, direction);
+		}
+		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
+	case TARGET_NODE:
+		if (origin == ORIGIN_HOST)
+			return drop(skb, DROP_UNROUTABLE, direction);
+		return to_stack(skb, origin);
+	default:
+		if (origin == ORIGIN_HOST)
+			return drop(skb, DROP_UNROUTABLE, direction);
+		if (origin == ORIGIN_OVERLAY && !returned)
+			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
+		return to_uplink(skb, p, origin);
+	}
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Refusal of a service without backends: the packet goes back where it came from as a TCP
+ * RST or an ICMP port unreachable, from the address it was sent to.
+ */
+#pragma once
+
+#include "packet.h"
+
+#define ICMP_QUOTE (sizeof(struct iphdr) + 8)
+
+struct rst {
+	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+struct unreachable {
+	struct iphdr ip;
+	struct icmphdr icmp;
+};
+
+static __always_inline __u16 fold(__s64 sum)
+{
+	sum = (sum & 0xffff) + ((__u64)sum >> 16 & 0xffffffff);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+static __always_inline int swap_macs(struct __sk_buff *skb)
+{
+	__u8 macs[12], swapped[12];
+
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+		return -1;
+	__builtin_memcpy(swapped, macs + 6, 6);
+	__builtin_memcpy(swapped + 6, macs, 6);
+	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
+}
+
+static __always_inline void answer_ip(struct iphdr *ip, const struct packet *p, __u16 length, __u8 proto)
+{
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tot_len = bpf_htons(length);
+	ip->frag_off = bpf_htons(0x4000);
+	ip->ttl = 64;
+	ip->protocol = proto;
+	ip->saddr = addr_v4(&p->flow.daddr);
+	ip->daddr = addr_v4(&p->flow.saddr);
+	ip->check = fold(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
+}
+
+static __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		__be32 saddr, daddr;
+		__u8 zero, proto;
+		__be16 length;
+	} pseudo = {};
+	struct rst answer = {};
+	struct tcphdr tcp;
+	__u32 payload;
+	__s64 sum;
+
+	if (!p || (p->tcp_flags & TCP_FLAG_RST) ||
+	    bpf_skb_load_bytes(skb, p->l4_offset, &tcp, sizeof(tcp)))
+		return -1;
+	answer.tcp.source = tcp.dest;
+	answer.tcp.dest = tcp.source;
+	answer.tcp.doff = 5;
+	answer.tcp.rst = 1;
+	if (tcp.ack) {
+		answer.tcp.seq = tcp.ack_seq;
+	} else {
+		payload = skb->len - p->l4_offset - tcp.doff * 4;
+		answer.tcp.ack = 1;
+		answer.tcp.ack_seq = bpf_htonl(bpf_ntohl(tcp.seq) + tcp.syn + tcp.fin + payload);
+	}
+	answer_ip(&answer.ip, p, sizeof(answer), IPPROTO_TCP);
+	pseudo.saddr = answer.ip.saddr;
+	pseudo.daddr = answer.ip.daddr;
+	pseudo.proto = IPPROTO_TCP;
+	pseudo.length = bpf_htons(sizeof(answer.tcp));
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
+	answer.tcp.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.tcp, sizeof(answer.tcp), sum));
+	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
+static __noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
+{
+	struct unreachable answer = {};
+	__u8 quote[ICMP_QUOTE];
+	__s64 sum;
+
+	/* With IP options the quote would be of another size: such a packet is dropped. */
+	if (!p || p->l4_offset != L3_OFFSET + sizeof(struct iphdr) ||
+	    bpf_skb_load_bytes(skb, L3_OFFSET, quote, sizeof(quote)))
+		return -1;
+	if (bpf_skb_change_tail(skb, L3_OFFSET + ICMP_QUOTE, 0) ||
+	    bpf_skb_adjust_room(skb, sizeof(answer), BPF_ADJ_ROOM_MAC, 0))
+		return -1;
+	answer.icmp.type = ICMP_DEST_UNREACH;
+	answer.icmp.code = ICMP_PORT_UNREACHABLE;
+	answer_ip(&answer.ip, p, sizeof(answer) + ICMP_QUOTE, IPPROTO_ICMP);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), 0);
+	answer.icmp.checksum = fold(bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote), sum));
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
+/* Answers the packet; `flags` of bpf_redirect say whether the sender is behind the device or above it. */
+static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, __u64 flags)
+{
+	int failed = -1;
+
+	count(skb, REASON_REFUSED_NO_BACKEND, DIRECTION_SERVICE);
+	if (p->kind == PACKET_PORTS) {
+		if (p->flow.proto == IPPROTO_TCP)
+			failed = refuse_tcp(skb, p);
+		else if (p->flow.proto == IPPROTO_UDP || p->flow.proto == IPPROTO_SCTP)
+			failed = refuse_icmp(skb, p);
+	}
+	if (failed || swap_macs(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect(skb->ifindex, flags);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where an address lives, seen from this node. */
+#pragma once
+
+#include "addr.h"
+#include "maps.h"
+
+enum target_kind {
+	TARGET_POD,    /* of this node */
+	TARGET_NODE,   /* this node itself */
+	TARGET_TUNNEL, /* behind another node */
+	TARGET_OTHER,  /* other nodes and the world: by the routing table */
+};
+
+struct target {
+	struct endpoint_value *endpoint; /* TARGET_POD */
+	enum target_kind kind;
+	__be32 node; /* TARGET_TUNNEL */
+};
+
+static __always_inline struct endpoint_value *endpoint_find(const struct addr *addr, __u16 cluster_id)
+{
+	struct endpoint_key key = {};
+
+	key.cluster_id = cluster_id;
+	key.addr = *addr;
+	return bpf_map_lookup_elem(&endpoints, &key);
+}
+
+static __always_inline struct ipcache_value *ipcache_find(const struct addr *addr, __u16 cluster_id)
+{
+	struct ipcache_key key = {};
+
+	key.prefixlen = 32 + 128;
+	key.cluster_id = cluster_id;
+	key.addr = *addr;
+	return bpf_map_lookup_elem(&ipcache, &key);
+}
+
+static __always_inline void resolve(const struct addr *addr, __u16 cluster_id, struct target *target)
+{
+	struct ipcache_value *info;
+
+	target->endpoint = endpoint_find(addr, cluster_id);
+	target->node = 0;
+	if (target->endpoint) {
+		target->kind = (target->endpoint->flags & ENDPOINT_HOST) ? TARGET_NODE : TARGET_POD;
+		return;
+	}
+	info = ipcache_find(addr, cluster_id);
+	/* A row that leads back to this node is the prefix of its own pods: nobody has the address. */
+	if (info && !addr_is_zero(&info->tunnel) && !addr_is_config(&info->tunnel, &config.node_ip)) {
+		target->kind = TARGET_TUNNEL;
+		target->node = addr_v4(&info->tunnel);
+		return;
+	}
+	target->kind = TARGET_OTHER;
+}
+
+/* Who sends from an address, where nothing better (a VNI, a veth) says so. */
+static __always_inline __u32 identity_of(const struct addr *addr)
+{
+	struct ipcache_value *info;
+
+	if (addr_is_config(addr, &config.internal_ip) || addr_is_config(addr, &config.node_ip))
+		return IDENTITY_HOST;
+	info = ipcache_find(addr, 0);
+	return info ? info->identity : IDENTITY_WORLD;
+}

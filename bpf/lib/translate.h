@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services for what the socket hooks can not see: packet by packet, with rows in `nat`. */
+#pragma once
+
+#include "deliver.h"
+#include "nat.h"
+#include "service.h"
+#include "target.h"
+
+#define REFUSE 2 /* beside 0 (translated), NOT_OURS and drop reasons */
+
+/* The source a backend must see, so that its replies come back through this node. */
+static __always_inline void service_source(const struct packet *p, enum origin origin, struct nat_pair *pair)
+{
+	struct target target;
+
+	if (addr_equal(&pair->to.daddr, &p->flow.saddr)) {
+		config_addr(&pair->to.saddr, &config.hairpin_ip);
+		return;
+	}
+	if (origin == ORIGIN_POD)
+		return;
+	resolve(&pair->to.daddr, pair->to.cluster_id, &target);
+	if (target.kind == TARGET_TUNNEL) {
+		if (addr_is_config(&p->flow.saddr, &config.internal_ip))
+			return;
+		config_addr(&pair->to.saddr, &config.internal_ip);
+		pair->flags |= NAT_SOURCE;
+	} else if (target.kind == TARGET_OTHER && origin == ORIGIN_NETDEV) {
+		config_addr(&pair->to.saddr, &config.node_ip);
+		pair->flags |= NAT_SOURCE;
+	}
+}
+
+/* A flow's first packet to a frontend: chooses, installs, translates. */
+static __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origin origin,
+				    const struct frontend_value *frontend)
+{
+	struct nat_pair pair = {};
+	struct backend_value *backend;
+	int failed;
+
+	if (!p || !frontend)
+		return DROP_SERVICE_INCONSISTENT;
+	backend = backend_choose(frontend, &pair.backend_id);
+	if (!backend)
+		return DROP_SERVICE_INCONSISTENT;
+	pair.from = p->flow;
+	pair.to = p->flow;
+	pair.to.daddr = backend->addr;
+	pair.to.dport = backend->port;
+	pair.to.cluster_id = backend->cluster_id;
+	pair.service_id = frontend->service_id;
+	pair.flags = NAT_SERVICE;
+	pair.expires = seconds() + LIFETIME_OTHER;
+	service_source(p, origin, &pair);
+	failed = (pair.flags & NAT_SOURCE) ? nat_install_source(&pair) : nat_install(&pair);
+	if (failed)
+		return failed;
+	p->service_id = pair.service_id;
+	return rewrite(skb, p, &pair.to);
+}
+
+/* Whether a flow's chosen backend may go on being used; a TCP connection keeps it to its end. */
+static __always_inline bool backend_current(const struct packet *p, const struct nat_value *row)
+{
+	struct backend_key key = { .backend_id = row->backend_id };
+	struct backend_value *backend;
+
+	if (p->flow.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+		return true;
+	backend = bpf_map_lookup_elem(&backends, &key);
+	return backend && backend->port == row->to.dport && addr_equal(&backend->addr, &row->to.daddr);
+}
+
+/*
+ * Translates a packet to a frontend. `any_node`: the destination is an address whose
+ * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend, or a
+ * drop reason.
+ */
+static __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
+{
+	struct frontend_value *frontend;
+	struct nat_value *row;
+
+	if (!p)
+		return DROP_SERVICE_INCONSISTENT;
+	if (p->flow.proto != IPPROTO_TCP && p->flow.proto != IPPROTO_UDP)
+		return NOT_OURS;
+	frontend = frontend_find(&p->flow.daddr, p->flow.dport, p->flow.proto, any_node,
+				 origin != ORIGIN_NETDEV);
+	if (!frontend)
+		return NOT_OURS;
+	row = bpf_map_lookup_elem(&nat, &p->flow);
+	if (row && (row->flags & NAT_SERVICE) && !nat_expired(row, seconds()) && backend_current(p, row)) {
+		/* A new connection on the ports of a finished one starts over. */
+		if (!(row->flags & NAT_CLOSING) || !(p->tcp_flags & TCP_FLAG_SYN)) {
+			int failed = nat_translate(skb, p);
+
+			if (!failed)
+				p->translated = true;
+			return failed;
+		}
+	}
+	if (!frontend->count)
+		return REFUSE;
+	if (p->kind != PACKET_PORTS)
+		return DROP_NO_NAT_ROW;
+	p->translated = true;
+	return service_start(skb, p, origin, frontend);
+}
