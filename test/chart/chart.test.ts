@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { parse as parseYaml } from 'yaml';
+import * as z from 'zod';
+import { parseAgentConfig } from '../../src/agent/config.ts';
+import { chartFolder } from '../../src/cli/helm.ts';
+import { packageRoot } from '../../src/package-root.ts';
+import { find, helmPath, meshed, plain, type Rendered, refusal, render, renderText } from './rendering.ts';
+
+test('helm lint has nothing to say', async () => {
+  const { stdout } = await promisify(execFile)(await helmPath(), ['lint', '--strict', chartFolder]);
+  assert.match(stdout, /1 chart\(s\) linted, 0 chart\(s\) failed/);
+});
+
+test('chart, image and package have one version', () => {
+  const chart = parseYaml(readFileSync(join(chartFolder, 'Chart.yaml'), 'utf8'));
+  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8'));
+  assert.deepEqual([chart.version, chart.appVersion], [version, version]);
+});
+
+test('a wrong value is refused by its name', async t => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ['cluster.nmae=us', /: cluster\.nmae: there is no such value$/],
+    ['hubble.enabled=true', /: hubble: there is no such value$/],
+    ['cluster.id=one', /: cluster\.id: got string, want integer$/],
+    ['cluster.id=512', /: cluster\.id: maximum: got 512, want 511$/],
+    ['cluster.id=256', /^cluster\.id: found 256, expected 0 to 255 \(clustermesh\.maxConnectedClusters\)$/],
+    ['cluster.name=US', /: cluster\.name: 'US' does not match pattern/],
+    ['cluster.name=default', /^cluster\.name: found default, expected a name of its own/],
+    ['ipam.mode=cluster-pool', /: ipam\.mode: value must be 'kubernetes'$/],
+    ['routingMode=native', /: routingMode: value must be 'tunnel'$/],
+    ['tunnelProtocol=geneve', /: tunnelProtocol: value must be 'vxlan'$/],
+    ['kubeProxyReplacement=false', /: kubeProxyReplacement: value must be true$/],
+    ['ipv6.enabled=true', /: ipv6\.enabled: value must be false$/],
+    ['MTU=100', /MTU: minimum: got 100, want 576$/],
+    ['nodePort.range=30000-32767', /: nodePort\.range: '30000-32767' does not match pattern/],
+    ['nodePort.range=32767\\,30000', /^nodePort\.range: found 32767,30000, expected the lower port first$/],
+    ['k8sServicePort=https', /k8sServicePort: /],
+    ['k8sServiceHost=https://172.18.1.2', /: k8sServiceHost: /],
+    [
+      'clustermesh.maxConnectedClusters=300',
+      /: clustermesh\.maxConnectedClusters: value must be one of 255, 511$/,
+    ],
+    [
+      'clustermesh.apiserver.service.type=Ingress',
+      /: clustermesh\.apiserver\.service\.type: value must be one of/,
+    ],
+    [
+      'clustermesh.config.clusters[0].name=eu',
+      /^clustermesh\.config\.clusters: eu has neither ips nor address$/,
+    ],
+    ['clustermesh.config.clusters[0].ips={eu}', /clustermesh\.config\.clusters\.0: missing property 'name'/],
+    ['operator.replicas=0', /: operator\.replicas: minimum: got 0, want 1$/],
+    ['image.digest=latest', /: image\.digest: /],
+  ];
+  for (const [set, expected] of cases)
+    await t.test(set, async () => assert.match(await refusal([...plain, set]), expected));
+});
+
+test('a mesh needs an id', async () => {
+  assert.match(
+    await refusal(['k8sServiceHost=172.18.1.2', 'clustermesh.useAPIServer=true']),
+    /^cluster\.id: found 0, expected 1 to 255, because clustermesh is on$/,
+  );
+});
+
+test('without a cluster to ask, the API server must be named', async () => {
+  assert.match(
+    await refusal(['cluster.name=us', 'cluster.id=1']),
+    /^k8sServiceHost: auto needs .*cluster-info/,
+  );
+});
+
+test('the agents understand the ConfigMap', async () => {
+  const { data } = z
+    .object({ data: z.record(z.string(), z.string()) })
+    .parse(find(await render(meshed), 'ConfigMap', 'isthmus-config'));
+  const config = parseAgentConfig(data);
+  assert.equal(config['cluster-name'], 'us');
+  assert.equal(config['cluster-id'], 1);
+  assert.deepEqual(config['node-port-range'], { first: 30000, last: 32767 });
+});
+
+test('Helm makes no certificate and nothing random', async () => {
+  const [first, second] = await Promise.all([renderText(meshed), renderText(meshed)]);
+  assert.equal(first, second);
+  assert.doesNotMatch(first, /PRIVATE KEY|BEGIN CERTIFICATE/);
+  const secrets = (await render(meshed)).filter(each => each.kind === 'Secret');
+  assert.deepEqual(
+    secrets.map(each => [each.metadata.name, Object.keys(z.record(z.string(), z.string()).parse(each.data))]),
+    [['cilium-clustermesh', ['eu']]],
+  );
+});
+
+test('joining a mesh restarts no agent', async () => {
+  const [before, after] = await Promise.all([render(plain), render(meshed)]);
+  assert.deepEqual(find(after, 'DaemonSet', 'isthmus'), find(before, 'DaemonSet', 'isthmus'));
+});
+
+test('a changed setting restarts the agents, if asked for', async () => {
+  const [before, after] = await Promise.all([render(plain), render([...plain, 'debug.enabled=true'])]);
+  assert.notDeepEqual(find(after, 'DaemonSet', 'isthmus'), find(before, 'DaemonSet', 'isthmus'));
+  const [kept, same] = await Promise.all([
+    render([...plain, 'rollOutPods=false']),
+    render([...plain, 'rollOutPods=false', 'debug.enabled=true']),
+  ]);
+  assert.deepEqual(find(same, 'DaemonSet', 'isthmus'), find(kept, 'DaemonSet', 'isthmus'));
+});
+
+test('agent and operator start before there is a pod network', async () => {
+  const objects = await render(plain);
+  for (const [kind, name] of [
+    ['DaemonSet', 'isthmus'],
+    ['Deployment', 'isthmus-operator'],
+  ] as const) {
+    const { spec, containers } = podOf(find(objects, kind, name));
+    assert.equal(spec.hostNetwork, true, name);
+    assert.deepEqual(spec.tolerations, [{ operator: 'Exists' }], name);
+    const env = new Map(containers[0]!.env?.map(each => [each.name, each.value]));
+    assert.equal(env.get('KUBERNETES_SERVICE_HOST'), '172.18.1.2', name);
+    assert.equal(env.get('KUBERNETES_SERVICE_PORT'), '6443', name);
+  }
+});
+
+test('only the agent is privileged; the others are nobody and may do nothing', async () => {
+  const objects = await render(meshed);
+  const agent = podOf(find(objects, 'DaemonSet', 'isthmus'));
+  assert.equal(agent.containers[0]!.securityContext?.privileged, true);
+  for (const name of ['isthmus-operator', 'clustermesh-apiserver']) {
+    const { spec, containers } = podOf(find(objects, 'Deployment', name));
+    assert.deepEqual(
+      { ...spec.securityContext, fsGroup: undefined },
+      {
+        runAsNonRoot: true,
+        runAsUser: 65532,
+        runAsGroup: 65532,
+        seccompProfile: { type: 'RuntimeDefault' },
+        fsGroup: undefined,
+      },
+      name,
+    );
+    for (const container of containers)
+      assert.deepEqual(
+        container.securityContext,
+        { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } },
+        `${name}/${container.name}`,
+      );
+  }
+});
+
+test('no daemon has a wildcard right, and secrets are read by name only', async () => {
+  for (const role of (await render(meshed)).filter(each => /^(Cluster)?Role$/.test(each.kind))) {
+    for (const rule of rulesOf(role)) {
+      const all = [...rule.apiGroups, ...rule.resources, ...rule.verbs];
+      assert.ok(!all.includes('*'), `${role.metadata.name} has a wildcard`);
+      if (!rule.resources.includes('secrets')) continue;
+      assert.equal(role.kind, 'Role', `${role.metadata.name} reads secrets of every namespace`);
+      assert.ok(rule.resourceNames !== undefined || rule.verbs.join() === 'create', role.metadata.name);
+    }
+  }
+});
+
+test('a remote cluster becomes an etcd client configuration with all its addresses', async () => {
+  const { data } = z
+    .object({ data: z.object({ eu: z.string() }) })
+    .parse(find(await render(meshed), 'Secret', 'cilium-clustermesh'));
+  assert.deepEqual(parseYaml(Buffer.from(data.eu, 'base64').toString()), {
+    endpoints: ['https://eu.mesh.cilium.io:32379'],
+    'cilium-host-aliases': [{ hostname: 'eu.mesh.cilium.io', ips: ['172.18.2.2', '172.18.2.3'] }],
+    'trusted-ca-file': '/var/lib/cilium/clustermesh/common-ca-bundle.crt',
+    'cert-file': '/var/lib/cilium/clustermesh/common-etcd-client.crt',
+    'key-file': '/var/lib/cilium/clustermesh/common-etcd-client.key',
+  });
+});
+
+test('ports of pods on the host network do not meet', async () => {
+  const objects = await render(meshed);
+  const ports = [
+    find(objects, 'DaemonSet', 'isthmus'),
+    find(objects, 'Deployment', 'isthmus-operator'),
+  ].flatMap(each =>
+    podOf(each).containers.flatMap(container => [
+      ...(container.ports?.map(port => port.containerPort) ?? []),
+      ...(container.livenessProbe ? [container.livenessProbe.httpGet.port] : []),
+    ]),
+  );
+  assert.equal(new Set(ports).size, ports.length, ports.join());
+});
+
+const Container = z.object({
+  name: z.string(),
+  env: z.array(z.object({ name: z.string(), value: z.string().optional() })).optional(),
+  ports: z.array(z.object({ containerPort: z.number() })).optional(),
+  livenessProbe: z.object({ httpGet: z.object({ port: z.union([z.number(), z.string()]) }) }).optional(),
+  securityContext: z.looseObject({ privileged: z.boolean().optional() }).optional(),
+});
+const PodTemplate = z.object({
+  spec: z.object({
+    template: z.object({
+      spec: z.object({
+        hostNetwork: z.boolean().optional(),
+        tolerations: z.array(z.unknown()).optional(),
+        securityContext: z.record(z.string(), z.unknown()).optional(),
+        initContainers: z.array(Container).default([]),
+        containers: z.array(Container),
+      }),
+    }),
+  }),
+});
+
+function podOf(object: Rendered) {
+  const { spec } = PodTemplate.parse(object).spec.template;
+  return { spec, containers: [...spec.initContainers, ...spec.containers] };
+}
+
+function rulesOf(role: Rendered) {
+  const Rule = z.object({
+    apiGroups: z.array(z.string()),
+    resources: z.array(z.string()),
+    resourceNames: z.array(z.string()).optional(),
+    verbs: z.array(z.string()),
+  });
+  return z.object({ rules: z.array(Rule) }).parse(role).rules;
+}
