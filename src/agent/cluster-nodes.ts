@@ -1,0 +1,107 @@
+import { internalAddress, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+
+/** A node of another cluster, as that cluster exports it. */
+export interface RemoteNode extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs'> {
+  readonly cluster: string;
+  readonly clusterId: number;
+}
+
+/** A node of any cluster of the mesh, as the datapath of this node needs it. */
+export interface ClusterNode {
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly name: string;
+  /** This node itself. */
+  readonly local: boolean;
+  /** A node of this node's cluster. */
+  readonly own: boolean;
+  /** Where its tunnel ends. */
+  readonly address: string;
+  /** Every address it is reached at outside the pod network, `address` first. */
+  readonly addresses: readonly string[];
+  /** Address of its isthmus_host, '' where unknown. */
+  readonly internalAddress: string;
+  readonly podCidrs: readonly string[];
+}
+
+/** Key of a node over all clusters. */
+export function clusterNodeKey(row: { readonly cluster: string; readonly name: string }): string {
+  return `${row.cluster}/${row.name}`;
+}
+
+export interface ClusterNodesOptions {
+  readonly own: ReadonlyTable<NodeRow>;
+  /** Keyed `cluster/name`. */
+  readonly remote: ReadonlyTable<RemoteNode>;
+  readonly cluster: string;
+  readonly clusterId: number;
+  /** Name of this node. */
+  readonly node: string;
+}
+
+/**
+ * The nodes of all clusters. A node without a usable address has no row. Index `prefix`: every prefix it
+ * answers for; index `address`: its node addresses.
+ */
+export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<ClusterNode> {
+  const { own, remote, cluster, clusterId, node } = options;
+  return derive<ClusterNode>({
+    name: 'cluster-nodes',
+    keyOf: clusterNodeKey,
+    equal: sameNode,
+    indexes: { prefix: prefixesOf, address: row => row.addresses },
+    inputs: [
+      input(own, row => [clusterNodeKey({ cluster, name: row.name })]),
+      input(remote, row => [clusterNodeKey(row)]),
+    ],
+    compute(key) {
+      const mine = key.startsWith(`${cluster}/`) ? own.get(key.slice(cluster.length + 1)) : undefined;
+      if (mine) return toClusterNode({ ...mine, cluster, clusterId }, true, mine.name === node);
+      const other = remote.get(key);
+      return other ? toClusterNode(other, false, false) : [];
+    },
+  });
+}
+
+/** What a node's rows in the ipcache are about. */
+export function prefixesOf(row: ClusterNode): string[] {
+  const internal = row.internalAddress === '' ? [] : [hostPrefix(row.internalAddress)];
+  return [...row.addresses.map(hostPrefix), ...internal, ...row.podCidrs];
+}
+
+/** The prefix of one address. */
+export function hostPrefix(address: string): string {
+  return `${address}/${address.includes(':') ? 128 : 32}`;
+}
+
+function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNode[] {
+  const address = nodeAddress(row);
+  if (address === undefined) return [];
+  const others = row.addresses.flatMap(each =>
+    (each.type === 'InternalIP' || each.type === 'ExternalIP') && each.ip !== address ? [each.ip] : [],
+  );
+  return [
+    {
+      cluster: row.cluster,
+      clusterId: row.clusterId,
+      name: row.name,
+      local,
+      own,
+      address,
+      addresses: [address, ...new Set(others)],
+      internalAddress: internalAddress(row) ?? '',
+      podCidrs: row.podCidrs,
+    },
+  ];
+}
+
+function sameNode(a: ClusterNode, b: ClusterNode): boolean {
+  return (
+    a.clusterId === b.clusterId &&
+    a.internalAddress === b.internalAddress &&
+    a.addresses.join() === b.addresses.join() &&
+    a.podCidrs.join() === b.podCidrs.join()
+  );
+}

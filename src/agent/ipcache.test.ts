@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { Table } from '../table/table.ts';
+import { clusterNodeKey, deriveClusterNodes, type RemoteNode } from './cluster-nodes.ts';
+import { type Endpoint, endpointTable } from './endpoint.ts';
+import { deriveHostRoutes } from './host-routes.ts';
+import { deriveIpcache, ipcacheKey, ipcacheMapRow, prefixOfKey, type RemoteAddress } from './ipcache.ts';
+import { addressOfNodeKey, deriveNodeAddresses, nodeMapRow } from './node-map.ts';
+
+const node = (name: string, ip: string, cidr: string, internal: string): NodeRow => ({
+  name,
+  uid: name,
+  labels: {},
+  annotations: {},
+  addresses: [
+    { type: 'InternalIP', ip },
+    { type: 'CiliumInternalIP', ip: internal },
+    { type: 'Hostname', ip: name },
+  ],
+  podCidrs: [cidr],
+  healthIp: '',
+  ingressIp: '',
+  encryptionKey: 0,
+  bootId: '',
+});
+const cep = (name: string, address: string, nodeIp: string, identity = 65_800): EndpointObjectRow => ({
+  namespace: 'ns',
+  name,
+  uid: name,
+  podUid: '',
+  identity,
+  addresses: [address],
+  nodeIp,
+  encryptionKey: 0,
+  serviceAccount: '',
+});
+const local = (ipv4: string, state: Endpoint['state'] = 'ready', identity?: number): Endpoint => ({
+  id: 7,
+  containerId: 'c',
+  ifName: 'eth0',
+  netns: '',
+  network: 'isthmus',
+  hostIfName: 'ist00000000001',
+  ifindex: 9,
+  ipv4,
+  gateway: '10.1.0.1',
+  mtu: 1450,
+  mac: '02:00:00:00:00:01',
+  hostMac: '02:00:00:00:00:02',
+  namespace: 'ns',
+  podName: 'p',
+  podUid: '',
+  portMappings: [],
+  state,
+  createdAt: '',
+  ...(identity === undefined ? {} : { identity }),
+});
+
+function world() {
+  const own = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
+  const remoteNodes = new Table<RemoteNode>({ name: 'remote-nodes', keyOf: clusterNodeKey });
+  const endpoints = endpointTable();
+  const cluster = new Table<EndpointObjectRow>({
+    name: 'ceps',
+    keyOf: row => row.name,
+    indexes: { address: row => row.addresses },
+  });
+  const remote = new Table<RemoteAddress>({
+    name: 'remote',
+    keyOf: row => `${row.cluster} ${row.prefix}`,
+    indexes: { prefix: row => [row.prefix] },
+  });
+  const nodes = deriveClusterNodes({ own, remote: remoteNodes, cluster: 'us', clusterId: 1, node: 'a' });
+  const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote });
+  const addresses = deriveNodeAddresses(nodes);
+  const routes = deriveHostRoutes({ nodes, source: '10.1.0.1', mtu: 1450 });
+  return { own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
+}
+const turn = () => new Promise(resolve => setImmediate(resolve));
+let w = world();
+const show = async (prefix: string) => {
+  await turn();
+  const row = w.ipcache.get(prefix);
+  return row ? `${row.identity} ${row.tunnel || '-'}` : undefined;
+};
+
+beforeEach(() => {
+  w = world();
+  w.own.upsert(node('a', '172.18.1.2', '10.1.0.0/24', '10.1.0.1'));
+  w.own.upsert(node('b', '172.18.1.3', '10.1.1.0/24', '10.1.1.1'));
+  w.remoteNodes.upsert({
+    ...node('c', '172.18.2.2', '10.2.0.0/24', '10.2.0.1'),
+    cluster: 'eu',
+    clusterId: 2,
+  });
+});
+
+test('nodes: addresses directly, internal addresses and pod CIDRs through the tunnel', async () => {
+  assert.equal(await show('172.18.1.2/32'), '1 -');
+  assert.equal(await show('10.1.0.1/32'), '1 -');
+  assert.equal(await show('10.1.0.0/24'), '3 172.18.1.2');
+  assert.equal(await show('172.18.1.3/32'), '6 -');
+  assert.equal(await show('10.1.1.1/32'), '6 172.18.1.3');
+  assert.equal(await show('10.1.1.0/24'), '3 172.18.1.3');
+  assert.equal(await show('172.18.2.2/32'), '6 -');
+  assert.equal(await show('10.2.0.1/32'), '6 172.18.2.2');
+  assert.equal(w.ipcache.size, 9);
+});
+
+test('pods: what this node has comes before what objects say', async () => {
+  w.cluster.upsert(cep('p', '10.1.0.9', '172.18.1.2'));
+  assert.equal(
+    await show('10.1.0.9/32'),
+    undefined,
+    'an object of this node without an endpoint is left over',
+  );
+  w.endpoints.upsert(local('10.1.0.9'));
+  assert.equal(await show('10.1.0.9/32'), '5 -');
+  w.endpoints.upsert(local('10.1.0.9', 'ready', 65_801));
+  assert.equal(await show('10.1.0.9/32'), '65801 -');
+  w.endpoints.delete('c/eth0');
+  w.cluster.upsert(cep('q', '10.1.1.9', '172.18.1.3'));
+  assert.equal(await show('10.1.1.9/32'), '65800 172.18.1.3');
+  w.remote.upsert({ cluster: 'eu', prefix: '10.2.0.9/32', identity: 131_400, nodeIp: '172.18.2.2' });
+  assert.equal(await show('10.2.0.9/32'), '131400 172.18.2.2');
+  assert.equal(await show('10.1.0.9/32'), undefined);
+});
+
+test('a pod of the own cluster keeps its address against another cluster that claims it', async () => {
+  w.remote.upsert({ cluster: 'eu', prefix: '10.1.1.9/32', identity: 131_400, nodeIp: '172.18.2.2' });
+  w.cluster.upsert(cep('q', '10.1.1.9', '172.18.1.3'));
+  assert.equal(await show('10.1.1.9/32'), '65800 172.18.1.3');
+});
+
+test('node addresses carry cluster and whether NodePorts apply', async () => {
+  await turn();
+  const flags = [...w.addresses.values()].map(row => {
+    const { key, value } = nodeMapRow(row);
+    return `${addressOfNodeKey(key)} ${value.cluster_id} ${value.flags}`;
+  });
+  assert.deepEqual(flags.sort(), [
+    '10.1.0.1 1 3',
+    '10.1.1.1 1 2',
+    '10.2.0.1 2 0',
+    '172.18.1.2 1 3',
+    '172.18.1.3 1 2',
+    '172.18.2.2 2 0',
+  ]);
+});
+
+test('host routes follow the nodes', async () => {
+  await turn();
+  assert.deepEqual([...w.routes.keys()].sort(), ['10.1.0.0/24', '10.1.1.0/24', '10.2.0.0/24']);
+  w.own.delete('b');
+  await turn();
+  assert.deepEqual([...w.routes.keys()].sort(), ['10.1.0.0/24', '10.2.0.0/24']);
+});
+
+test('map keys read back as the prefixes they were written for', () => {
+  for (const prefix of ['10.1.0.0/24', '10.1.0.9/32', '0.0.0.0/0', 'fd00::/64'])
+    assert.equal(prefixOfKey(ipcacheKey(prefix)), prefix);
+  const row = ipcacheMapRow({ prefix: '10.1.0.0/24', identity: 3, tunnel: '', source: '' });
+  assert.equal(row.key.prefixlen, 32 + 96 + 24);
+  assert.deepEqual([...row.value.tunnel], new Array(16).fill(0));
+});

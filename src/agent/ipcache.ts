@@ -1,0 +1,142 @@
+import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
+import { reserved } from '../api/identity-number.ts';
+import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
+import { type Endpoint, IDENTITY_INIT } from './endpoint.ts';
+
+/** An address of another cluster's pod, as that cluster exports it. */
+export interface RemoteAddress {
+  readonly cluster: string;
+  /** An address or a prefix. */
+  readonly prefix: string;
+  readonly identity: number;
+  /** Node it is on, where its tunnel ends; '' when unknown. */
+  readonly nodeIp: string;
+}
+
+/** Who a prefix is, and behind which node. */
+export interface IpcacheRow {
+  /** Canonical, '10.1.2.3/32'. */
+  readonly prefix: string;
+  readonly identity: number;
+  /** Node address; '' where it is not behind a tunnel. */
+  readonly tunnel: string;
+  /** What said so, for people: `node`, `endpoint`, `pod cidr`… */
+  readonly source: string;
+}
+
+export interface IpcacheInputs {
+  /** With the index `prefix`. */
+  readonly nodes: ReadonlyTable<ClusterNode>;
+  /** Endpoints of this node, with the index `ipv4`. */
+  readonly local: ReadonlyTable<Endpoint>;
+  /** CiliumEndpoints of the own cluster, with the index `address`. */
+  readonly cluster: ReadonlyTable<EndpointObjectRow>;
+  /** With the index `prefix`, of canonical prefixes. */
+  readonly remote: ReadonlyTable<RemoteAddress>;
+}
+
+/**
+ * The ipcache: one row per prefix. The nearest source wins: this node's endpoints, nodes, the own
+ * cluster's endpoints, other clusters'. A node's pod CIDR is the way to its pods that are not known one by one.
+ */
+export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> {
+  const { nodes, local, cluster, remote } = inputs;
+  return derive<IpcacheRow>({
+    name: 'ipcache',
+    keyOf: row => row.prefix,
+    equal: (a, b) => a.identity === b.identity && a.tunnel === b.tunnel && a.source === b.source,
+    inputs: [
+      input(nodes, prefixesOf),
+      input(local, row => [hostPrefix(row.ipv4)]),
+      input(cluster, row => row.addresses.map(hostPrefix)),
+      input(remote, row => [row.prefix]),
+    ],
+    compute(prefix) {
+      const found = resolve(prefix, inputs);
+      return found ? [{ prefix, ...found }] : [];
+    },
+  });
+}
+
+function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefix'> | undefined {
+  const host = /\/(32|128)$/.test(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
+  const node = first(inputs.nodes.by('prefix', prefix));
+  if (host !== undefined) {
+    const endpoint = first(inputs.local.by('ipv4', host));
+    if (endpoint && endpoint.state !== 'deleting')
+      return { identity: endpoint.identity ?? IDENTITY_INIT, tunnel: '', source: 'endpoint' };
+    if (node && (node.addresses.includes(host) || node.internalAddress === host))
+      return {
+        identity: node.local ? reserved.host : reserved.remoteNode,
+        // Node addresses are reached directly; the internal one is an address of the pod network.
+        tunnel: node.local || node.internalAddress !== host ? '' : node.address,
+        source: 'node',
+      };
+    for (const each of inputs.cluster.by('address', host)) {
+      const on = first(inputs.nodes.by('address', each.nodeIp));
+      // Only this node knows what it really has: its own objects may be left over.
+      if (on?.local || each.nodeIp === '') continue;
+      return {
+        identity: each.identity || reserved.unmanaged,
+        tunnel: each.nodeIp,
+        source: 'cilium endpoint',
+      };
+    }
+  }
+  const remote = first(inputs.remote.by('prefix', prefix));
+  if (remote)
+    return { identity: remote.identity, tunnel: remote.nodeIp, source: `cluster ${remote.cluster}` };
+  if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: 'pod cidr' };
+  return undefined;
+}
+
+function first<T>(rows: Iterable<T>): T | undefined {
+  for (const row of rows) return row;
+  return undefined;
+}
+
+/** The row of bpf/types.h. */
+export interface IpcacheMapRow {
+  readonly key: {
+    readonly prefixlen: number;
+    readonly cluster_id: number;
+    readonly pad: number;
+    readonly addr: Uint8Array;
+  };
+  readonly value: {
+    readonly identity: number;
+    readonly tunnel: Uint8Array;
+    readonly encrypt_key: number;
+    readonly flags: number;
+    readonly pad: number;
+  };
+}
+
+const KEY_BITS = 32;
+const noTunnel = new Uint8Array(16);
+
+export function ipcacheKey(prefix: string): IpcacheMapRow['key'] {
+  const { addr, length } = parsePrefix(prefix);
+  return { prefixlen: KEY_BITS + length, cluster_id: 0, pad: 0, addr };
+}
+
+export function ipcacheMapRow(row: IpcacheRow): IpcacheMapRow {
+  return {
+    key: ipcacheKey(row.prefix),
+    value: {
+      identity: row.identity,
+      tunnel: row.tunnel === '' ? noTunnel : parse(row.tunnel),
+      encrypt_key: 0,
+      flags: 0,
+      pad: 0,
+    },
+  };
+}
+
+/** The prefix of a key found in the map. */
+export function prefixOfKey(key: IpcacheMapRow['key']): string {
+  return formatPrefix({ addr: key.addr, length: key.prefixlen - KEY_BITS });
+}
