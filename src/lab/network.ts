@@ -1,0 +1,162 @@
+import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { Failure } from '../cli/failure.ts';
+import { type IPv4Prefix, parseIPv4Prefix } from './address.ts';
+import { type ClusterPlan, type LabPlan, type NodePlan, namespacePrefix, nodeNamespace } from './plan.ts';
+import { run, waitFor } from './process.ts';
+
+/** Prefixes that this machine has routes or addresses for, the default route aside. */
+export async function takenPrefixes(): Promise<IPv4Prefix[]> {
+  const text = await run('ip', ['-4', 'route', 'show', 'table', 'all']);
+  const taken: IPv4Prefix[] = [];
+  for (const line of text.split('\n')) {
+    const words = line.trim().split(/\s+/);
+    const destination = ['local', 'broadcast', 'unreachable', 'blackhole', 'prohibit'].includes(
+      words[0] ?? '',
+    )
+      ? words[1]
+      : words[0];
+    const prefix = parseIPv4Prefix(destination ?? '');
+    if (prefix !== undefined && prefix.length > 0) taken.push(prefix);
+  }
+  return taken;
+}
+
+/**
+ * Makes the router: a namespace with a bridge for each cluster, which forwards between them, and a cable to
+ * this machine, with a route for each cluster. Only this machine's end and its routes stand outside.
+ */
+export async function createRouter(plan: LabPlan): Promise<void> {
+  const { router, clusters } = plan;
+  await run('ip', ['netns', 'add', router.namespace]);
+  const inside = ['link set lo up'];
+  inside.push(`link add host0 type veth peer name ${router.hostDevice} netns ${process.pid}`);
+  inside.push(`addr add ${router.routerAddress}/30 dev host0`, 'link set host0 up');
+  for (const cluster of clusters) {
+    // A fixed address, or the bridge would take that of its lowest port and change it under the nodes.
+    const mac = `02:00:ac:${hexByte(cluster.number)}:00:01`;
+    inside.push(`link add ${cluster.bridge} address ${mac} type bridge stp_state 0 mcast_snooping 0`);
+    inside.push(`link set ${cluster.bridge} up`, `addr add ${cluster.gateway}/24 dev ${cluster.bridge}`);
+  }
+  await sysctl(router.namespace, [
+    'net.ipv6.conf.default.disable_ipv6=1',
+    'net.ipv4.ip_forward=1',
+    'net.ipv4.conf.all.rp_filter=0',
+    'net.ipv4.conf.default.rp_filter=0',
+    'net.ipv4.conf.all.send_redirects=0',
+    'net.ipv4.conf.default.send_redirects=0',
+  ]);
+  await ipBatch(inside, router.namespace);
+  const outside = [
+    `link set ${router.hostDevice} up alias isthmus-lab`,
+    `addr add ${router.hostAddress}/30 dev ${router.hostDevice}`,
+    ...clusters.map(
+      ({ subnet }) =>
+        `route add ${subnet} via ${router.routerAddress} dev ${router.hostDevice} src ${router.hostAddress}`,
+    ),
+  ];
+  await ipBatch(outside);
+  await run('sysctl', ['-qw', `net.ipv4.conf.${router.hostDevice}.rp_filter=0`]);
+}
+
+/**
+ * Builds the network of nodes that are about to boot: a cable from the router and the address on it, in a
+ * namespace with a name. The name goes (releaseNetwork) when the node holds the namespace itself, so that
+ * the network ends with the node.
+ */
+export async function createNodeNetworks(
+  plan: LabPlan,
+  nodes: readonly { readonly cluster: ClusterPlan; readonly node: NodePlan }[],
+): Promise<void> {
+  await ipBatch(nodes.map(({ node }) => `netns add ${nodeNamespace(plan, node.name)}`));
+  await ipBatch(
+    nodes.flatMap(({ cluster, node }) => [
+      `link add ${node.port} type veth peer name eth0 netns ${nodeNamespace(plan, node.name)}`,
+      `link set ${node.port} alias ${node.name}`,
+      `link set ${node.port} master ${cluster.bridge} up`,
+    ]),
+    plan.router.namespace,
+  );
+  await Promise.all(
+    nodes.map(async ({ cluster, node }) => {
+      const namespace = nodeNamespace(plan, node.name);
+      await sysctl(namespace, [
+        'net.ipv4.ip_forward=1',
+        'net.ipv6.conf.default.accept_dad=0',
+        'net.ipv4.conf.all.rp_filter=0',
+        'net.ipv4.conf.default.rp_filter=0',
+        'net.ipv4.conf.eth0.rp_filter=0',
+      ]);
+      await ipBatch(
+        [
+          'link set lo up',
+          `addr add ${node.address}/24 dev eth0`,
+          'link set eth0 up',
+          `route add default via ${cluster.gateway}`,
+        ],
+        namespace,
+      );
+    }),
+  );
+}
+
+/** Takes the name from a node's network once process `pid` is in it. */
+export async function releaseNetwork(plan: LabPlan, node: NodePlan, pid: number): Promise<void> {
+  const namespace = nodeNamespace(plan, node.name);
+  const inode = statSync(`/run/netns/${namespace}`).ino;
+  await waitFor(() => (networkOf(pid) === inode ? true : undefined), {
+    timeout: 10_000,
+    interval: 5,
+    late: () => new Failure(`node ${node.name} does not start: its first process is not in its network`),
+  });
+  await run('ip', ['netns', 'del', namespace]);
+}
+
+/** Pulls a node's cable out of the router for good. Harmless when it is gone. */
+export async function removePort(plan: LabPlan, node: NodePlan): Promise<void> {
+  await ipBatch([`link del ${node.port}`], plan.router.namespace, true);
+}
+
+/** Removes whatever network a lab of this name has left. */
+export async function removeNetworks(lab: string, hostDevice: string): Promise<void> {
+  if (existsSync('/run/netns')) {
+    const names = readdirSync('/run/netns').filter(name => name.startsWith(namespacePrefix(lab)));
+    await ipBatch(
+      names.map(name => `netns del ${name}`),
+      undefined,
+      true,
+    );
+  }
+  if (existsSync(`/sys/class/net/${hostDevice}`)) await ipBatch([`link del ${hostDevice}`], undefined, true);
+}
+
+/** Runs lines of `ip -batch`, inside a namespace or here. `force` goes on after a line that fails. */
+export async function ipBatch(lines: readonly string[], namespace?: string, force = false): Promise<void> {
+  if (lines.length === 0) return;
+  const args = [
+    ...(namespace === undefined ? [] : ['-n', namespace]),
+    ...(force ? ['-force'] : []),
+    '-batch',
+    '-',
+  ];
+  try {
+    await run('ip', args, { input: `${lines.join('\n')}\n` });
+  } catch (error) {
+    if (!force) throw error;
+  }
+}
+
+async function sysctl(namespace: string, settings: readonly string[]): Promise<void> {
+  await run('ip', ['netns', 'exec', namespace, 'sysctl', '-qw', ...settings]);
+}
+
+function networkOf(pid: number): number | undefined {
+  try {
+    return Number(/\[(\d+)\]/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[1]);
+  } catch {
+    return undefined;
+  }
+}
+
+function hexByte(value: number): string {
+  return value.toString(16).padStart(2, '0');
+}

@@ -1,0 +1,203 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Failure } from '../cli/failure.ts';
+import { formatIPv4, type IPv4Prefix, nthAddress, overlap, parseIPv4Prefix } from './address.ts';
+import type { ClusterConfig, LabConfig } from './config.ts';
+import { diskDirectory } from './paths.ts';
+
+/**
+ * Everything about a lab that is decided before anything is made: names, numbers and addresses. It is
+ * written down first, and what is made is found by these names, so that a lab can be removed after a
+ * crash at any moment.
+ */
+const portMapping = z.object({
+  containerPort: z.number(),
+  hostPort: z.number(),
+  listenAddress: z.string(),
+  protocol: z.enum(['TCP', 'UDP']),
+});
+
+const node = z.object({
+  /** Name of the Node object and host name: `us-worker2`. */
+  name: z.string(),
+  role: z.enum(['control-plane', 'worker']),
+  address: z.string(),
+  /** The router's end of the node's cable. */
+  port: z.string(),
+  /** Relative path of the node's cgroup in every hierarchy. */
+  cgroup: z.string(),
+  /** Folder of the node's disk, which outlives a reboot of the node. */
+  disk: z.string(),
+  machineID: z.string(),
+  labels: z.record(z.string(), z.string()),
+  portMappings: z.array(portMapping),
+  mounts: z.array(z.object({ hostPath: z.string(), containerPath: z.string(), readOnly: z.boolean() })),
+});
+
+const cluster = z.object({
+  name: z.string(),
+  /** 1, 2, …: also the cluster ID that Isthmus is installed with. */
+  number: z.number(),
+  /** kubeconfig context. */
+  context: z.string(),
+  /** Bridge in the router's namespace. */
+  bridge: z.string(),
+  /** Addresses of nodes; the first is the router's. */
+  subnet: z.string(),
+  gateway: z.string(),
+  podSubnet: z.string(),
+  serviceSubnet: z.string(),
+  dnsAddress: z.string(),
+  apiAddress: z.string(),
+  install: z.boolean(),
+  featureGates: z.record(z.string(), z.boolean()),
+  runtimeConfig: z.record(z.string(), z.string()),
+  nodes: z.array(node),
+});
+
+export const labPlan = z.object({
+  name: z.string(),
+  /** All addresses of the lab. */
+  block: z.string(),
+  router: z.object({
+    namespace: z.string(),
+    /** This machine's end of its cable to the router, and the addresses of both ends. */
+    hostDevice: z.string(),
+    hostAddress: z.string(),
+    routerAddress: z.string(),
+  }),
+  cgroup: z.string(),
+  clusters: z.array(cluster),
+  links: z.array(
+    z.object({
+      between: z.tuple([z.string(), z.string()]),
+      delay: z.number().optional(),
+      loss: z.number().optional(),
+      rate: z.number().optional(),
+    }),
+  ),
+});
+
+export type LabPlan = z.infer<typeof labPlan>;
+export type ClusterPlan = z.infer<typeof cluster>;
+export type NodePlan = z.infer<typeof node>;
+
+/** Prefix of the names of a lab's network namespaces in /run/netns. */
+export function namespacePrefix(lab: string): string {
+  return `isthmus.${lab}.`;
+}
+
+/** The namespace that a node's network is built in, until the node itself holds it. */
+export function nodeNamespace(plan: LabPlan, nodeName: string): string {
+  return `${namespacePrefix(plan.name)}${nodeName}`;
+}
+
+export const labCgroupRoot = 'isthmus-lab';
+export const defaultLab = 'isthmus';
+
+/** This machine's end of the cable to a lab's router. Device names have 15 characters at most. */
+export function hostDevice(lab: string): string {
+  return `lab-${lab}`;
+}
+
+/** Throws Failure unless the name can stand in the names of devices, namespaces and cgroups. */
+export function checkLabName(name: string): string {
+  if (/^[a-z0-9][a-z0-9-]{0,10}$/.test(name)) return name;
+  throw new Failure(`--name: found "${name}", expected 1 to 11 lower-case letters, digits and hyphens`, {
+    exitCode: 2,
+  });
+}
+
+/**
+ * Plans a lab. `taken` are prefixes that this machine uses already (its routes, other labs): the lab's own
+ * block is the first of 172.18.0.0/16 to 172.31.0.0/16 that meets none of them and no pod or service range.
+ */
+export function planLab(
+  name: string,
+  config: LabConfig,
+  taken: readonly IPv4Prefix[],
+  machineID: () => string,
+): LabPlan {
+  const block = freeBlock(config, taken);
+  const second = Math.floor(block.first / 2 ** 16) * 2 ** 16;
+  const hostNet = formatIPv4(second);
+  return {
+    name,
+    block: `${formatIPv4(block.first)}/${block.length}`,
+    router: {
+      namespace: `${namespacePrefix(name)}router`,
+      hostDevice: hostDevice(name),
+      routerAddress: nthAddress(`${hostNet}/30`, 1),
+      hostAddress: nthAddress(`${hostNet}/30`, 2),
+    },
+    cgroup: `${labCgroupRoot}/${name}`,
+    clusters: config.clusters.map((entry, i) => planCluster(name, entry, i + 1, second, machineID)),
+    links: config.links.map(({ between, delay, loss, rate }) => ({
+      between: [between[0], between[1]],
+      ...(delay === undefined ? {} : { delay }),
+      ...(loss === undefined ? {} : { loss }),
+      ...(rate === undefined ? {} : { rate }),
+    })),
+  };
+}
+
+function planCluster(
+  lab: string,
+  config: ClusterConfig,
+  number: number,
+  block: number,
+  machineID: () => string,
+): ClusterPlan {
+  const subnet = `${formatIPv4(block + number * 256)}/24`;
+  let workers = 0;
+  const nodes = config.nodes.map((entry, i): NodePlan => {
+    // kind's names: worker, worker2, worker3.
+    const role = entry.role === 'worker' ? `worker${++workers === 1 ? '' : workers}` : entry.role;
+    const nodeName = `${config.name}-${role}`;
+    return {
+      name: nodeName,
+      role: entry.role,
+      address: nthAddress(subnet, i + 2),
+      port: `c${number}n${i}`,
+      cgroup: `${labCgroupRoot}/${lab}/${nodeName}`,
+      disk: join(diskDirectory(lab), nodeName),
+      machineID: machineID(),
+      labels: { ...entry.labels },
+      portMappings: entry.portMappings.map(mapping => ({ ...mapping })),
+      mounts: entry.mounts.map(mount => ({ ...mount })),
+    };
+  });
+  return {
+    name: config.name,
+    number,
+    context: `${lab}-${config.name}`,
+    bridge: `c${number}`,
+    subnet,
+    gateway: nthAddress(subnet, 1),
+    podSubnet: config.podSubnet,
+    serviceSubnet: config.serviceSubnet,
+    dnsAddress: nthAddress(config.serviceSubnet, 10),
+    apiAddress: nodes[0]!.address,
+    install: config.install,
+    featureGates: { ...config.featureGates },
+    runtimeConfig: { ...config.runtimeConfig },
+    nodes,
+  };
+}
+
+function freeBlock(config: LabConfig, taken: readonly IPv4Prefix[]): IPv4Prefix {
+  const used = [...taken];
+  for (const { podSubnet, serviceSubnet } of config.clusters) {
+    for (const text of [podSubnet, serviceSubnet]) {
+      const prefix = parseIPv4Prefix(text);
+      if (prefix !== undefined) used.push(prefix);
+    }
+  }
+  for (let k = 18; k < 32; k++) {
+    const candidate = parseIPv4Prefix(`172.${k}.0.0/16`)!;
+    if (!used.some(prefix => overlap(prefix, candidate))) return candidate;
+  }
+  throw new Failure('no free range of node addresses: all of 172.18.0.0/16 to 172.31.0.0/16 is in use', {
+    hint: 'see `ip route` and `isthmus lab status`',
+  });
+}
