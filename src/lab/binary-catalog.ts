@@ -15,9 +15,13 @@ export type BinaryName =
   | 'etcdctl'
   | 'coredns'
   | 'helm'
-  | 'cnitool';
+  | 'cnitool'
+  | 'loopback'
+  | 'ptp'
+  | 'bridge'
+  | 'host-local';
 
-export type ComponentName = 'kubernetes' | 'etcd' | 'coredns' | 'helm' | 'cnitool';
+export type ComponentName = 'kubernetes' | 'etcd' | 'coredns' | 'helm' | 'cnitool' | 'cni-plugins';
 
 /** A release of one project: one pinned Go module, several executables. */
 export interface Component {
@@ -132,7 +136,28 @@ const cnitool: Component = {
   download: () => undefined,
 };
 
-export const components: readonly Component[] = [kubernetes, etcd, coredns, helm, cnitool];
+/** `loopback` is what containerd itself asks for; the others are what ours is measured beside. */
+const cniPlugins: Component = {
+  name: 'cni-plugins',
+  folder: 'cni-plugins',
+  module: 'github.com/containernetworking/plugins',
+  packages: {
+    loopback: { path: 'github.com/containernetworking/plugins/plugins/main/loopback' },
+    ptp: { path: 'github.com/containernetworking/plugins/plugins/main/ptp' },
+    bridge: { path: 'github.com/containernetworking/plugins/plugins/main/bridge' },
+    'host-local': { path: 'github.com/containernetworking/plugins/plugins/ipam/host-local' },
+  },
+  linkerFlags: version => [
+    `-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=${version}`,
+  ],
+  download: (binary, version) => {
+    const release = `https://github.com/containernetworking/plugins/releases/download/${version}`;
+    const url = `${release}/cni-plugins-linux-${architecture}-${version}.tgz`;
+    return { url, checksumUrl: `${url}.sha256`, member: binary };
+  },
+};
+
+export const components: readonly Component[] = [kubernetes, etcd, coredns, helm, cnitool, cniPlugins];
 
 export function componentOf(binary: BinaryName): Component {
   const component = components.find(candidate => binary in candidate.packages);
