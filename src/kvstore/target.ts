@@ -40,17 +40,28 @@ export class EtcdTarget implements Target<EtcdRow> {
 
   /** Uses `connection` until `signal` aborts (resolves) or it fails (rejects): the body of keepSession. */
   async serve(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
+    await this.attach(connection, signal);
+    await this.keep(connection, signal);
+  }
+
+  /** First half of `serve`: finds out what this etcd has lost, then starts to write to it. */
+  async attach(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
     await connection.maintenance.status({}, { signal }); // the first response pins the etcd's identity
     this.#report(await this.#leases.keepAlive(connection, signal));
     this.#connected.resolve(connection);
-    try {
-      for (;;) {
-        await pause((this.#leases.ttl * 1000) / 3, signal);
-        if (signal.aborted) return;
-        this.#report(await this.#leases.keepAlive(connection, signal));
-      }
-    } finally {
+    const detach = (): void => {
       this.#connected = Promise.withResolvers();
+    };
+    if (signal.aborted) detach();
+    else signal.addEventListener('abort', detach, { once: true });
+  }
+
+  /** Second half of `serve`: renews leases. */
+  async keep(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await pause((this.#leases.ttl * 1000) / 3, signal);
+      if (signal.aborted) return;
+      this.#report(await this.#leases.keepAlive(connection, signal));
     }
   }
 

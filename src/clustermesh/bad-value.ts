@@ -1,0 +1,37 @@
+import type * as z from 'zod';
+
+/** A value in an etcd that cannot be believed: which key, which field, what was found, what was expected. */
+export class BadValue extends Error {
+  readonly key: string;
+  readonly field: string;
+
+  constructor(key: string, field: string, found: unknown, expected: string) {
+    super(`${key}: ${field ? `${field}: ` : ''}found ${show(found)}, expected ${expected}`);
+    this.name = 'BadValue';
+    this.key = key;
+    this.field = field;
+  }
+}
+
+/** Parses JSON text by a schema. @throws BadValue naming the first field that is wrong */
+export function parseJson<T>(key: string, text: string, schema: z.ZodType<T>): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new BadValue(key, '', text, 'a JSON object');
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const found = issue.path.reduce<unknown>(
+    (at, name) => (typeof at === 'object' && at !== null ? Reflect.get(at, name) : undefined),
+    value,
+  );
+  throw new BadValue(key, issue.path.join('.'), found, issue.message);
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}

@@ -1,0 +1,71 @@
+import * as z from 'zod';
+import type { MaxClusters } from '../api/identity-number.ts';
+import { BadValue, parseJson } from './bad-value.ts';
+import { clusterConfigKey } from './layout.ts';
+
+/** What a cluster says about itself before anything of it is read. */
+export interface ClusterConfig {
+  readonly id: number;
+  /** A canary tells when each kind of object is complete. */
+  readonly syncedCanaries: boolean;
+  /** The objects are a copy below `cilium/cache`. */
+  readonly cached: boolean;
+  /** 0 where an old writer does not say. */
+  readonly maxConnectedClusters: number;
+  /** Undefined: the writer knows nothing of MCS-API. */
+  readonly serviceExportsEnabled: boolean | undefined;
+}
+
+const schema = z.object({
+  id: z.int().default(0),
+  capabilities: z
+    .object({
+      syncedCanaries: z.boolean().default(false),
+      cached: z.boolean().default(false),
+      maxConnectedClusters: z.int().default(0),
+      serviceExportsEnabled: z.boolean().nullish(),
+      endpointSlicesExportMode: z
+        .enum(['', 'services-and-endpointslices', 'endpointslices-only'], {
+          error: '"services-and-endpointslices" or "endpointslices-only"',
+        })
+        .default(''),
+    })
+    .prefault({}),
+});
+
+/** @throws BadValue when the ID is not one a cluster of the mesh may have, or the layouts differ */
+export function parseClusterConfig(cluster: string, text: string, max: MaxClusters): ClusterConfig {
+  const key = clusterConfigKey(cluster);
+  const { id, capabilities } = parseJson(key, text, schema);
+  if (id < 1 || id > max) throw new BadValue(key, 'id', id, `a cluster ID from 1 to ${max}`);
+  if (capabilities.endpointSlicesExportMode === 'endpointslices-only')
+    throw new BadValue(
+      key,
+      'capabilities.endpointSlicesExportMode',
+      capabilities.endpointSlicesExportMode,
+      'a cluster that exports services/v1',
+    );
+  const theirs = capabilities.maxConnectedClusters;
+  if (theirs !== max && (max === 511 || theirs === 511))
+    throw new BadValue(key, 'capabilities.maxConnectedClusters', theirs, `${max}, as in this cluster`);
+  return {
+    id,
+    syncedCanaries: capabilities.syncedCanaries,
+    cached: capabilities.cached,
+    maxConnectedClusters: theirs,
+    serviceExportsEnabled: capabilities.serviceExportsEnabled ?? undefined,
+  };
+}
+
+export function formatClusterConfig(config: ClusterConfig): string {
+  const { id, syncedCanaries, cached, maxConnectedClusters, serviceExportsEnabled } = config;
+  return JSON.stringify({
+    ...(id ? { id } : {}),
+    capabilities: {
+      ...(syncedCanaries ? { syncedCanaries } : {}),
+      ...(cached ? { cached } : {}),
+      ...(maxConnectedClusters ? { maxConnectedClusters } : {}),
+      ...(serviceExportsEnabled === undefined ? {} : { serviceExportsEnabled }),
+    },
+  });
+}

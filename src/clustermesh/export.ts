@@ -1,0 +1,163 @@
+import { parseServiceAnnotations } from '../api/annotations.ts';
+import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
+import type { IdentityRow } from '../api/crds/cilium-identity.ts';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { type EndpointSlice, SLICES_BY_SERVICE, type SliceEndpoint } from '../api/endpoint-slice.ts';
+import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
+import { type Service, serviceKey as serviceName } from '../api/service.ts';
+import type { EtcdRow } from '../kvstore/target.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import { addressKey, identityKey, type Kind, nodeKey, serviceKey } from './layout.ts';
+import { formatAddress, formatNode, type Origin } from './values.ts';
+
+/** What a cluster keeps in Kubernetes that others may know. */
+export interface ExportSources {
+  readonly services: ReadonlyTable<Service>;
+  /** With the index `service`. */
+  readonly slices: ReadonlyTable<EndpointSlice>;
+  readonly nodes: ReadonlyTable<NodeRow>;
+  readonly identities: ReadonlyTable<IdentityRow>;
+  /** With an index `address`. */
+  readonly endpoints: ReadonlyTable<EndpointObjectRow>;
+}
+
+/** Index of the endpoints table that finds who claims an address. */
+export const ENDPOINTS_BY_ADDRESS = 'address';
+
+/** The keys a cluster's etcd is to hold, one table for each kind of object. */
+export function deriveExport(sources: ExportSources, origin: Origin): Record<Kind, ReadonlyTable<EtcdRow>> {
+  const options = (kind: Kind) => ({
+    name: `export-${kind}`,
+    keyOf: (row: EtcdRow) => row.key,
+    equal: (a: EtcdRow, b: EtcdRow) => a.value === b.value,
+  });
+  const { services, slices, nodes, identities, endpoints } = sources;
+  return {
+    nodes: derive<EtcdRow>({
+      ...options('nodes'),
+      inputs: [input(nodes, row => [row.name])],
+      compute: name => {
+        const node = nodes.get(name);
+        return node ? [{ key: nodeKey(origin.cluster, name), value: formatNode(node, origin) }] : [];
+      },
+    }),
+    identities: derive<EtcdRow>({
+      ...options('identities'),
+      inputs: [input(identities, row => [String(row.identity)])],
+      compute: number => {
+        const row = identities.get(number);
+        return row && isOwn(row.identity, origin)
+          ? [{ key: identityKey(origin.cluster, row.identity), value: row.text }]
+          : [];
+      },
+    }),
+    ip: derive<EtcdRow>({
+      ...options('ip'),
+      inputs: [input(endpoints, row => row.addresses)],
+      compute: address => exportAddress(address, endpoints, origin),
+    }),
+    services: derive<EtcdRow>({
+      ...options('services'),
+      inputs: [
+        input(services, row => [serviceName(row)]),
+        input(slices, row => (row.service === '' ? [] : [row.service])),
+      ],
+      compute: name => {
+        const service = services.get(name);
+        return service ? exportService(service, slices.by(SLICES_BY_SERVICE, name), origin) : [];
+      },
+    }),
+  };
+}
+
+/** Of several endpoints that claim an address the one known longest has it. */
+function exportAddress(
+  address: string,
+  endpoints: ReadonlyTable<EndpointObjectRow>,
+  origin: Origin,
+): EtcdRow[] {
+  const [owner] = endpoints.by(ENDPOINTS_BY_ADDRESS, address);
+  if (!owner || !mayClaim(owner.identity, origin.clusterId, origin.maxClusters)) return [];
+  const value = formatAddress({
+    address,
+    hostIp: owner.nodeIp,
+    identity: owner.identity,
+    encryptionKey: owner.encryptionKey,
+    namespace: owner.namespace,
+    pod: owner.name,
+    serviceAccount: owner.serviceAccount,
+  });
+  return [{ key: addressKey(origin.cluster, address), value }];
+}
+
+interface WirePort {
+  readonly Protocol: string;
+  readonly Port: number;
+}
+type WirePorts = Record<string, WirePort>;
+
+/** A global and shared service with all its usable backends; nothing for any other. */
+export function exportService(
+  service: Service,
+  slices: Iterable<EndpointSlice>,
+  origin: Pick<Origin, 'cluster' | 'clusterId'>,
+): EtcdRow[] {
+  const { global, shared } = parseServiceAnnotations(service.annotations);
+  if (!global || !shared || service.type === 'ExternalName') return [];
+  const frontPorts: WirePorts = Object.fromEntries(
+    service.ports.map(({ name, protocol, port }) => [name, { Protocol: protocol, Port: port }]),
+  );
+  const backends = new Map<string, WirePorts>();
+  const hostnames = new Map<string, string>();
+  const zones = new Map<string, object>();
+  for (const { slice, endpoint } of usable([...slices])) {
+    const ports = backends.get(endpoint.address) ?? {};
+    for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
+    backends.set(endpoint.address, ports);
+    if (endpoint.hostname) hostnames.set(endpoint.address, endpoint.hostname);
+    if (endpoint.zone)
+      zones.set(endpoint.address, {
+        zone: endpoint.zone,
+        ...(endpoint.forZones.length ? { forZones: endpoint.forZones.map(name => ({ name })) } : {}),
+      });
+  }
+  const value = JSON.stringify({
+    cluster: origin.cluster,
+    namespace: service.namespace,
+    name: service.name,
+    frontends: Object.fromEntries(service.clusterIPs.map(address => [address, frontPorts])),
+    backends: sorted([...backends].map(([address, ports]) => [address, sorted(Object.entries(ports))])),
+    ...(hostnames.size ? { hostnames: sorted(hostnames) } : {}),
+    ...(zones.size ? { zones: sorted(zones) } : {}),
+    labels: sorted(Object.entries(service.labels)),
+    selector: sorted(Object.entries(service.selector)),
+    includeExternal: true,
+    shared: true,
+    clusterID: origin.clusterId,
+  });
+  return [{ key: serviceKey(origin.cluster, service.namespace, service.name), value }];
+}
+
+/**
+ * Endpoints other clusters may send to: the ready ones; where there is none, those that terminate but still
+ * serve, as Kubernetes' proxies do (KEP-1669). Names instead of addresses are left out.
+ */
+function usable(
+  slices: readonly EndpointSlice[],
+): { readonly slice: EndpointSlice; readonly endpoint: SliceEndpoint }[] {
+  const all = slices
+    .filter(slice => slice.addressType !== 'FQDN')
+    .flatMap(slice => slice.endpoints.map(endpoint => ({ slice, endpoint })));
+  const ready = all.filter(({ endpoint }) => endpoint.ready);
+  return ready.length ? ready : all.filter(({ endpoint }) => endpoint.serving);
+}
+
+/** Keys in order, as Go writes maps: equal states give equal texts. */
+function sorted<V>(entries: Iterable<readonly [string, V]>): Record<string, V> {
+  return Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+}
+
+function isOwn(identity: number, origin: Origin): boolean {
+  return identity >= firstAllocatable && mayClaim(identity, origin.clusterId, origin.maxClusters);
+}

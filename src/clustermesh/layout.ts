@@ -1,0 +1,36 @@
+/**
+ * Where Cilium keeps what in a mesh etcd. Pure. `state` is what a cluster publishes about itself, `cache` what
+ * kvstoremesh copied of another one: there everything is scoped by cluster, in `state` identities and
+ * addresses are not. Source: Cilium documentation, "Cluster Mesh" and "KVStoreMesh".
+ */
+
+export const heartbeatKey = 'cilium/.heartbeat';
+export const syncedPrefix = (cluster: string): string => `cilium/synced/${cluster}/`;
+export const clusterConfigKey = (cluster: string): string => `cilium/cluster-config/${cluster}`;
+
+/** The kinds of objects that cross clusters, in the order in which a reader should learn of them. */
+export const kinds = ['nodes', 'identities', 'ip', 'services'] as const;
+export type Kind = (typeof kinds)[number];
+
+/** The prefix a cluster's objects of a kind are below, with its last slash. */
+export function objectPrefix(kind: Kind, cluster: string, cached = false): string {
+  const root = `cilium/${cached ? 'cache' : 'state'}/${kind}/v1`;
+  if (kind === 'identities') return cached ? `${root}/${cluster}/id/` : `${root}/id/`;
+  if (kind === 'ip') return cached ? `${root}/${cluster}/` : `${root}/default/`;
+  return `${root}/${cluster}/`;
+}
+
+/** The key whose presence says that everything of a kind was written at least once. */
+export function canaryKey(kind: Kind, cluster: string, cached = false): string {
+  return `${syncedPrefix(cluster)}cilium/${cached ? 'cache' : 'state'}/${kind}/v1`;
+}
+
+export const nodeKey = (cluster: string, name: string): string => objectPrefix('nodes', cluster) + name;
+export const serviceKey = (cluster: string, namespace: string, name: string): string =>
+  `${objectPrefix('services', cluster)}${namespace}/${name}`;
+export const identityKey = (cluster: string, identity: number): string =>
+  objectPrefix('identities', cluster) + identity;
+export const addressKey = (cluster: string, address: string): string => objectPrefix('ip', cluster) + address;
+
+/** RFC 3339 without fractions, as canaries and heartbeats carry it. */
+export const timestamp = (at: Date): string => at.toISOString().replace(/\.\d+Z$/, 'Z');

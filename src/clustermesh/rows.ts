@@ -1,0 +1,95 @@
+import type { Labels } from '../api/labels.ts';
+import type { RemoteService } from '../loadbalancer/remote-service.ts';
+import { remoteServiceTable } from '../loadbalancer/remote-service.ts';
+import { type ReadonlyTable, Table } from '../table/table.ts';
+
+/** A node of another cluster. */
+export interface RemoteNode {
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly name: string;
+  /** Type (`InternalIP`, `CiliumInternalIP`…) and address; `nodeAddress` of api/crds/cilium-node.ts chooses. */
+  readonly addresses: readonly { readonly type: string; readonly ip: string }[];
+  /** Pod ranges, `10.2.0.0/24`; the primary one of each family comes first. */
+  readonly podCidrs: readonly string[];
+  readonly healthIps: readonly string[];
+  readonly ingressIps: readonly string[];
+  readonly encryptionKey: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly wireguardKey: string;
+  readonly bootId: string;
+}
+
+/** A security identity of another cluster. */
+export interface RemoteIdentity {
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly identity: number;
+  readonly labels: Labels;
+  readonly text: string;
+}
+
+/** An address, or a prefix, of another cluster and the identity behind it. */
+export interface RemoteEndpoint {
+  readonly cluster: string;
+  readonly clusterId: number;
+  /** `10.2.0.9`, or `10.2.0.0/24`. */
+  readonly prefix: string;
+  /** Node the address is on: the tunnel's other end. '' when unknown. */
+  readonly hostIp: string;
+  /** 0 while the endpoint has none. */
+  readonly identity: number;
+  readonly encryptionKey: number;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly serviceAccount: string;
+}
+
+/** Everything known of other clusters. Tables are synced when every configured cluster was heard once. */
+export interface RemoteTables {
+  readonly nodes: ReadonlyTable<RemoteNode>;
+  readonly identities: ReadonlyTable<RemoteIdentity>;
+  readonly endpoints: ReadonlyTable<RemoteEndpoint>;
+  readonly services: ReadonlyTable<RemoteService>;
+}
+
+/** The tables as their one writer, the remote clusters, holds them. */
+export interface WritableRemoteTables extends RemoteTables {
+  readonly nodes: Table<RemoteNode>;
+  readonly identities: Table<RemoteIdentity>;
+  readonly endpoints: Table<RemoteEndpoint>;
+  readonly services: Table<RemoteService>;
+}
+
+/** Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix`, services `cluster/ns/name`. */
+export function remoteTables(): WritableRemoteTables {
+  return {
+    nodes: new Table<RemoteNode>({
+      name: 'remote-nodes',
+      keyOf: row => `${row.cluster}/${row.name}`,
+      equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
+    }),
+    identities: new Table<RemoteIdentity>({
+      name: 'remote-identities',
+      keyOf: row => String(row.identity),
+      equal: (a, b) => a.text === b.text && a.cluster === b.cluster,
+    }),
+    endpoints: new Table<RemoteEndpoint>({
+      name: 'remote-endpoints',
+      keyOf: row => `${row.cluster}/${row.prefix}`,
+      equal: (a, b) =>
+        a.identity === b.identity &&
+        a.hostIp === b.hostIp &&
+        a.encryptionKey === b.encryptionKey &&
+        a.pod === b.pod &&
+        a.namespace === b.namespace &&
+        a.serviceAccount === b.serviceAccount &&
+        a.clusterId === b.clusterId,
+    }),
+    services: new Table<RemoteService>({
+      ...remoteServiceTable,
+      equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
+    }),
+  };
+}

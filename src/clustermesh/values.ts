@@ -1,0 +1,265 @@
+import { isIP } from 'node:net';
+import * as z from 'zod';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
+import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
+import type { RemoteService } from '../loadbalancer/remote-service.ts';
+import { BadValue, parseJson } from './bad-value.ts';
+import { cidrText, goCidr, maskLength } from './cidr.ts';
+import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
+
+/**
+ * Values of a mesh etcd to rows and back, in Cilium's format. Every reader checks that the value belongs to
+ * the cluster it was read from and to the key it stands under. Pure; @throws BadValue.
+ */
+export interface Origin {
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly maxClusters: MaxClusters;
+}
+
+const text = z
+  .string()
+  .nullish()
+  .transform(value => value ?? '');
+const strings = z
+  .record(z.string(), z.string())
+  .nullish()
+  .transform(value => value ?? {});
+const cidr = z.union([z.object({ IP: z.string(), Mask: z.string() }), z.string()]).nullish();
+
+const nodeSchema = z.object({
+  Name: z.string(),
+  Cluster: z.string(),
+  IPAddresses: z.array(z.object({ Type: z.string(), IP: z.string() })).nullish(),
+  IPv4AllocCIDR: cidr,
+  IPv6AllocCIDR: cidr,
+  IPv4SecondaryAllocCIDRs: z.array(cidr).nullish(),
+  IPv6SecondaryAllocCIDRs: z.array(cidr).nullish(),
+  IPv4HealthIP: text,
+  IPv6HealthIP: text,
+  IPv4IngressIP: text,
+  IPv6IngressIP: text,
+  ClusterID: z.int().default(0),
+  EncryptionKey: z.int().default(0),
+  Labels: strings,
+  Annotations: strings,
+  WireguardPubKey: text,
+  BootID: text,
+});
+
+export function parseNode(key: string, rest: string, value: string, origin: Origin): RemoteNode {
+  const node = parseJson(key, value, nodeSchema);
+  expect(key, 'Cluster', node.Cluster, origin.cluster);
+  expect(key, 'Name', node.Name, rest);
+  expect(key, 'ClusterID', node.ClusterID, origin.clusterId);
+  const addresses = (node.IPAddresses ?? []).map(({ Type, IP }) => ({ type: Type, ip: IP }));
+  for (const { type, ip } of addresses)
+    if (type.endsWith('IP') && !isIP(ip))
+      throw new BadValue(key, `IPAddresses (${type})`, ip, 'an IP address');
+  const ranges = {
+    IPv4AllocCIDR: [node.IPv4AllocCIDR],
+    IPv4SecondaryAllocCIDRs: node.IPv4SecondaryAllocCIDRs ?? [],
+    IPv6AllocCIDR: [node.IPv6AllocCIDR],
+    IPv6SecondaryAllocCIDRs: node.IPv6SecondaryAllocCIDRs ?? [],
+  };
+  const podCidrs = Object.entries(ranges).flatMap(([field, list]) =>
+    list.flatMap(each => {
+      if (each === null || each === undefined) return [];
+      const found = cidrText(each);
+      if (found === undefined) throw new BadValue(key, field, each, 'a prefix');
+      return [found];
+    }),
+  );
+  return {
+    cluster: origin.cluster,
+    clusterId: origin.clusterId,
+    name: node.Name,
+    addresses,
+    podCidrs,
+    healthIps: addressesOf(key, 'HealthIP', node.IPv4HealthIP, node.IPv6HealthIP),
+    ingressIps: addressesOf(key, 'IngressIP', node.IPv4IngressIP, node.IPv6IngressIP),
+    encryptionKey: node.EncryptionKey,
+    labels: node.Labels,
+    annotations: node.Annotations,
+    wireguardKey: node.WireguardPubKey,
+    bootId: node.BootID,
+  };
+}
+
+/** The value of a node of the own cluster. */
+export function formatNode(node: NodeRow, origin: Pick<Origin, 'cluster' | 'clusterId'>): string {
+  const v4 = node.podCidrs.filter(each => !each.includes(':')).map(goCidr);
+  const v6 = node.podCidrs.filter(each => each.includes(':')).map(goCidr);
+  const secondary = (list: readonly object[]): readonly object[] | null =>
+    list.length > 1 ? list.slice(1) : null;
+  return JSON.stringify({
+    Name: node.name,
+    Cluster: origin.cluster,
+    IPAddresses: node.addresses.map(({ type, ip }) => ({ Type: type, IP: ip })),
+    IPv4AllocCIDR: v4[0] ?? null,
+    IPv4SecondaryAllocCIDRs: secondary(v4),
+    IPv6AllocCIDR: v6[0] ?? null,
+    IPv6SecondaryAllocCIDRs: secondary(v6),
+    IPv4HealthIP: node.healthIp,
+    IPv6HealthIP: '',
+    IPv4IngressIP: node.ingressIp,
+    IPv6IngressIP: '',
+    ClusterID: origin.clusterId,
+    Source: 'custom-resource',
+    EncryptionKey: node.encryptionKey,
+    Labels: node.labels,
+    Annotations: node.annotations,
+    WireguardPubKey: node.annotations[wireguardAnnotation] ?? '',
+    BootID: node.bootId,
+  });
+}
+
+/** Where the agent of a node keeps its WireGuard public key. */
+const wireguardAnnotation = 'network.cilium.io/wg-pub-key';
+
+const ports = z.record(
+  z.string(),
+  z.object({
+    Protocol: z.enum(['TCP', 'UDP', 'SCTP'], { error: 'TCP, UDP or SCTP' }),
+    Port: z.int().min(0).max(65535),
+  }),
+);
+const serviceSchema = z.object({
+  cluster: z.string(),
+  namespace: z.string(),
+  name: z.string(),
+  frontends: z.record(z.string(), ports).nullish(),
+  backends: z.record(z.string(), ports).nullish(),
+  hostnames: z.record(z.string(), z.string()).nullish(),
+  shared: z.boolean().default(false),
+  clusterID: z.int().default(0),
+});
+
+/** @returns undefined for a service that is not shared: it has no backends for others */
+export function parseService(
+  key: string,
+  rest: string,
+  value: string,
+  origin: Origin,
+): RemoteService | undefined {
+  const service = parseJson(key, value, serviceSchema);
+  expect(key, 'cluster', service.cluster, origin.cluster);
+  expect(key, 'namespace/name', `${service.namespace}/${service.name}`, rest);
+  expect(key, 'clusterID', service.clusterID, origin.clusterId);
+  const backends = service.backends ?? {};
+  for (const [field, map] of Object.entries({ frontends: service.frontends ?? {}, backends }))
+    for (const address of Object.keys(map))
+      if (!isIP(address)) throw new BadValue(key, field, address, 'an IP address');
+  if (!service.shared) return undefined;
+  return {
+    cluster: origin.cluster,
+    clusterId: origin.clusterId,
+    namespace: service.namespace,
+    name: service.name,
+    backends: Object.fromEntries(
+      Object.entries(backends).map(([address, named]) => [
+        address,
+        Object.fromEntries(
+          Object.entries(named).map(([name, { Protocol, Port }]) => [
+            name,
+            { protocol: Protocol, port: Port },
+          ]),
+        ),
+      ]),
+    ),
+    hostnames: service.hostnames ?? undefined,
+  };
+}
+
+export function parseIdentity(key: string, rest: string, value: string, origin: Origin): RemoteIdentity {
+  const identity = /^[1-9]\d{0,8}$/.test(rest) ? Number(rest) : Number.NaN;
+  if (Number.isNaN(identity)) throw new BadValue(key, 'number', rest, 'a decimal identity');
+  if (identity < 256 || !mayClaim(identity, origin.clusterId, origin.maxClusters))
+    throw new BadValue(key, 'number', identity, `an identity of cluster ID ${origin.clusterId}`);
+  if (value === '') throw new BadValue(key, '', value, 'labels');
+  let labels: Labels;
+  try {
+    labels = parseLabels(value);
+  } catch (error) {
+    throw new BadValue(key, '', value, error instanceof Error ? error.message : 'labels');
+  }
+  expect(key, labelNames.cluster, labels[`k8s:${labelNames.cluster}`], origin.cluster);
+  return { cluster: origin.cluster, clusterId: origin.clusterId, identity, labels, text: value };
+}
+
+const addressSchema = z.object({
+  IP: z.string(),
+  Mask: z.string().nullish(),
+  HostIP: text,
+  ID: z.int().min(0).default(0),
+  Key: z.int().default(0),
+  K8sNamespace: text,
+  K8sPodName: text,
+  K8sServiceAccount: text,
+});
+
+export function parseAddress(key: string, rest: string, value: string, origin: Origin): RemoteEndpoint {
+  const found = parseJson(key, value, addressSchema);
+  const family = isIP(found.IP);
+  if (family !== 4 && family !== 6) throw new BadValue(key, 'IP', found.IP, 'an IP address');
+  let prefix = found.IP;
+  if (found.Mask) {
+    const length = maskLength(found.Mask, family);
+    if (length === undefined) throw new BadValue(key, 'Mask', found.Mask, 'a mask');
+    prefix = `${found.IP}/${length}`;
+  }
+  expect(key, 'IP and Mask', prefix, rest);
+  if (found.HostIP !== '' && !isIP(found.HostIP))
+    throw new BadValue(key, 'HostIP', found.HostIP, 'an IP address');
+  if (!mayClaim(found.ID, origin.clusterId, origin.maxClusters))
+    throw new BadValue(key, 'ID', found.ID, `an identity of cluster ID ${origin.clusterId}`);
+  return {
+    cluster: origin.cluster,
+    clusterId: origin.clusterId,
+    prefix,
+    hostIp: found.HostIP,
+    // Another cluster's host is a remote node here.
+    identity: found.ID === reserved.host ? reserved.remoteNode : found.ID,
+    encryptionKey: found.Key,
+    namespace: found.K8sNamespace,
+    pod: found.K8sPodName,
+    serviceAccount: found.K8sServiceAccount,
+  };
+}
+
+/** An address of a pod of the own cluster. */
+export interface ExportedAddress {
+  readonly address: string;
+  readonly hostIp: string;
+  readonly identity: number;
+  readonly encryptionKey: number;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly serviceAccount: string;
+}
+
+export function formatAddress(row: ExportedAddress): string {
+  return JSON.stringify({
+    IP: row.address,
+    Mask: null,
+    HostIP: row.hostIp,
+    ID: row.identity,
+    Key: row.encryptionKey,
+    Metadata: '',
+    ...(row.namespace ? { K8sNamespace: row.namespace } : {}),
+    ...(row.pod ? { K8sPodName: row.pod } : {}),
+    ...(row.serviceAccount ? { K8sServiceAccount: row.serviceAccount } : {}),
+  });
+}
+
+function addressesOf(key: string, field: string, ...list: readonly string[]): string[] {
+  return list.filter(each => {
+    if (each !== '' && !isIP(each)) throw new BadValue(key, field, each, 'an IP address or nothing');
+    return each !== '';
+  });
+}
+
+function expect(key: string, field: string, found: unknown, expected: string | number): void {
+  if (found !== expected) throw new BadValue(key, field, found, JSON.stringify(expected));
+}
