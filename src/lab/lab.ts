@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../cli/failure.ts';
-import { cacheFolder } from '../cache.ts';
 import { type KubeClient, kubeFromConfig } from '../kube/client.ts';
 import { gatherExecutables } from './bin-folder.ts';
 import { type BinaryName, ensureBinaries } from './binaries.ts';
@@ -43,6 +42,7 @@ const executables = [
   'kube-scheduler',
   'kubelet',
   'kubectl',
+  'loopback',
 ] as const satisfies readonly BinaryName[];
 
 /**
@@ -80,12 +80,13 @@ export async function up(options: UpOptions): Promise<void> {
   timeline.step(`Starting ${plan.clusters.map(c => `${c.name} (${c.nodes.length} nodes)`).join(', ')}`);
 
   const binFolder = join(diskDirectory(name), 'bin');
-  gatherExecutables(binFolder, Object.values(binaries));
+  const { loopback, ...programs } = binaries;
+  gatherExecutables(binFolder, Object.values(programs));
   const [secrets] = await Promise.all([
     timeline.timed('certificates', Promise.all(plan.clusters.map(createClusterSecrets))),
     timeline.timed('router', createRouter(plan)),
   ]);
-  await timeline.timed('disks', createDisks(plan, secrets, binaries.kubelet));
+  await timeline.timed('disks', createDisks(plan, secrets, loopback));
   signal?.throwIfAborted();
   await timeline.timed('nodes booted', bootNodes(layout, plan, nodesOf(plan), binFolder));
 
@@ -134,11 +135,8 @@ function clusterClient(plan: LabPlan, cluster: ClusterPlan): KubeClient {
 async function createDisks(
   plan: LabPlan,
   secrets: readonly ClusterSecrets[],
-  kubelet: string,
+  loopback: string,
 ): Promise<void> {
-  const loopback = [cacheFolder('bin', 'loopback'), '/usr/lib/cni/loopback', '/opt/cni/bin/loopback'].find(
-    existsSync,
-  );
   await Promise.all(
     plan.clusters.flatMap((cluster, i) => {
       const { admin, files } = secrets[i]!;

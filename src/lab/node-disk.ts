@@ -62,7 +62,7 @@ export async function createNodeDisk(
   cluster: ClusterPlan,
   node: NodePlan,
   secrets: readonly NodeFile[],
-  loopbackPlugin: string | undefined,
+  loopbackPlugin: string,
 ): Promise<void> {
   const root = nodeRoot(node);
   for (const [folder, mode] of folders) {
