@@ -127,9 +127,14 @@ function unique(entries: Layer): Layer {
 
 if (import.meta.main) {
   const report = (line: string): void => console.error(line);
-  const { path, images, written } = await buildImage({ report });
-  for (const { names, digest, size } of images) {
-    report(`${names.join(' ')} ${digest} ${(size / 1e6).toFixed(1)} MB${written ? '' : ' (unchanged)'}`);
+  try {
+    const { path, images, written } = await buildImage({ report });
+    for (const { names, digest, size } of images) {
+      report(`${names.join(' ')} ${digest} ${(size / 1e6).toFixed(1)} MB${written ? '' : ' (unchanged)'}`);
+    }
+    console.log(path);
+  } catch (error) {
+    report(error instanceof Error ? error.message : String(error));
+    process.exitCode = 1;
   }
-  console.log(path);
 }
