@@ -1,0 +1,103 @@
+import Table from 'cli-table3';
+import { type Command, Option } from 'commander';
+import * as z from 'zod';
+import { askAgent } from '../agent/api-client.ts';
+import { AgentStatus } from '../api/agent-status.ts';
+import { Failure } from './failure.ts';
+
+type Output = 'summary' | 'json';
+
+/** `isthmus agent …`: questions to the agent of this node, asked inside its pod or on the node. */
+export function register(program: Command): void {
+  const agent = program
+    .command('agent')
+    .description('Look into the agent of this node (inside an agent pod)');
+  view(agent, 'status', 'Say what works and what does not', '/v1/status', text =>
+    statusText(AgentStatus.parse(JSON.parse(text))),
+  );
+  view(agent, 'endpoints', 'List the pods this node connects', '/v1/endpoints', listing);
+  view(agent, 'services', 'List frontends and the backends they choose from', '/v1/services', listing);
+  view(agent, 'ipcache', 'List who has which address and where', '/v1/ipcache', listing);
+  view(agent, 'nodes', 'List the nodes of all clusters', '/v1/nodes', listing);
+  agent
+    .command('metrics')
+    .description('Print the metrics of the agent')
+    .action(async () => void process.stdout.write(await ask('GET', '/v1/metrics')));
+  agent
+    .command('cleanup')
+    .description('Take the node back to what it was before; the agent then stays idle')
+    .action(async () => {
+      await ask('POST', '/v1/cleanup');
+      process.stdout.write('The node is clean.\n');
+    });
+}
+
+function view(
+  parent: Command,
+  name: string,
+  description: string,
+  path: string,
+  toText: (json: string) => string,
+): void {
+  parent
+    .command(name)
+    .description(description)
+    .addOption(
+      new Option('-o, --output <format>', 'how to print it').choices(['summary', 'json']).default('summary'),
+    )
+    .action(async (flags: { output: Output }) => {
+      const text = await ask('GET', path);
+      process.stdout.write(flags.output === 'json' ? text : toText(text));
+    });
+}
+
+async function ask(method: 'GET' | 'POST', path: string): Promise<string> {
+  try {
+    return await askAgent(method, path);
+  } catch (error) {
+    throw new Failure(error instanceof Error ? error.message : String(error), {
+      hint: 'this command runs where an agent does: kubectl -n kube-system exec ds/isthmus -- isthmus agent …',
+      cause: error,
+    });
+  }
+}
+
+function statusText(status: AgentStatus): string {
+  const lines = [`Agent ${status.version} on node ${status.node}`];
+  if (status.endpoints)
+    lines.push(`Pods      ${status.endpoints.ready} of ${status.endpoints.total} connected`);
+  for (const cluster of status.clusters ?? [])
+    lines.push(
+      `Cluster   ${cluster.name}: ${cluster.ready ? 'ready' : 'not ready'} ${cluster.status}`.trimEnd(),
+    );
+  for (const each of status.warnings) lines.push(`Warning   ${each}`);
+  for (const each of status.errors) lines.push(`Error     ${each}`);
+  if (status.errors.length === 0) lines.push('OK');
+  return `${lines.join('\n')}\n`;
+}
+
+const rows = z.array(
+  z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.array(z.string())])),
+);
+
+/** A list of flat objects as a table: a column per field. */
+function listing(text: string): string {
+  const list = rows.parse(JSON.parse(text));
+  const head = Object.keys(list[0] ?? {});
+  if (head.length === 0) return 'nothing\n';
+  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '' };
+  const sides = { 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '' };
+  const table = new Table({
+    head: head.map(each => each.toUpperCase()),
+    chars: { ...none, ...sides, right: '', 'right-mid': '', middle: '  ' },
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
+  });
+  for (const row of list)
+    table.push(
+      head.map(name => {
+        const value = row[name] ?? '';
+        return Array.isArray(value) ? value.join('\n') : String(value);
+      }),
+    );
+  return `${table.toString()}\n`;
+}
