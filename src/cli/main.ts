@@ -35,7 +35,7 @@ const groups: readonly GroupEntry[] = [
   },
   {
     commands: { lab: 'Real Kubernetes clusters on this machine, to try and to test' },
-    load: () => landed('./lab.ts'),
+    load: () => import('./lab.ts'),
   },
   {
     commands: { agent: 'Look into the agent of this node (inside an agent pod)' },

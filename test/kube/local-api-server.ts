@@ -86,6 +86,7 @@ export class LocalApiServer implements AsyncDisposable {
       '--authorization-mode=RBAC',
       '--disable-admission-plugins=ServiceAccount',
       '--endpoint-reconciler-type=none',
+      '--allow-privileged=true',
     ]);
     for (const deadline = Date.now() + 60_000; ; ) {
       if (child.exitCode !== null) throw new Error(`kube-apiserver ended: ${this.#log('kube-apiserver')}`);
@@ -108,6 +109,23 @@ export class LocalApiServer implements AsyncDisposable {
     const client = new KubeClient(access, { component });
     this.#clients.push(client);
     return client;
+  }
+
+  /** A kubeconfig file of `admin` with one context, for programs that take no client of ours. */
+  kubeconfig(context: string): string {
+    const path = join(this.#directory, `${context}.kubeconfig`);
+    const ca = Buffer.from(this.#tls().ca).toString('base64');
+    const cluster = { server: `https://127.0.0.1:${this.#port}`, 'certificate-authority-data': ca };
+    const text = JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': context,
+      clusters: [{ name: context, cluster }],
+      users: [{ name: context, user: { token: 'admin' } }],
+      contexts: [{ name: context, context: { cluster: context, user: context } }],
+    });
+    writeFileSync(path, text, { mode: 0o600 });
+    return path;
   }
 
   /** Ends kube-apiserver; etcd keeps the state for the next `run`. */

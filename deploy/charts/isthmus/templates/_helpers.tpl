@@ -28,7 +28,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
     {{- $server = (index ($info.data.kubeconfig | fromYaml).clusters 0).cluster.server -}}
   {{- end -}}
   {{- if not $server -}}
-    {{- fail "k8sServiceHost: auto needs the ConfigMap kube-public/cluster-info, which cannot be read here: set k8sServiceHost and k8sServicePort to an address of the API server that nodes reach without a service, or use `isthmus install`, which finds it" -}}
+    {{- fail "k8sServiceHost: auto needs the ConfigMap kube-public/cluster-info, which cannot be read here (helm template asks the cluster with --dry-run=server): set k8sServiceHost and k8sServicePort to an address of the API server that nodes reach without a service, or use `isthmus install`" -}}
   {{- end -}}
   {{- $url := urlParse $server -}}
   {{- $host = regexReplaceAll ":[0-9]+$" $url.host "" | trimPrefix "[" | trimSuffix "]" -}}
