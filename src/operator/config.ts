@@ -1,0 +1,23 @@
+import type * as z from 'zod';
+import { duration, listenAddress, parseSettings, sharedSettings } from '../api/config.ts';
+
+/** What the operator reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
+const settings = {
+  ...sharedSettings,
+  'operator-api-serve-addr': listenAddress('127.0.0.1:9234'),
+  'operator-prometheus-serve-addr': listenAddress(':9963'),
+  /** How often unused identities are looked for. */
+  'identity-gc-interval': duration('15m'),
+  /** How long an identity must have been unused before it goes. */
+  'identity-heartbeat-timeout': duration('30m'),
+  /** How often CiliumEndpoints without a pod are looked for. */
+  'cilium-endpoint-gc-interval': duration('5m'),
+  /** How often CiliumNodes without a node are looked for. */
+  'nodes-gc-interval': duration('5m'),
+} as const;
+
+export type OperatorConfig = z.infer<z.ZodObject<typeof settings>>;
+
+export function parseOperatorConfig(entries: Readonly<Record<string, string>>): OperatorConfig {
+  return parseSettings(settings, entries);
+}
