@@ -39,7 +39,7 @@ const groups: readonly GroupEntry[] = [
   },
   {
     commands: { agent: 'Look into the agent of this node (inside an agent pod)' },
-    load: () => landed('./agent.ts'),
+    load: () => import('./agent.ts'),
   },
 ];
 
