@@ -1,0 +1,151 @@
+/** The agent's CNI half over a folder of its own, for tests: everything real but the BPF programs. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { format } from '../datapath/address.ts';
+import { Netlink } from '../datapath/netlink.ts';
+import { log } from '../log.ts';
+import { packageRoot } from '../package-root.ts';
+import { Table } from '../table/table.ts';
+import { type CniServerOptions, serveCni } from './cni-server.ts';
+import { endpointFiles } from './endpoint-files.ts';
+import { type EndpointMap, type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { type EndpointPrograms, Endpoints } from './endpoints.ts';
+import { createIpam } from './ipam.ts';
+
+export interface Agent extends AsyncDisposable {
+  readonly endpoints: Endpoints;
+  readonly netlink: Netlink;
+  /** Addresses in the stand-in for the BPF map. */
+  readonly map: Map<string, number>;
+  /** Pin name → ifindex. */
+  readonly pins: Map<string, number>;
+}
+
+/** The programs of endpoints as names only; `pins` outlives an agent as bpffs does. */
+function recordPrograms(pins: Map<string, number>): EndpointPrograms {
+  return {
+    attachTcx: (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
+    detach: pinName => void pins.delete(pinName),
+    pinnedLinks: () => [...pins.keys()],
+  };
+}
+
+export interface AgentOptions extends Partial<CniServerOptions> {
+  readonly pins?: Map<string, number>;
+  readonly cidrs?: readonly string[];
+  readonly addGrace?: number;
+}
+
+export async function startAgent(folder: string, options: AgentOptions = {}): Promise<Agent> {
+  const stop = new AbortController();
+  const netlink = new Netlink();
+  const pins = options.pins ?? new Map<string, number>();
+  const endpoints = new Endpoints({
+    netlink,
+    programs: recordPrograms(pins),
+    ipam: createIpam({
+      cidrs: options.cidrs ?? ['10.1.0.0/24'],
+      reserved: ['10.1.0.1'],
+      now: () => performance.now(),
+    }),
+    files: endpointFiles(join(folder, 'endpoints')),
+    gateway: '10.1.0.1',
+    mtu: 1450,
+    log,
+    ...(options.addGrace !== undefined && { addGrace: options.addGrace }),
+  });
+  endpoints.restore();
+  const hostAddresses = new Table<HostAddress>({ name: 'host-addresses', keyOf: row => row.address });
+  hostAddresses.markSynced();
+  const map = new Map<string, number>();
+  const rows: EndpointMap = {
+    set: (key, value) => void map.set(format(key.addr), value.identity),
+    delete: key => map.delete(format(key.addr)),
+    entries: () => [],
+  };
+  const { programmed } = reconcileEndpointMap({
+    endpoints: endpoints.table,
+    hostAddresses,
+    map: rows,
+    log,
+    signal: stop.signal,
+  });
+  const server = await serveCni({
+    endpoints,
+    log,
+    socketPath: join(folder, 'cni.sock'),
+    releasesFolder: join(folder, 'cni-release'),
+    identify: async () => 70000,
+    programmed,
+    problem: () => undefined,
+    ...options,
+  });
+  return {
+    endpoints,
+    netlink,
+    map,
+    pins,
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
+      stop.abort();
+      netlink[Symbol.dispose]();
+    },
+  };
+}
+
+/** The plugin, built if it is older than its sources. */
+export function builtPlugin(): string {
+  const plugin = join(packageRoot, 'build/cni/isthmus-cni');
+  const sources = ['isthmus-cni.c', 'agent.c', 'netlink.c', 'plan.c'].map(each =>
+    join(packageRoot, 'cni', each),
+  );
+  if (!existsSync(plugin) || sources.some(each => statSync(each).mtimeMs > statSync(plugin).mtimeMs))
+    execFileSync(join(packageRoot, 'cni/build.sh'), { stdio: 'inherit' });
+  return plugin;
+}
+
+export interface Call {
+  readonly container?: string;
+  readonly netns?: string;
+  readonly ifName?: string;
+  readonly args?: string;
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface Answer {
+  readonly code: number;
+  readonly output: string;
+  readonly milliseconds: number;
+}
+
+/** Runs the plugin as a runtime does. */
+export async function runPlugin(folder: string, command: string, call: Call = {}): Promise<Answer> {
+  const started = performance.now();
+  const child = spawn(builtPlugin(), {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: call.container ?? '',
+      CNI_NETNS: call.netns ?? '',
+      CNI_IFNAME: call.ifName ?? (call.container ? 'eth0' : ''),
+      CNI_PATH: '/opt/cni/bin',
+      CNI_ARGS: call.args ?? '',
+      ISTHMUS_CNI_SOCK: join(folder, 'cni.sock'),
+      ISTHMUS_CNI_RELEASES: join(folder, 'cni-release'),
+      ...call.env,
+    },
+  });
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(
+    JSON.stringify({ cniVersion: '1.0.0', name: 'isthmus', type: 'isthmus-cni', ...call.config }),
+  );
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, output, milliseconds: performance.now() - started };
+}

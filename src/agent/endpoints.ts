@@ -1,0 +1,281 @@
+/**
+ * The endpoints of this node: made and removed at the plugin's call, found again after a restart. The truth
+ * is what exists: an endpoint lives while the host side of its veth does.
+ */
+import { randomBytes } from 'node:crypto';
+import { changeLink, deleteLink, type Link, linkByName, listLinks } from '../datapath/link.ts';
+import type { Netlink } from '../datapath/netlink.ts';
+import { macText } from '../datapath/netlink-address.ts';
+import type { Logger } from '../log.ts';
+import type { ReadonlyTable, Table } from '../table/table.ts';
+import { CniCode, CniError, type CniRequest } from './cni-request.ts';
+import {
+  attachmentKey,
+  type Endpoint,
+  endpointKey,
+  endpointTable,
+  fromPodPin,
+  hostInterfaceName,
+  isHostInterfaceName,
+} from './endpoint.ts';
+import type { EndpointFiles } from './endpoint-files.ts';
+import { judgeEndpoints } from './endpoint-restore.ts';
+import type { Ipam } from './ipam.ts';
+
+/** What is needed of the datapath: programs on devices, kept by pins. `Datapath` has it. */
+export interface EndpointPrograms {
+  attachTcx(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): void;
+  detach(pinName: string): void;
+  pinnedLinks(): string[];
+}
+
+export interface EndpointsOptions {
+  readonly netlink: Netlink;
+  readonly programs: EndpointPrograms;
+  readonly ipam: Ipam;
+  readonly files: EndpointFiles;
+  /** The pods' gateway: the node's internal IP. */
+  readonly gateway: string;
+  /** MTU of the pods' devices. */
+  readonly mtu: number;
+  readonly log: Logger;
+  /** Milliseconds an ADD may take before what it left is removed; longer than the plugin waits. */
+  readonly addGrace?: number;
+  readonly now?: () => Date;
+}
+
+export class Endpoints {
+  readonly #table: Table<Endpoint> = endpointTable();
+  readonly #options: EndpointsOptions;
+  readonly #now: () => Date;
+  #lastId = 0;
+
+  constructor(options: EndpointsOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => new Date());
+  }
+
+  /** All endpoints, of every state. Synced after `restore`. */
+  get table(): ReadonlyTable<Endpoint> {
+    return this.#table;
+  }
+
+  /** Adopts what the run before left: claims addresses, puts programs on again, forgets what is dead. */
+  restore(): void {
+    const { files, ipam, log, netlink } = this.#options;
+    const onFile = files.load((file, reason) => log.error({ file, reason }, 'endpoint file set aside'));
+    const judged = judgeEndpoints(onFile, listLinks(netlink));
+    for (const endpoint of [...judged.live, ...judged.creating]) {
+      const key = endpointKey(endpoint);
+      if (!ipam.claim(endpoint.ipv4, key)) {
+        log.error({ endpoint: key, ipv4: endpoint.ipv4 }, 'address of a restored endpoint is taken: removed');
+        files.remove(endpoint.id);
+        continue;
+      }
+      this.#lastId = Math.max(this.#lastId, endpoint.id);
+      if (endpoint.ifindex && !this.#protect(endpoint)) {
+        ipam.release(key);
+        files.remove(endpoint.id);
+      } else this.#table.upsert(endpoint);
+    }
+    for (const { endpoint, reason } of judged.dead) {
+      log.info({ endpoint: endpointKey(endpoint), ipv4: endpoint.ipv4, reason }, 'endpoint is gone');
+      files.remove(endpoint.id);
+    }
+    this.#table.markSynced();
+    log.info({ endpoints: this.#table.size, gone: judged.dead.length }, 'endpoints restored');
+  }
+
+  /**
+   * Reserves what an ADD needs and keeps it on file; the same attachment asking again gets the same.
+   * Throws CniError when no address is left.
+   */
+  begin(request: CniRequest): Endpoint {
+    const key = attachmentKey(request.containerId, request.ifName);
+    const before = this.#table.get(key);
+    const hostIfName = hostInterfaceName(key);
+    for (const other of this.#table.values())
+      if (other.hostIfName === hostIfName && endpointKey(other) !== key)
+        throw new CniError(
+          CniCode.tryAgainLater,
+          `device name ${hostIfName} is taken by ${endpointKey(other)}`,
+        );
+    const ipv4 = this.#options.ipam.allocate(key);
+    if (ipv4 === undefined)
+      throw new CniError(
+        CniCode.tryAgainLater,
+        'no free address in the pod CIDR of this node',
+        `${this.#options.ipam.used} in use`,
+      );
+    const endpoint: Endpoint = {
+      id: before?.id ?? this.#freeId(),
+      containerId: request.containerId,
+      ifName: request.ifName,
+      netns: request.netns,
+      network: request.network,
+      hostIfName,
+      ifindex: 0,
+      ipv4,
+      gateway: this.#options.gateway,
+      mtu: this.#options.mtu,
+      mac: before?.mac ?? randomMac(),
+      hostMac: before?.hostMac ?? randomMac(),
+      namespace: request.namespace,
+      podName: request.podName,
+      podUid: request.podUid,
+      portMappings: request.portMappings,
+      state: 'creating',
+      createdAt: this.#now().toISOString(),
+    };
+    this.#keep(endpoint);
+    return endpoint;
+  }
+
+  /** The veth is there: programs go on its host side, and only then does the device go up. */
+  attach(key: string, ifindex: number): Endpoint {
+    const endpoint = this.#get(key);
+    const link = linkByName(this.#options.netlink, endpoint.hostIfName);
+    if (!link || link.index !== ifindex)
+      throw new CniError(CniCode.kernel, `device ${endpoint.hostIfName} is not the one the plugin made`);
+    const pin = fromPodPin(endpoint.hostIfName);
+    // Of an earlier try's device with the same name: its link is dead and cannot be adopted.
+    if (this.#options.programs.pinnedLinks().includes(pin)) this.#options.programs.detach(pin);
+    this.#options.programs.attachTcx('from_pod', ifindex, 'ingress', pin);
+    changeLink(this.#options.netlink, ifindex, { up: true });
+    const attached = { ...endpoint, ifindex };
+    this.#keep(attached);
+    return attached;
+  }
+
+  /** Traffic may be delivered to the endpoint from now on. */
+  markReady(key: string, identity: number | undefined): Endpoint {
+    const endpoint = this.#get(key);
+    const ready: Endpoint = { ...endpoint, state: 'ready', ...(identity !== undefined && { identity }) };
+    this.#keep(ready);
+    return ready;
+  }
+
+  /** The identity became known or changed. Nothing happens if the endpoint is gone. */
+  setIdentity(key: string, identity: number): void {
+    const endpoint = this.#table.get(key);
+    if (endpoint && endpoint.identity !== identity) this.#keep({ ...endpoint, identity });
+  }
+
+  /** No traffic is delivered to the endpoint any more; its address stays taken until `remove`. */
+  markDeleting(key: string): void {
+    const endpoint = this.#table.get(key);
+    if (endpoint) this.#keep({ ...endpoint, state: 'deleting' });
+  }
+
+  /** Forgets an endpoint whose device is gone. False if there was none. */
+  remove(key: string): boolean {
+    const endpoint = this.#table.get(key);
+    if (!endpoint) return false;
+    this.#options.programs.detach(fromPodPin(endpoint.hostIfName));
+    this.#table.delete(key);
+    this.#options.files.remove(endpoint.id);
+    this.#options.ipam.release(key);
+    return true;
+  }
+
+  /** What is wrong with the host side of an endpoint; undefined if nothing is. */
+  hostProblem(endpoint: Endpoint): string | undefined {
+    const { netlink, programs } = this.#options;
+    if (endpoint.state !== 'ready') return `the endpoint is ${endpoint.state}`;
+    const link = linkByName(netlink, endpoint.hostIfName);
+    if (!link) return `device ${endpoint.hostIfName} is gone`;
+    if (link.index !== endpoint.ifindex || link.mac !== endpoint.hostMac)
+      return `device ${endpoint.hostIfName} is another one`;
+    if (!link.up) return `device ${endpoint.hostIfName} is down`;
+    if (!programs.pinnedLinks().includes(fromPodPin(endpoint.hostIfName)))
+      return `no program is attached to ${endpoint.hostIfName}`;
+    return undefined;
+  }
+
+  /**
+   * Removes what has no owner: endpoints whose device is gone, ADDs that never ended, devices and pins of no
+   * endpoint. Devices go one a turn, because the kernel takes some milliseconds for each.
+   */
+  async sweep(signal?: AbortSignal): Promise<void> {
+    const { log, netlink, programs } = this.#options;
+    const links = new Map(listLinks(netlink).map(link => [link.name, link]));
+    const expired = this.#now().getTime() - (this.#options.addGrace ?? 120_000);
+    for (const endpoint of [...this.#table.values()]) {
+      const key = endpointKey(endpoint);
+      const link = links.get(endpoint.hostIfName);
+      const abandoned = endpoint.state === 'creating' && Date.parse(endpoint.createdAt) < expired;
+      if (!abandoned && (endpoint.state === 'creating' || (link && link.alias === key))) continue;
+      log.info(
+        { endpoint: key, ipv4: endpoint.ipv4, state: endpoint.state },
+        'endpoint without a pod removed',
+      );
+      this.remove(key);
+    }
+    const owned = new Set(Array.from(this.#table.values(), each => each.hostIfName));
+    for (const pin of programs.pinnedLinks())
+      if (pin.startsWith(fromPodPin('ist')) && !owned.has(pin.slice(fromPodPin('').length)))
+        programs.detach(pin);
+    for (const link of links.values()) {
+      if (!isLeaked(link, owned)) continue;
+      await new Promise<void>(resolve => setImmediate(resolve));
+      if (signal?.aborted) return;
+      // An ADD may have taken the name meanwhile.
+      if (this.#ownerOf(link.name)) continue;
+      log.info({ device: link.name, of: link.alias }, 'device of no endpoint removed');
+      deleteLink(netlink, link.index);
+    }
+  }
+
+  /** Deletes the host device an ADD that ended badly may have left. */
+  deleteDevice(endpoint: Endpoint): void {
+    deleteLink(this.#options.netlink, endpoint.hostIfName);
+  }
+
+  #get(key: string): Endpoint {
+    const endpoint = this.#table.get(key);
+    if (!endpoint) throw new CniError(CniCode.unknownContainer, `endpoint ${key} was removed meanwhile`);
+    return endpoint;
+  }
+
+  #keep(endpoint: Endpoint): void {
+    this.#options.files.save(endpoint);
+    this.#table.upsert(endpoint);
+  }
+
+  #ownerOf(hostIfName: string): boolean {
+    for (const endpoint of this.#table.values()) if (endpoint.hostIfName === hostIfName) return true;
+    return false;
+  }
+
+  /** Puts the program on a restored endpoint's device; false if the device went away in this moment. */
+  #protect(endpoint: Endpoint): boolean {
+    const { netlink, programs } = this.#options;
+    try {
+      programs.attachTcx('from_pod', endpoint.ifindex, 'ingress', fromPodPin(endpoint.hostIfName));
+      if (endpoint.state === 'ready') changeLink(netlink, endpoint.ifindex, { up: true });
+      return true;
+    } catch (error) {
+      if (linkByName(netlink, endpoint.hostIfName)) throw error;
+      programs.detach(fromPodPin(endpoint.hostIfName));
+      return false;
+    }
+  }
+
+  #freeId(): number {
+    for (let tried = 0; tried < 65535; tried++) {
+      this.#lastId = (this.#lastId % 65535) + 1;
+      if (this.#table.by('id', String(this.#lastId))[Symbol.iterator]().next().done) return this.#lastId;
+    }
+    throw new CniError(CniCode.tryAgainLater, 'no free endpoint ID on this node');
+  }
+}
+
+const isLeaked = (link: Link, owned: ReadonlySet<string>): boolean =>
+  link.kind === 'veth' && isHostInterfaceName(link.name) && !owned.has(link.name);
+
+/** A random unicast address of the locally administered kind. */
+function randomMac(): string {
+  const bytes = randomBytes(6);
+  bytes[0] = (bytes[0]! & 0xfc) | 0x02;
+  return macText(bytes);
+}
