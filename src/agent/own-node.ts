@@ -1,0 +1,155 @@
+import { isIPv4 } from 'node:net';
+import type { KubeClient } from '../kube/client.ts';
+import type { Node } from '../kube/objects.ts';
+import { pathOf, resources } from '../kube/resource.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+
+/** This node's Kubernetes object, as far as the agent uses it. */
+export interface OwnNode {
+  readonly name: string;
+  readonly uid: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly bootId: string;
+  /** Type and address as in status.addresses, IP addresses only. */
+  readonly addresses: readonly { readonly type: string; readonly ip: string }[];
+  readonly podCidrs: readonly string[];
+  readonly taints: readonly { readonly key: string; readonly effect: string }[];
+  /** Condition NetworkUnavailable is there and False. */
+  readonly networkAvailable: boolean;
+}
+
+export function ownNodeRow({ metadata, spec, status }: Node): OwnNode {
+  const cidrs = spec.podCIDRs ?? (spec.podCIDR ? [spec.podCIDR] : []);
+  return {
+    name: metadata.name,
+    uid: metadata.uid,
+    labels: metadata.labels ?? {},
+    annotations: metadata.annotations ?? {},
+    bootId: status?.nodeInfo?.bootID ?? '',
+    addresses: (status?.addresses ?? []).flatMap(({ type, address }) =>
+      type === 'InternalIP' || type === 'ExternalIP' ? [{ type, ip: address }] : [],
+    ),
+    podCidrs: cidrs.filter(each => isIPv4(each.split('/')[0] ?? '')),
+    taints: spec.taints ?? [],
+    networkAvailable:
+      status?.conditions?.some(each => each.type === 'NetworkUnavailable' && each.status === 'False') ??
+      false,
+  };
+}
+
+/** A node that has what the datapath is built from. */
+export interface ReadyNode extends OwnNode {
+  /** Where other nodes reach it: its tunnel's end. */
+  readonly address: string;
+}
+
+/**
+ * Waits until the node has an address and a pod CIDR. Says through `waiting` what is missing, each time that
+ * changes. `override` is used instead of the node's InternalIP.
+ */
+export async function whenNodeReady(
+  table: ReadonlyTable<OwnNode>,
+  name: string,
+  options: {
+    readonly override?: string | undefined;
+    readonly signal: AbortSignal;
+    readonly waiting: (reason: string) => void;
+  },
+): Promise<ReadyNode> {
+  let said = '';
+  for (;;) {
+    const node = table.get(name);
+    const address =
+      options.override ?? node?.addresses.find(each => each.type === 'InternalIP' && isIPv4(each.ip))?.ip;
+    if (node && address && node.podCidrs.length) return { ...node, address };
+    const reason = !table.synced
+      ? `Node ${name} has not been read yet`
+      : !node
+        ? `there is no Node ${name}`
+        : !address
+          ? `Node ${name} has no InternalIP of IPv4`
+          : `Node ${name} has no podCIDR of IPv4: the controller manager gives it one with --allocate-node-cidrs`;
+    if (reason !== said) options.waiting(reason);
+    said = reason;
+    await change(table, options.signal);
+  }
+}
+
+function change(table: ReadonlyTable<OwnNode>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => {
+      unsubscribe();
+      signal.removeEventListener('abort', stop);
+    };
+    const stop = (): void => {
+      end();
+      reject(signal.reason);
+    };
+    const unsubscribe = table.subscribe(() => {
+      end();
+      resolve();
+    });
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop);
+    if (!table.synced)
+      void table.whenSynced().then(() => {
+        end();
+        resolve();
+      });
+  });
+}
+
+/** The object other agents of the cluster know this node by. */
+export function ciliumNodeObject(node: ReadyNode, internalAddress: string): object {
+  const primary = { type: 'InternalIP', ip: node.address };
+  const others = node.addresses.filter(each => each.ip !== node.address);
+  return {
+    apiVersion: 'cilium.io/v2',
+    kind: 'CiliumNode',
+    metadata: {
+      name: node.name,
+      labels: node.labels,
+      ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
+    },
+    spec: {
+      addresses: [primary, ...others, { type: 'CiliumInternalIP', ip: internalAddress }],
+      ipam: { podCIDRs: node.podCidrs },
+      bootid: node.bootId,
+      encryption: {},
+      health: {},
+      ingress: {},
+    },
+  };
+}
+
+/** Writes the node's own CiliumNode. Fails while the operator has not made the CRD. */
+export async function publishCiliumNode(client: KubeClient, object: object, name: string): Promise<void> {
+  await client.apply(pathOf(resources.ciliumNodes, { name }), object);
+}
+
+/** Tells Kubernetes that pods may come: NetworkUnavailable is False and the taint is gone. */
+export async function announceNetwork(client: KubeClient, node: OwnNode, taintKey: string): Promise<void> {
+  if (!node.networkAvailable) {
+    const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+    const condition = {
+      type: 'NetworkUnavailable',
+      status: 'False',
+      reason: 'IsthmusIsUp',
+      message: 'Isthmus is running on this node',
+      lastTransitionTime: now,
+      lastHeartbeatTime: now,
+    };
+    // Conditions are merged by type, so that the kubelet's own stay.
+    await client.patch(pathOf(resources.nodes, { name: node.name, subresource: 'status' }), 'strategic', {
+      status: { conditions: [condition] },
+    });
+  }
+  const left = node.taints.filter(each => each.key !== taintKey);
+  if (left.length === node.taints.length) return;
+  // The test makes the patch fail, instead of bringing back a taint somebody changed meanwhile.
+  await client.patch(pathOf(resources.nodes, { name: node.name }), 'json', [
+    { op: 'test', path: '/spec/taints', value: node.taints },
+    { op: 'replace', path: '/spec/taints', value: left },
+  ]);
+}
