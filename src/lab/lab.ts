@@ -9,7 +9,9 @@ import { bootstrapCluster, registerNodes, waitForApi } from './bootstrap.ts';
 import { type CgroupLayout, cgroupLayout, killCgroup, removeCgroup } from './cgroup.ts';
 import { apiServer, type ClusterSecrets, createClusterSecrets, renderKubeconfig } from './cluster-pki.ts';
 import type { LabConfig } from './config.ts';
+import { goldenStore } from './golden.ts';
 import { prepareHost, restoreHost } from './host-settings.ts';
+import { imageArchives } from './image-archives.ts';
 import { addContexts, kubeconfigTarget, removeContexts } from './kubeconfig-file.ts';
 import { createRouter, removeNetworks, takenPrefixes } from './network.ts';
 import { bootNodes, nodesOf } from './node.ts';
@@ -68,8 +70,9 @@ export async function up(options: UpOptions): Promise<void> {
   }
   for (const note of config.notes) timeline.step(`Note: ${note}`);
 
-  const [binaries, taken] = await Promise.all([
+  const [binaries, archives, taken] = await Promise.all([
     timeline.timed('executables found', ensureBinaries(executables, { report, ...(signal && { signal }) })),
+    timeline.timed('image archives found', imageArchives(report, signal)),
     takenPrefixes(),
   ]);
   signal?.throwIfAborted();
@@ -82,11 +85,13 @@ export async function up(options: UpOptions): Promise<void> {
   const binFolder = join(diskDirectory(name), 'bin');
   const { loopback, ...programs } = binaries;
   gatherExecutables(binFolder, Object.values(programs));
-  const [secrets] = await Promise.all([
+  const [secrets, store] = await Promise.all([
     timeline.timed('certificates', Promise.all(plan.clusters.map(createClusterSecrets))),
+    timeline.timed('images unpacked', goldenStore(layout, `${plan.cgroup}/images`, archives)),
     timeline.timed('router', createRouter(plan)),
   ]);
-  await timeline.timed('disks', createDisks(plan, secrets, loopback));
+  if (store.made) timeline.step('Images are unpacked, once for this set of them');
+  await timeline.timed('disks', createDisks(plan, secrets, loopback, store.path));
   signal?.throwIfAborted();
   await timeline.timed('nodes booted', bootNodes(layout, plan, nodesOf(plan), binFolder));
 
@@ -136,6 +141,7 @@ async function createDisks(
   plan: LabPlan,
   secrets: readonly ClusterSecrets[],
   loopback: string,
+  store: string,
 ): Promise<void> {
   await Promise.all(
     plan.clusters.flatMap((cluster, i) => {
@@ -147,7 +153,7 @@ async function createDisks(
         { mode: 0o600 },
       );
       return cluster.nodes.map(node =>
-        createNodeDisk(plan, cluster, node, files.get(node.name) ?? [], loopback),
+        createNodeDisk(plan, cluster, node, files.get(node.name) ?? [], loopback, store),
       );
     }),
   );

@@ -1,6 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { NodeFile } from './cluster-pki.ts';
+import { containerdConfig } from './containerd-config.ts';
+import { cloneStore } from './golden.ts';
 import type { ClusterPlan, LabPlan, NodePlan } from './plan.ts';
 import { run } from './process.ts';
 
@@ -63,6 +65,7 @@ export async function createNodeDisk(
   node: NodePlan,
   secrets: readonly NodeFile[],
   loopbackPlugin: string,
+  imageStore: string,
 ): Promise<void> {
   const root = nodeRoot(node);
   for (const [folder, mode] of folders) {
@@ -70,6 +73,7 @@ export async function createNodeDisk(
     mkdirSync(path, { recursive: true });
     chmodSync(path, mode);
   }
+  const images = cloneStore(imageStore, join(root, 'var/lib/containerd'));
   const copies = borrowed.map(name => join('/etc', name)).filter(path => existsSync(path));
   await run('cp', ['-a', '-t', join(root, 'etc'), ...copies]);
   if (loopbackPlugin !== undefined)
@@ -79,6 +83,7 @@ export async function createNodeDisk(
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, file.text, { mode: file.mode });
   }
+  await images;
 }
 
 /** The folder that is `/` on the node. */
@@ -98,33 +103,10 @@ function configuration(lab: LabPlan, cluster: ClusterPlan, node: NodePlan): Node
     plain('/etc/hosts', hosts.join('\n')),
     plain('/etc/resolv.conf', '# A lab has no names outside its clusters: a query is refused at once.'),
     plain('/etc/machine-id', node.machineID),
-    plain('/etc/containerd/config.toml', containerd),
+    plain('/etc/containerd/config.toml', containerdConfig),
     plain('/var/lib/kubelet/config.yaml', JSON.stringify(kubelet(cluster, node), undefined, 2)),
   ];
 }
-
-const containerd = `version = 2
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "registry.k8s.io/pause:3.10"
-  # Root of a container or a test machine may not lower oom_score_adj, and every pod would fail.
-  restrict_oom_score_adj = true
-  enable_unprivileged_ports = true
-  enable_unprivileged_icmp = true
-
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
-
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    default_runtime_name = "runc"
-
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false`;
 
 /** KubeletConfiguration, which kubelet reads as JSON as well. */
 function kubelet(cluster: ClusterPlan, node: NodePlan): Readonly<Record<string, unknown>> {

@@ -25,6 +25,7 @@ cd ${quote(root)}
 mount --bind /usr usr
 mount -o remount,bind,ro usr
 mount --bind ${quote(binDirectory)} usr/local/bin
+mount -o remount,bind,ro usr/local/bin
 ${topFolders(root)}
 mount --rbind /dev dev
 mount -t tmpfs -o mode=1777 shm dev/shm
