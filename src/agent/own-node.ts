@@ -14,9 +14,6 @@ export interface OwnNode {
   /** Type and address as in status.addresses, IP addresses only. */
   readonly addresses: readonly { readonly type: string; readonly ip: string }[];
   readonly podCidrs: readonly string[];
-  readonly taints: readonly { readonly key: string; readonly effect: string }[];
-  /** Condition NetworkUnavailable is there and False. */
-  readonly networkAvailable: boolean;
 }
 
 export function ownNodeRow({ metadata, spec, status }: Node): OwnNode {
@@ -31,10 +28,6 @@ export function ownNodeRow({ metadata, spec, status }: Node): OwnNode {
       type === 'InternalIP' || type === 'ExternalIP' ? [{ type, ip: address }] : [],
     ),
     podCidrs: cidrs.filter(each => isIPv4(each.split('/')[0] ?? '')),
-    taints: spec.taints ?? [],
-    networkAvailable:
-      status?.conditions?.some(each => each.type === 'NetworkUnavailable' && each.status === 'False') ??
-      false,
   };
 }
 
@@ -126,30 +119,4 @@ export function ciliumNodeObject(node: ReadyNode, internalAddress: string): obje
 /** Writes the node's own CiliumNode. Fails while the operator has not made the CRD. */
 export async function publishCiliumNode(client: KubeClient, object: object, name: string): Promise<void> {
   await client.apply(pathOf(resources.ciliumNodes, { name }), object);
-}
-
-/** Tells Kubernetes that pods may come: NetworkUnavailable is False and the taint is gone. */
-export async function announceNetwork(client: KubeClient, node: OwnNode, taintKey: string): Promise<void> {
-  if (!node.networkAvailable) {
-    const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-    const condition = {
-      type: 'NetworkUnavailable',
-      status: 'False',
-      reason: 'IsthmusIsUp',
-      message: 'Isthmus is running on this node',
-      lastTransitionTime: now,
-      lastHeartbeatTime: now,
-    };
-    // Conditions are merged by type, so that the kubelet's own stay.
-    await client.patch(pathOf(resources.nodes, { name: node.name, subresource: 'status' }), 'strategic', {
-      status: { conditions: [condition] },
-    });
-  }
-  const left = node.taints.filter(each => each.key !== taintKey);
-  if (left.length === node.taints.length) return;
-  // The test makes the patch fail, instead of bringing back a taint somebody changed meanwhile.
-  await client.patch(pathOf(resources.nodes, { name: node.name }), 'json', [
-    { op: 'test', path: '/spec/taints', value: node.taints },
-    { op: 'replace', path: '/spec/taints', value: left },
-  ]);
 }
