@@ -81,7 +81,7 @@ function exportAddress(
   if (!owner || !mayClaim(owner.identity, origin.clusterId, origin.maxClusters)) return [];
   const value = formatAddress({
     address,
-    hostIp: owner.nodeIp,
+    nodeIp: owner.nodeIp,
     identity: owner.identity,
     encryptionKey: owner.encryptionKey,
     namespace: owner.namespace,

@@ -34,10 +34,10 @@ export interface RemoteIdentity {
 export interface RemoteEndpoint {
   readonly cluster: string;
   readonly clusterId: number;
-  /** `10.2.0.9`, or `10.2.0.0/24`. */
+  /** `10.2.0.9/32`, or `10.2.0.0/24`. */
   readonly prefix: string;
   /** Node the address is on: the tunnel's other end. '' when unknown. */
-  readonly hostIp: string;
+  readonly nodeIp: string;
   /** 0 while the endpoint has none. */
   readonly identity: number;
   readonly encryptionKey: number;
@@ -62,7 +62,10 @@ export interface WritableRemoteTables extends RemoteTables {
   readonly services: Table<RemoteService>;
 }
 
-/** Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix`, services `cluster/ns/name`. */
+/**
+ * Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix` (index `prefix`), services
+ * `cluster/namespace/name` (index `service`).
+ */
 export function remoteTables(): WritableRemoteTables {
   return {
     nodes: new Table<RemoteNode>({
@@ -78,9 +81,10 @@ export function remoteTables(): WritableRemoteTables {
     endpoints: new Table<RemoteEndpoint>({
       name: 'remote-endpoints',
       keyOf: row => `${row.cluster}/${row.prefix}`,
+      indexes: { prefix: row => [row.prefix] },
       equal: (a, b) =>
         a.identity === b.identity &&
-        a.hostIp === b.hostIp &&
+        a.nodeIp === b.nodeIp &&
         a.encryptionKey === b.encryptionKey &&
         a.pod === b.pod &&
         a.namespace === b.namespace &&

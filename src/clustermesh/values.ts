@@ -217,8 +217,8 @@ export function parseAddress(key: string, rest: string, value: string, origin: O
   return {
     cluster: origin.cluster,
     clusterId: origin.clusterId,
-    prefix,
-    hostIp: found.HostIP,
+    prefix: prefix.includes('/') ? prefix : `${prefix}/${family === 4 ? 32 : 128}`,
+    nodeIp: found.HostIP,
     // Another cluster's host is a remote node here.
     identity: found.ID === reserved.host ? reserved.remoteNode : found.ID,
     encryptionKey: found.Key,
@@ -231,7 +231,7 @@ export function parseAddress(key: string, rest: string, value: string, origin: O
 /** An address of a pod of the own cluster. */
 export interface ExportedAddress {
   readonly address: string;
-  readonly hostIp: string;
+  readonly nodeIp: string;
   readonly identity: number;
   readonly encryptionKey: number;
   readonly namespace: string;
@@ -243,7 +243,7 @@ export function formatAddress(row: ExportedAddress): string {
   return JSON.stringify({
     IP: row.address,
     Mask: null,
-    HostIP: row.hostIp,
+    HostIP: row.nodeIp,
     ID: row.identity,
     Key: row.encryptionKey,
     Metadata: '',

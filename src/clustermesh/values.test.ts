@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import * as z from 'zod';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import type { EndpointSlice } from '../api/endpoint-slice.ts';
+import type { Service } from '../api/service.ts';
+import { cidrText, goCidr } from './cidr.ts';
+import { formatClusterConfig, parseClusterConfig } from './cluster-config.ts';
+import { exportService } from './export.ts';
+import { type Kind, kinds, objectPrefix } from './layout.ts';
+import {
+  formatAddress,
+  formatNode,
+  type Origin,
+  parseAddress,
+  parseIdentity,
+  parseNode,
+  parseService,
+} from './values.ts';
+
+const us: Origin = { cluster: 'us', clusterId: 1, maxClusters: 255 };
+const parsers = { nodes: parseNode, identities: parseIdentity, ip: parseAddress, services: parseService };
+
+/** What a real Cilium 1.20.2 keeps in the etcds of two clusters ca (1) and cb (2). */
+const fixtures = (cluster: string) =>
+  z
+    .array(z.object({ key: z.string(), value: z.string() }))
+    .parse(
+      JSON.parse(
+        readFileSync(
+          new URL(`../../test/etcd/fixtures/cilium-1.20.2-${cluster}.json`, import.meta.url),
+          'utf8',
+        ),
+      ),
+    );
+
+test('every value a real Cilium wrote is understood', () => {
+  const seen: Record<string, number> = {};
+  const clusters: Record<string, number> = { ca: 1, cb: 2 };
+  for (const local of Object.keys(clusters))
+    for (const { key, value } of fixtures(local)) {
+      for (const [cluster, clusterId] of Object.entries(clusters)) {
+        const origin: Origin = { cluster, clusterId, maxClusters: 255 };
+        const cached = cluster !== local;
+        if (key === `cilium/cluster-config/${cluster}`) {
+          assert.equal(parseClusterConfig(cluster, value, 255).id, clusterId);
+          assert.equal(parseClusterConfig(cluster, value, 255).cached, cached);
+          seen.config = (seen.config ?? 0) + 1;
+        }
+        for (const kind of kinds) {
+          const prefix = objectPrefix(kind, cluster, cached);
+          if (!key.startsWith(prefix)) continue;
+          assert.ok(parsers[kind](key, key.slice(prefix.length), value, origin), key);
+          seen[kind] = (seen[kind] ?? 0) + 1;
+        }
+      }
+    }
+  for (const name of ['config', ...kinds]) assert.ok((seen[name] ?? 0) >= 4, `${name}: ${seen[name]}`);
+});
+
+test('what is written reads back the same, and as Cilium writes it', () => {
+  const value = fixtures('ca').find(each => each.key === 'cilium/state/nodes/v1/ca/ca-node1')!.value;
+  const origin: Origin = { cluster: 'ca', clusterId: 1, maxClusters: 255 };
+  const { healthIps, ingressIps, wireguardKey, ...node } = parseNode('k', 'ca-node1', value, origin);
+  assert.deepEqual([healthIps, ingressIps, wireguardKey], [[], [], '']);
+  const row: NodeRow = { ...node, uid: '', healthIp: '', ingressIp: '' };
+  const written: unknown = JSON.parse(formatNode(row, origin));
+  assert.deepEqual({ ...Object(written), Annotations: null }, JSON.parse(value));
+
+  const address = fixtures('ca').find(each => each.key.startsWith('cilium/state/ip/v1/default/'))!;
+  const rest = address.key.slice('cilium/state/ip/v1/default/'.length);
+  const parsed = parseAddress(address.key, rest, address.value, origin);
+  assert.equal(formatAddress({ ...parsed, address: rest }), address.value);
+});
+
+test('prefixes in the form of Go', () => {
+  for (const text of ['10.1.2.0/24', '10.0.0.0/9', '0.0.0.0/0', 'fd00:1::/64'])
+    assert.equal(cidrText(goCidr(text)), text);
+  assert.equal(goCidr('10.42.7.0/24').Mask, '////AA==');
+  assert.equal(cidrText('10.20.1.0/24'), '10.20.1.0/24');
+  assert.equal(cidrText({ IP: '10.0.0.0', Mask: 'AP8AAA==' }), undefined);
+});
+
+test('cluster configuration', () => {
+  const config = {
+    id: 2,
+    syncedCanaries: true,
+    cached: false,
+    maxConnectedClusters: 255,
+    serviceExportsEnabled: false,
+  };
+  assert.equal(
+    formatClusterConfig(config),
+    '{"id":2,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"serviceExportsEnabled":false}}',
+  );
+  assert.deepEqual(parseClusterConfig('eu', formatClusterConfig(config), 255), config);
+  assert.throws(() => parseClusterConfig('eu', '{"id":0,"capabilities":{}}', 255), {
+    message: 'cilium/cluster-config/eu: id: found 0, expected a cluster ID from 1 to 255',
+  });
+  assert.throws(() => parseClusterConfig('eu', formatClusterConfig(config), 511), /expected 511/);
+});
+
+const bad: [Kind, string, string, RegExp][] = [
+  ['nodes', 'a', 'no json', /^Error|found "no json", expected a JSON object/],
+  ['nodes', 'a', '{"Name":"a","Cluster":"eu","ClusterID":1}', /k: Cluster: found "eu", expected "us"/],
+  ['nodes', 'a', '{"Name":"b","Cluster":"us","ClusterID":1}', /Name: found "b", expected "a"/],
+  ['nodes', 'a', '{"Name":"a","Cluster":"us","ClusterID":2}', /ClusterID: found 2, expected 1/],
+  [
+    'nodes',
+    'a',
+    '{"Name":"a","Cluster":"us","ClusterID":1,"IPAddresses":[{"Type":"InternalIP","IP":"1.2.3"}]}',
+    /IPAddresses \(InternalIP\): found "1.2.3", expected an IP address/,
+  ],
+  ['services', 'n/s', '{"cluster":"us","namespace":"n","name":"x","clusterID":1}', /namespace\/name: found/],
+  [
+    'services',
+    'n/s',
+    '{"cluster":"us","namespace":"n","name":"s","clusterID":1,"shared":true,"backends":{"x":{}}}',
+    /backends: found "x", expected an IP address/,
+  ],
+  [
+    'services',
+    'n/s',
+    '{"cluster":"us","namespace":"n","name":"s","clusterID":1,"backends":{"10.0.0.1":{"p":{"Protocol":"ICMP","Port":1}}}}',
+    /backends.10.0.0.1.p.Protocol: found "ICMP", expected TCP, UDP or SCTP/,
+  ],
+  ['identities', '131073', 'k8s:io.cilium.k8s.policy.cluster=us;', /number: found 131073, expected an ident/],
+  ['identities', '6', 'k8s:io.cilium.k8s.policy.cluster=us;', /expected an identity of cluster ID 1/],
+  ['identities', '65793', 'k8s:app=x;', /io.cilium.k8s.policy.cluster: found nothing, expected "us"/],
+  ['identities', '65793', '', /expected labels/],
+  [
+    'ip',
+    '10.0.0.1',
+    '{"IP":"10.0.0.2","ID":65793}',
+    /IP and Mask: found "10.0.0.2\/?.*", expected "10.0.0.1"/,
+  ],
+  [
+    'ip',
+    '10.0.0.1',
+    '{"IP":"10.0.0.1","ID":131073}',
+    /ID: found 131073, expected an identity of cluster ID 1/,
+  ],
+  ['ip', '10.0.0.1', '{"IP":"10.0.0.1","ID":65793,"HostIP":"node"}', /HostIP: found "node"/],
+];
+
+for (const [kind, rest, value, message] of bad)
+  test(`refused: ${kind} ${rest} ${value}`, () => {
+    assert.throws(
+      () => parsers[kind]('k', rest, value, us),
+      (error: Error) => message.test(error.message),
+    );
+  });
+
+test("another cluster's host is a remote node", () => {
+  const row = parseAddress('k', '10.0.0.1', '{"IP":"10.0.0.1","Mask":null,"ID":1}', us);
+  assert.equal(row.identity, 6);
+  assert.equal(row.prefix, '10.0.0.1/32');
+});
+
+const service: Service = {
+  namespace: 'shop',
+  name: 'cart',
+  uid: 'u',
+  created: '',
+  labels: { team: 'basket' },
+  annotations: { 'service.cilium.io/global': 'true' },
+  type: 'ClusterIP',
+  clusterIPs: ['10.96.40.12'],
+  headless: false,
+  externalIPs: [],
+  loadBalancerIPs: [],
+  selector: { app: 'cart' },
+  ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: 0 }],
+  affinityTimeout: 0,
+  externalTrafficPolicy: 'Cluster',
+  internalTrafficPolicy: 'Cluster',
+  healthCheckNodePort: 0,
+  publishNotReadyAddresses: false,
+};
+
+function slice(endpoints: [address: string, state: 'ready' | 'draining' | 'down'][]): EndpointSlice {
+  return {
+    namespace: 'shop',
+    name: 'cart-1',
+    service: 'shop/cart',
+    addressType: 'IPv4',
+    ports: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+    endpoints: endpoints.map(([address, state]) => ({
+      address,
+      ready: state === 'ready',
+      serving: state !== 'down',
+      terminating: state === 'draining',
+      node: 'n',
+      hostname: '',
+      zone: 'eu-a',
+      forZones: ['eu-a'],
+    })),
+  };
+}
+
+test('a global service is exported with its usable backends', () => {
+  const backendsOf = (row: Service, slices: EndpointSlice[]) => {
+    const [exported] = exportService(row, slices, us);
+    if (!exported) return undefined;
+    const parsed = parseService(exported.key, 'shop/cart', exported.value, us);
+    return Object.keys(parsed?.backends ?? {});
+  };
+  const [row] = exportService(service, [slice([['10.1.0.9', 'ready']])], us);
+  assert.equal(row?.key, 'cilium/state/services/v1/us/shop/cart');
+  assert.equal(
+    row?.value,
+    '{"cluster":"us","namespace":"shop","name":"cart","frontends":{"10.96.40.12":{"http":{"Protocol":"TCP","Port":80}}},' +
+      '"backends":{"10.1.0.9":{"http":{"Protocol":"TCP","Port":8080}}},' +
+      '"zones":{"10.1.0.9":{"zone":"eu-a","forZones":[{"name":"eu-a"}]}},' +
+      '"labels":{"team":"basket"},"selector":{"app":"cart"},"includeExternal":true,"shared":true,"clusterID":1}',
+  );
+  assert.deepEqual(
+    backendsOf(service, [
+      slice([
+        ['10.1.0.1', 'down'],
+        ['10.1.0.2', 'ready'],
+        ['10.1.0.3', 'draining'],
+      ]),
+    ]),
+    ['10.1.0.2'],
+  );
+  assert.deepEqual(backendsOf(service, [slice([['10.1.0.3', 'draining']])]), ['10.1.0.3']);
+  assert.deepEqual(backendsOf(service, []), [], 'the key stays when nothing is ready');
+  const annotated = (annotations: Record<string, string>) => ({ ...service, annotations });
+  assert.equal(backendsOf(annotated({}), []), undefined);
+  assert.equal(
+    backendsOf(annotated({ 'io.cilium/global-service': 'true', 'io.cilium/shared-service': 'false' }), []),
+    undefined,
+  );
+  const headless: Service = { ...service, clusterIPs: [], headless: true };
+  assert.match(exportService(headless, [], us)[0]!.value, /"frontends":\{\}/);
+});
