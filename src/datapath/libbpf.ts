@@ -1,0 +1,140 @@
+/** libbpf.so.1 (1.1 and later), bound once. Every call is synchronous. Errors come back as -errno. */
+import koffi from 'koffi';
+import { SystemCallError } from './libc.ts';
+
+const libbpf = koffi.load('libbpf.so.1');
+const libc = koffi.load('libc.so.6');
+
+/** An opaque pointer of libbpf's. */
+export type Pointer = unknown;
+
+export const objectOpen: (path: string, options: null) => Pointer | null = libbpf.func(
+  'void *bpf_object__open_file(const char *path, const void *options)',
+);
+export const objectLoad: (object: Pointer) => number = libbpf.func('int bpf_object__load(void *object)');
+export const objectClose: (object: Pointer) => void = libbpf.func('void bpf_object__close(void *object)');
+export const findMap: (object: Pointer, name: string) => Pointer | null = libbpf.func(
+  'void *bpf_object__find_map_by_name(void *object, const char *name)',
+);
+export const findProgram: (object: Pointer, name: string) => Pointer | null = libbpf.func(
+  'void *bpf_object__find_program_by_name(void *object, const char *name)',
+);
+export const mapSetPinPath: (map: Pointer, path: string) => number = libbpf.func(
+  'int bpf_map__set_pin_path(void *map, const char *path)',
+);
+export const mapSetMaxEntries: (map: Pointer, entries: number) => number = libbpf.func(
+  'int bpf_map__set_max_entries(void *map, unsigned int entries)',
+);
+export const mapSetInitialValue: (map: Pointer, data: Uint8Array, size: number) => number = libbpf.func(
+  'int bpf_map__set_initial_value(void *map, const void *data, size_t size)',
+);
+export const mapFd: (map: Pointer) => number = libbpf.func('int bpf_map__fd(void *map)');
+export const programFd: (program: Pointer) => number = libbpf.func('int bpf_program__fd(void *program)');
+
+export const linkCreate: (program: number, target: number, type: number, options: null) => number =
+  libbpf.func('int bpf_link_create(int program, int target, int type, const void *options)');
+export const linkUpdate: (link: number, program: number, options: null) => number = libbpf.func(
+  'int bpf_link_update(int link, int program, const void *options)',
+);
+export const pin: (fd: number, path: string) => number = libbpf.func(
+  'int bpf_obj_pin(int fd, const char *path)',
+);
+export const openPin: (path: string) => number = libbpf.func('int bpf_obj_get(const char *path)');
+export const infoByFd: (fd: number, info: Uint8Array, length: Uint32Array) => number = libbpf.func(
+  'int bpf_obj_get_info_by_fd(int fd, void *info, void *length)',
+);
+
+export const mapLookup: (fd: number, key: Uint8Array, value: Uint8Array) => number = libbpf.func(
+  'int bpf_map_lookup_elem(int fd, const void *key, void *value)',
+);
+export const mapUpdate: (fd: number, key: Uint8Array, value: Uint8Array, flags: number) => number =
+  libbpf.func('int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)');
+export const mapDelete: (fd: number, key: Uint8Array) => number = libbpf.func(
+  'int bpf_map_delete_elem(int fd, const void *key)',
+);
+export const mapNextKey: (fd: number, key: Uint8Array | null, next: Uint8Array) => number = libbpf.func(
+  'int bpf_map_get_next_key(int fd, const void *key, void *next)',
+);
+export const mapUpdateBatch: (
+  fd: number,
+  keys: Uint8Array,
+  values: Uint8Array,
+  count: Uint32Array,
+  options: null,
+) => number = libbpf.func(
+  'int bpf_map_update_batch(int fd, const void *keys, const void *values, void *count, const void *options)',
+);
+export const mapDeleteBatch: (fd: number, keys: Uint8Array, count: Uint32Array, options: null) => number =
+  libbpf.func('int bpf_map_delete_batch(int fd, const void *keys, void *count, const void *options)');
+export const mapLookupBatch: (
+  fd: number,
+  from: Uint8Array | null,
+  next: Uint8Array,
+  keys: Uint8Array,
+  values: Uint8Array,
+  count: Uint32Array,
+  options: null,
+) => number = libbpf.func(
+  'int bpf_map_lookup_batch(int fd, void *from, void *next, void *keys, void *values, void *count, const void *options)',
+);
+export const possibleCpus: () => number = libbpf.func('int libbpf_num_possible_cpus()');
+
+/** struct bpf_test_run_opts of libbpf 1.1. */
+export const TestRunOptions = koffi.struct('bpf_test_run_opts', {
+  sz: 'size_t',
+  data_in: 'const void *',
+  data_out: 'void *',
+  data_size_in: 'uint32_t',
+  data_size_out: 'uint32_t',
+  ctx_in: 'const void *',
+  ctx_out: 'void *',
+  ctx_size_in: 'uint32_t',
+  ctx_size_out: 'uint32_t',
+  retval: 'uint32_t',
+  repeat: 'int',
+  duration: 'uint32_t',
+  flags: 'uint32_t',
+  cpu: 'uint32_t',
+  batch_size: 'uint32_t',
+});
+export const programTestRun: (program: number, options: Record<string, unknown>) => number = libbpf.func(
+  'int bpf_prog_test_run_opts(int program, _Inout_ bpf_test_run_opts *options)',
+);
+
+const vsnprintf: (out: Uint8Array, size: number, format: Pointer, list: Pointer) => number = libc.func(
+  'int vsnprintf(void *out, size_t size, const void *format, void *list)',
+);
+const PrintCallback = koffi.proto('int libbpf_print(int level, const void *format, void *list)');
+const setPrint: (callback: Pointer) => Pointer = libbpf.func(
+  'void *libbpf_set_print(libbpf_print *callback)',
+);
+
+const DEBUG = 2;
+const lines: string[] = [];
+const scratch = new Uint8Array(1 << 20);
+
+// Registered for good: libbpf keeps the pointer as long as the process lives.
+setPrint(
+  koffi.register((level: number, format: Pointer, list: Pointer): number => {
+    if (level === DEBUG) return 0;
+    const length = vsnprintf(scratch, scratch.length, format, list);
+    lines.push(
+      Buffer.from(scratch.subarray(0, Math.min(length, scratch.length - 1)))
+        .toString('latin1')
+        .trimEnd(),
+    );
+    return 0;
+  }, koffi.pointer(PrintCallback)),
+);
+
+/** What libbpf said since the last call: the verifier's log among it. */
+export const takeLog = (): string => lines.splice(0).join('\n');
+
+/** Throws with the errno and libbpf's own words where `result` is an error; returns it otherwise. */
+export function check(result: number, what: string): number {
+  if (result < 0) throw new SystemCallError(what, -result, takeLog());
+  return result;
+}
+
+/** The last errno, for calls that return a null pointer. */
+export const lastErrno = (): number => koffi.errno();

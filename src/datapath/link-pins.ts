@@ -1,0 +1,102 @@
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import * as libbpf from './libbpf.ts';
+import { close } from './libc.ts';
+
+/** Kinds of attachment, by the kernel's enum bpf_attach_type. */
+export const ATTACH = {
+  sock4_connect: 10,
+  sock6_connect: 11,
+  sock4_sendmsg: 14,
+  sock6_sendmsg: 15,
+  sock4_recvmsg: 19,
+  sock6_recvmsg: 20,
+  sock4_getpeername: 29,
+  sock6_getpeername: 30,
+  ingress: 46,
+  egress: 47,
+} as const;
+
+const LINK_TYPE_CGROUP = 3;
+const LINK_TYPE_TCX = 11;
+
+interface Attachment {
+  readonly program: number;
+  readonly type: number;
+  readonly pin: string;
+}
+
+/** Attaches to a device, or exchanges the program of the link that is pinned there already. */
+export function attachDevice(at: Attachment & { readonly ifindex: number }): void {
+  adoptOrCreate(at, at.ifindex, `device ${at.ifindex}`, info => {
+    const view = new DataView(info.buffer);
+    return (
+      view.getUint32(0, true) === LINK_TYPE_TCX &&
+      view.getUint32(16, true) === at.ifindex &&
+      view.getUint32(20, true) === at.type
+    );
+  });
+}
+
+/** The same for a cgroup of the unified hierarchy. */
+export function attachCgroup(at: Attachment & { readonly path: string }): void {
+  const folder = openSync(at.path, 'r');
+  try {
+    // A cgroup's ID is the inode number of its folder.
+    const id = statSync(at.path, { bigint: true }).ino;
+    adoptOrCreate(at, folder, `cgroup ${at.path}`, info => {
+      const view = new DataView(info.buffer);
+      return (
+        view.getUint32(0, true) === LINK_TYPE_CGROUP &&
+        view.getBigUint64(16, true) === id &&
+        view.getUint32(24, true) === at.type
+      );
+    });
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** Names of the pinned links of a folder. */
+export function listPins(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
+}
+
+/** Unpins; the kernel detaches when nothing else holds the link. */
+export const removePin = (path: string): void => rmSync(path, { force: true });
+
+/**
+ * A pinned link goes on filtering while its program is exchanged (BPF_LINK_UPDATE), so there is no
+ * instant without one. A link whose device or cgroup is gone, or is another, is replaced.
+ */
+function adoptOrCreate(
+  { program, type, pin }: Attachment,
+  target: number,
+  where: string,
+  same: (info: Uint8Array<ArrayBuffer>) => boolean,
+): void {
+  const present = libbpf.openPin(pin);
+  if (present >= 0) {
+    const adopted = same(infoOf(present)) && libbpf.linkUpdate(present, program, null) === 0;
+    close(present);
+    if (adopted) return;
+    removePin(pin);
+  }
+  mkdirSync(join(pin, '..'), { recursive: true });
+  const link = libbpf.check(libbpf.linkCreate(program, target, type, null), `attach to ${where}`);
+  try {
+    libbpf.check(libbpf.pin(link, pin), `pin ${pin}`);
+  } finally {
+    close(link);
+  }
+}
+
+function infoOf(fd: number): Uint8Array<ArrayBuffer> {
+  const info = new Uint8Array(128);
+  libbpf.check(libbpf.infoByFd(fd, info, new Uint32Array([info.length])), 'link info');
+  return info;
+}

@@ -1,0 +1,191 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Btf, type ElfObject, parseBtf, parseElf } from './btf.ts';
+import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
+import * as libbpf from './libbpf.ts';
+import { close } from './libc.ts';
+import { ATTACH, attachCgroup, attachDevice, listPins, removePin } from './link-pins.ts';
+import { BpfMap } from './map.ts';
+import { type MapSpec, mapSpecs } from './map-spec.ts';
+import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
+
+export type TcxProgram = 'from_pod' | 'from_host' | 'from_overlay' | 'from_netdev' | 'to_netdev';
+export type CgroupProgram = keyof Omit<typeof ATTACH, 'ingress' | 'egress'>;
+export type MapName =
+  | 'ipcache'
+  | 'endpoints'
+  | 'nodes'
+  | 'frontends'
+  | 'slots'
+  | 'backends'
+  | 'conntrack'
+  | 'nat'
+  | 'fragments'
+  | 'socket_services'
+  | 'socket_peers'
+  | 'metrics';
+
+export const CGROUP_PROGRAMS = Object.keys(ATTACH).filter(
+  (name): name is CgroupProgram => name !== 'ingress' && name !== 'egress',
+);
+
+/** `struct config` of bpf/types.h: fixed when the programs are loaded. Addresses as `address.parse` gives them. */
+export interface DatapathConfig {
+  readonly node_ip: Uint8Array;
+  readonly internal_ip: Uint8Array;
+  /** Source a pod sees when it reaches itself by a service; Cilium's is 169.254.42.1. */
+  readonly hairpin_ip: Uint8Array;
+  /** SO_NETNS_COOKIE of the node's network namespace (netnsCookie()). */
+  readonly host_netns_cookie: bigint;
+  readonly host_ifindex: number;
+  readonly vxlan_ifindex: number;
+  /** CONFIG_*: 1 = translate sockets of the host's namespace only. */
+  readonly flags: number;
+  readonly cluster_id: number;
+  /** First and last port for masquerade and NodePorts; outside net.ipv4.ip_local_port_range. */
+  readonly nat_port_min: number;
+  readonly nat_port_max: number;
+  readonly vxlan_port: number;
+  readonly host_mac: Uint8Array;
+}
+
+export interface LoadOptions {
+  readonly objectPath: string;
+  /** A folder of a bpffs: `maps` and `links` are kept below it. */
+  readonly bpffs: string;
+  readonly config: DatapathConfig;
+  /** Rows of a map, where not as in bpf/lib/maps.h. */
+  readonly sizes?: Readonly<Partial<Record<MapName, number>>>;
+}
+
+/** The loaded programs with their maps and links. Disposing it closes descriptors; what is pinned goes on. */
+export interface Datapath extends Disposable {
+  map<K, V>(name: MapName): BpfMap<K, V>;
+  /** Names of drop and forward reasons by their number, as in bpf/lib/drop.h. */
+  readonly reasons: ReadonlyMap<number, string>;
+  /** Attaches, or exchanges the program of the link pinned as `pinName` without an instant in between. */
+  attachTcx(program: TcxProgram, ifindex: number, direction: 'ingress' | 'egress', pinName: string): void;
+  /** The same for one socket program at a cgroup v2 folder; pinned under the program's name. */
+  attachCgroup(program: CgroupProgram, cgroupPath: string): void;
+  detach(pinName: string): void;
+  pinnedLinks(): string[];
+  /** Maps pinned by another version with another layout. Remove them once the new ones are filled and attached. */
+  staleMaps(): string[];
+  unpinStaleMaps(): void;
+  testRun(program: TcxProgram, run: TestRun): TestRunResult;
+}
+
+/**
+ * Loads the object: maps that are pinned with the same layout are adopted with their rows, others
+ * are created and pinned. Throws with libbpf's and the verifier's words in the message.
+ */
+export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOptions): Datapath {
+  const file = readFileSync(objectPath);
+  const elf = parseElf(file);
+  const btf = btfOf(elf, objectPath);
+  const specs = mapSpecs(btf, sizes);
+  const mapFolder = join(bpffs, 'maps');
+  const linkFolder = join(bpffs, 'links');
+  mkdirSync(mapFolder, { recursive: true });
+  mkdirSync(linkFolder, { recursive: true });
+
+  libbpf.takeLog();
+  const object = libbpf.objectOpen(objectPath, null);
+  if (object === null) libbpf.check(-libbpf.lastErrno(), `open ${objectPath}`);
+  try {
+    for (const spec of specs) {
+      const map = libbpf.findMap(object, spec.name);
+      if (map === null) throw new Error(`${objectPath}: libbpf knows no map ${spec.name}`);
+      if (spec.maxEntries)
+        libbpf.check(libbpf.mapSetMaxEntries(map, spec.maxEntries), `size of map ${spec.name}`);
+      libbpf.check(libbpf.mapSetPinPath(map, join(mapFolder, spec.pin)), `pin path of map ${spec.name}`);
+    }
+    const rodata = readOnlyData(elf, btf, config);
+    const map = libbpf.findMap(object, '.rodata');
+    if (map === null) throw new Error(`${objectPath}: no .rodata`);
+    libbpf.check(libbpf.mapSetInitialValue(map, rodata, rodata.length), 'configuration');
+    libbpf.check(libbpf.objectLoad(object), `load ${objectPath}`);
+  } catch (error) {
+    libbpf.objectClose(object);
+    throw error;
+  }
+
+  const maps = new Map(specs.map(spec => [spec.name, openMap(object, spec)]));
+  const current = new Set(specs.map(spec => spec.pin));
+  const program = (name: string): number => {
+    const found = libbpf.findProgram(object, name);
+    if (found === null) throw new Error(`${objectPath}: no program ${name}`);
+    return libbpf.check(libbpf.programFd(found), `program ${name}`);
+  };
+  return {
+    reasons: new Map([...enumValues(btf, 'reason')].map(([name, value]) => [value, name])),
+    map<K, V>(name: MapName): BpfMap<K, V> {
+      const map = maps.get(name);
+      if (!map) throw new Error(`the object has no map ${name}`);
+      return map as BpfMap<K, V>;
+    },
+    attachTcx: (name, ifindex, direction, pinName) =>
+      attachDevice({
+        program: program(name),
+        ifindex,
+        type: ATTACH[direction],
+        pin: join(linkFolder, pinName),
+      }),
+    attachCgroup: (name, path) =>
+      attachCgroup({ program: program(name), path, type: ATTACH[name], pin: join(linkFolder, name) }),
+    detach: pinName => removePin(join(linkFolder, pinName)),
+    pinnedLinks: () => listPins(linkFolder),
+    staleMaps: () => listPins(mapFolder).filter(name => !current.has(name)),
+    unpinStaleMaps() {
+      for (const name of this.staleMaps()) removePin(join(mapFolder, name));
+    },
+    testRun: (name, run) => testRun(program(name), run),
+    [Symbol.dispose]: () => libbpf.objectClose(object),
+  };
+}
+
+/** A pinned map opened without loading programs, for tools that only look. Undefined where it is not pinned. */
+export function openPinnedMap<K, V>(
+  objectPath: string,
+  bpffs: string,
+  name: MapName,
+): (BpfMap<K, V> & Disposable) | undefined {
+  const btf = btfOf(parseElf(readFileSync(objectPath)), objectPath);
+  const pins = listPins(join(bpffs, 'maps'));
+  const spec = mapSpecs(btf).find(each => each.name === name);
+  // Another size changes the hash but not the rows.
+  const pin = pins.find(each => each === spec?.pin) ?? pins.find(each => each.startsWith(`${name}_`));
+  if (!spec || pin === undefined) return undefined;
+  const fd = libbpf.check(libbpf.openPin(join(bpffs, 'maps', pin)), `open map ${pin}`);
+  return Object.assign(new BpfMap<K, V>(spec, fd), {
+    [Symbol.dispose]: () => {
+      close(fd);
+    },
+  });
+}
+
+function openMap(object: libbpf.Pointer, spec: MapSpec): BpfMap<unknown, unknown> {
+  const map = libbpf.findMap(object, spec.name);
+  if (map === null) throw new Error(`no map ${spec.name}`);
+  return new BpfMap(spec, libbpf.check(libbpf.mapFd(map), `map ${spec.name}`));
+}
+
+function btfOf(elf: ElfObject, objectPath: string): Btf {
+  const section = elf.section('.BTF');
+  if (!section) throw new Error(`${objectPath} has no BTF: compile with -g`);
+  return parseBtf(section.bytes);
+}
+
+/** The object's .rodata with `config` filled in. */
+function readOnlyData(elf: ElfObject, btf: Btf, config: DatapathConfig): Uint8Array {
+  const section = elf.section('.rodata');
+  const symbol = elf.symbols.find(each => each.name === 'config' && each.section === section?.index);
+  if (!section || !symbol) throw new Error('the object has no constant `config`');
+  const bytes = section.bytes.slice();
+  codecOf<DatapathConfig>(layoutOf(btf, typeNamed(btf, 'struct', 'config'))).encode(
+    config,
+    bytes,
+    symbol.value,
+  );
+  return bytes;
+}
