@@ -46,7 +46,8 @@ export async function bundle(report: (line: string) => void): Promise<string> {
       minifyWhitespace: true,
       legalComments: 'none',
       // It finds its native module from its own place; it is not JavaScript that could be bundled.
-      external: ['koffi'],
+      // esbuild is only for making images in a clone.
+      external: ['koffi', 'esbuild'],
       // Some dependencies are CommonJS and ask for built-in modules by require.
       banner: { js: requireForBundled },
       write: false,
@@ -66,20 +67,13 @@ const requireForBundled =
   'const require = createRequireForBundled(import.meta.url);';
 
 async function sourcesKey(): Promise<string> {
-  const hash = createHash('sha256');
-  const sources = await readdir(join(packageRoot, 'src'), { recursive: true });
-  const code = sources.filter(file => /\.(ts|js|json)$/.test(file) && !file.endsWith('.test.ts'));
-  const imported = [
-    'deploy/build.ts',
-    'deploy/image/archive.ts',
-    'deploy/image/debian.ts',
-    'deploy/image/prune.ts',
-  ];
-  for (const file of [...code.map(name => `src/${name}`).sort(), ...imported, 'package-lock.json']) {
-    hash.update(`${file}\n`).update(await readFile(join(packageRoot, file)));
+  const hash = createHash('sha256').update(await readFile(join(packageRoot, 'package-lock.json')));
+  for (const folder of ['src', 'deploy']) {
+    const all = await readdir(join(packageRoot, folder), { recursive: true });
+    const code = all.filter(file => /\.(ts|js|json)$/.test(file) && !file.endsWith('.test.ts'));
+    for (const file of code.sort()) {
+      hash.update(`${folder}/${file}\n`).update(await readFile(join(packageRoot, folder, file)));
+    }
   }
-  return hash
-    .update(await readFile(import.meta.filename))
-    .digest('hex')
-    .slice(0, 16);
+  return hash.digest('hex').slice(0, 16);
 }
