@@ -94,7 +94,7 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
     ],
     warnings: [
       ...accounts.flatMap(each => each.warnings),
-      ...pods.filter(pod => pod.restarts > 0).map(restarted),
+      ...pods.filter(pod => pod.restarts > 0 && pod.troubles.length === 0).map(restarted),
       ...waiting.map(node => nodeProblem(node.metadata.name, conditionOf(node, 'Ready')?.message)),
     ],
   };

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { KubeClient } from '../kube/client.ts';
+import { lastWords } from './last-words.ts';
 
 /** One pod of Isthmus, and what keeps it from being ready. */
 export interface IsthmusPod {
@@ -108,7 +109,6 @@ function troubleOf({ name, state, lastState }: z.infer<typeof ContainerStatus>):
 
 function endText({ exitCode, reason, message }: z.infer<typeof Ended>): string {
   const why = reason && reason !== 'Error' ? ` (${reason})` : '';
-  // The end of the log, where a crash says why.
-  const said = message?.trim().split('\n').slice(-3).join(' ');
+  const said = lastWords(message ?? '');
   return `exit code ${exitCode}${why}${said ? `: ${said}` : ''}`;
 }
