@@ -169,7 +169,12 @@ class Reflector<T, Row> implements Reflection {
   #page(limit: number | undefined, next: string | undefined): Promise<z.infer<typeof List>> {
     const { signal } = this.#options;
     const query = { ...this.#selectors(), limit, continue: next };
-    return this.#client.get(this.path, List, { query, signal, timeout: 60_000, ...this.#accept() });
+    return this.#client.get(this.path, List, {
+      query,
+      signal,
+      timeout: 60_000,
+      ...this.#accept('PartialObjectMetadataList'),
+    });
   }
 
   /** Follows changes until the stream ends; rejects with what broke it. */
@@ -185,7 +190,7 @@ class Reflector<T, Row> implements Reflection {
         timeoutSeconds: Math.round(300 + Math.random() * 300),
       },
       signal: this.#options.signal,
-      ...this.#accept(),
+      ...this.#accept('PartialObjectMetadata'),
     });
     this.connected = true;
     this.heard = Date.now();
@@ -280,10 +285,9 @@ class Reflector<T, Row> implements Reflection {
     return { fieldSelector: this.#options.fieldSelector, labelSelector: this.#options.labelSelector };
   }
 
-  #accept(): { accept?: string } {
+  #accept(kind: 'PartialObjectMetadataList' | 'PartialObjectMetadata'): { accept?: string } {
     if (!this.#options.metadataOnly) return {};
-    const as = (kind: string) => `application/json;as=${kind};g=meta.k8s.io;v=v1`;
-    return { accept: `${as('PartialObjectMetadataList')},${as('PartialObjectMetadata')},application/json` };
+    return { accept: `application/json;as=${kind};g=meta.k8s.io;v=v1,application/json` };
   }
 }
 

@@ -59,6 +59,11 @@ export function isExpired(error: unknown): boolean {
   return error instanceof KubeError && (error.code === 410 || error.reason === 'Expired');
 }
 
+/** The object, or what a patch makes of it, is not acceptable; also a JSON patch whose test fails. */
+export function isInvalid(error: unknown): boolean {
+  return error instanceof KubeError && error.code === 422;
+}
+
 /** RBAC does not allow the request; waiting does not help by itself. */
 export function isForbidden(error: unknown): boolean {
   return error instanceof KubeError && error.code === 403;

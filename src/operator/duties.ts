@@ -131,15 +131,21 @@ export async function runDuties(options: DutyOptions): Promise<void> {
   );
 
   const tables = [nodes, agents, identities, endpoints, ciliumNodes, pods];
-  /** Removes only while everything is known and fresh. */
-  const trustworthy = (): boolean =>
-    tables.every(each => each.synced) && watches.every(each => each.connected && each.bad.size === 0);
+  /** What is not fully known or not fresh: nothing is removed while there is anything. */
+  const unknown = (): string[] => [
+    ...tables.filter(each => !each.synced).map(each => each.name),
+    ...watches.filter(each => !each.connected || each.bad.size > 0).map(each => each.path),
+  ];
   const every = async (kind: string, interval: number, round: () => Promise<Round>): Promise<void> => {
     while (!signal.aborted) {
       await sleep(interval, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
-      if (!trustworthy()) {
-        log.info({ kind }, 'nothing is collected while the state of the cluster is not fully known');
+      const waitingFor = unknown();
+      if (waitingFor.length) {
+        log.info(
+          { kind, waitingFor },
+          'nothing is collected while the state of the cluster is not fully known',
+        );
         continue;
       }
       const { removed, failed } = await round();

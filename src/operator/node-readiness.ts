@@ -1,7 +1,7 @@
 import type { KubeClient } from '../kube/client.ts';
 import { conditionOf, type Node, type Pod } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
-import { isNotFound } from '../kube/status.ts';
+import { isInvalid, isNotFound } from '../kube/status.ts';
 import { derive, input } from '../table/derive.ts';
 import type { Target } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
@@ -108,12 +108,17 @@ export function nodeFixTarget(client: KubeClient, onFixed: (row: NodeFixRow) => 
       await client.patch(path, 'strategic', { status: { conditions: [condition] } });
     }
     if (row.taintAt >= 0) {
-      // The test makes it fail, to be derived anew, when somebody else changed the taints meanwhile.
       const at = `/spec/taints/${row.taintAt}`;
-      await client.patch(pathOf(resources.nodes, { name: row.node }), 'json', [
+      const patch = [
         { op: 'test', path: `${at}/key`, value: row.taintKey },
         { op: 'remove', path: at },
-      ]);
+      ];
+      await client
+        .patch(pathOf(resources.nodes, { name: row.node }), 'json', patch)
+        .catch((error: unknown) => {
+          // The taints are not what we saw: the watch is about to say what they are, and that makes a new row.
+          if (!isInvalid(error)) throw error;
+        });
     }
     onFixed(row);
   };
