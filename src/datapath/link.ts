@@ -20,6 +20,7 @@ const RTM_GETLINK = 18;
 
 const IFF_UP = 0x1;
 const IFF_LOOPBACK = 0x8;
+const IFF_NOARP = 0x80;
 const IFF_LOWER_UP = 0x10000;
 
 const IFLA_ADDRESS = 1;
@@ -54,6 +55,8 @@ export interface Link {
   /** The carrier is there (LOWER_UP). */
   readonly carrier: boolean;
   readonly loopback: boolean;
+  /** False where the device resolves no neighbours (NOARP). */
+  readonly arp: boolean;
   /** Text left on the device for the administrator; '' when none. */
   readonly alias: string;
   /** ifindex of the bridge or bond it belongs to; 0 when none. */
@@ -145,6 +148,8 @@ export function deleteLink(netlink: Netlink, link: string | number): boolean {
 
 export interface LinkChange {
   readonly up?: boolean;
+  /** False: frames to any address go out to the device's own MAC, and nothing is asked for. */
+  readonly arp?: boolean;
   readonly mtu?: number;
   readonly mac?: string;
   readonly alias?: string;
@@ -155,7 +160,8 @@ export interface LinkChange {
 
 /** Changes what is given and leaves the rest. Renaming needs the device down on older kernels. */
 export function changeLink(netlink: Netlink, index: number, change: LinkChange): void {
-  const flags = change.up === undefined ? header(index) : header(index, change.up ? IFF_UP : 0, IFF_UP);
+  const mask = (change.up === undefined ? 0 : IFF_UP) | (change.arp === undefined ? 0 : IFF_NOARP);
+  const flags = header(index, (change.up ? IFF_UP : 0) | (change.arp === false ? IFF_NOARP : 0), mask);
   netlink.request(
     `change link ${index} (${JSON.stringify(change)})`,
     RTM_NEWLINK,
@@ -192,6 +198,7 @@ export function decodeLink(body: Buffer): Link {
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
+    arp: (flags & IFF_NOARP) === 0,
     alias: words(IFLA_IFALIAS),
     master: number(IFLA_MASTER),
     peer: number(IFLA_LINK),
