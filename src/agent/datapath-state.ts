@@ -1,0 +1,149 @@
+import type { Service } from '../api/service.ts';
+import type { RemoteTables } from '../clustermesh/rows.ts';
+import { mapTarget } from '../datapath/map-target.ts';
+import type { Netlink } from '../datapath/netlink.ts';
+import type { Datapath } from '../datapath/object.ts';
+import type { Logger } from '../log.ts';
+import { Reconciler } from '../table/reconciler.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import type { ClusterNode } from './cluster-nodes.ts';
+import { deriveClusterNodes } from './cluster-nodes.ts';
+import type { Endpoint, EndpointMapRow } from './endpoint.ts';
+import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
+import {
+  deriveIpcache,
+  type IpcacheMapRow,
+  type IpcacheRow,
+  ipcacheKey,
+  ipcacheMapRow,
+  prefixOfKey,
+} from './ipcache.ts';
+import {
+  addressOfNodeKey,
+  deriveNodeAddresses,
+  type NodeAddress,
+  type NodeMapRow,
+  nodeMapKey,
+  nodeMapRow,
+} from './node-map.ts';
+import type {
+  BackendKey,
+  BackendValue,
+  FrontendKey,
+  FrontendValue,
+  SlotKey,
+  SlotValue,
+} from './service-maps.ts';
+import { runServices, type Services } from './services.ts';
+import type { Sources } from './sources.ts';
+
+export interface DatapathStateOptions {
+  readonly datapath: Datapath;
+  readonly netlink: Netlink;
+  readonly sources: Sources;
+  readonly remote: RemoteTables;
+  /** This node's endpoints. */
+  readonly endpoints: ReadonlyTable<Endpoint>;
+  readonly hostAddresses: ReadonlyTable<HostAddress>;
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly node: { readonly name: string; readonly internalAddress: string };
+  /** isthmus_host: where the node's own packets to pods go. */
+  readonly hostIfindex: number;
+  /** What fits into the tunnel, in bytes. */
+  readonly mtu: number;
+  readonly signal: AbortSignal;
+  readonly onServiceProblem: (service: Service, message: string) => void;
+  readonly log: Logger;
+}
+
+/** What of the datapath follows the tables; every part is a reconciler with a status. */
+export interface DatapathState {
+  readonly nodes: ReadonlyTable<ClusterNode>;
+  readonly ipcache: ReadonlyTable<IpcacheRow>;
+  readonly reconcilers: Readonly<
+    Record<string, Pick<Reconciler<unknown>, 'status' | 'whenSettled' | 'repair'>>
+  >;
+  /** There once services and slices have been read. */
+  readonly services: Promise<Services>;
+  /** Resolves when the maps hold the present row of an endpoint, or have lost it. */
+  programmed(endpointKey: string): Promise<void>;
+}
+
+/** Keeps maps and routes equal to what the tables say, from now on. */
+export function runDatapathState(options: DatapathStateOptions): DatapathState {
+  const { datapath, sources, remote, endpoints, signal, log } = options;
+  const nodes = deriveClusterNodes({
+    own: sources.nodes,
+    remote: remote.nodes,
+    cluster: options.cluster,
+    clusterId: options.clusterId,
+    node: options.node.name,
+  });
+  const ipcache = deriveIpcache({
+    nodes,
+    local: endpoints,
+    cluster: sources.endpoints,
+    remote: remote.endpoints,
+  });
+  const report = (what: string) => ({
+    signal,
+    onError: (key: string, error: Error, attempt: number) =>
+      log.warn({ what, key, attempt, error: error.message }, 'cannot be written, will be tried again'),
+  });
+  const endpointMap = reconcileEndpointMap({
+    endpoints,
+    hostAddresses: options.hostAddresses,
+    map: datapath.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints'),
+    log,
+    signal,
+  });
+  const reconcilers = {
+    endpoints: endpointMap.reconciler,
+    nodes: new Reconciler<NodeAddress>(
+      deriveNodeAddresses(nodes),
+      mapTarget(datapath.map<NodeMapRow['key'], NodeMapRow['value']>('nodes'), {
+        nameOf: addressOfNodeKey,
+        keyOf: nodeMapKey,
+        toRow: nodeMapRow,
+      }),
+      report('node'),
+    ),
+    ipcache: new Reconciler<IpcacheRow>(
+      ipcache,
+      mapTarget(datapath.map<IpcacheMapRow['key'], IpcacheMapRow['value']>('ipcache'), {
+        nameOf: prefixOfKey,
+        keyOf: ipcacheKey,
+        toRow: ipcacheMapRow,
+      }),
+      report('ipcache'),
+    ),
+    routes: new Reconciler<HostRoute>(
+      deriveHostRoutes({ nodes, source: options.node.internalAddress, mtu: options.mtu }),
+      hostRouteTarget(options.netlink, options.hostIfindex),
+      report('route'),
+    ),
+  };
+  const services = runServices({
+    services: sources.services,
+    slices: sources.slices,
+    remotes: remote.services,
+    node: options.node.name,
+    maps: {
+      frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),
+      slots: datapath.map<SlotKey, SlotValue>('slots'),
+      backends: datapath.map<BackendKey, BackendValue>('backends'),
+    },
+    signal,
+    onProblem: options.onServiceProblem,
+    onError: (key, error) => log.warn({ what: 'service', key, error: error.message }, 'cannot be written'),
+  });
+  return {
+    nodes,
+    ipcache,
+    reconcilers,
+    services,
+    programmed: key => endpointMap.programmed(key),
+  };
+}
