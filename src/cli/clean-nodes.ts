@@ -1,8 +1,7 @@
 import * as z from 'zod';
 import { execInPod } from '../kube/exec.ts';
-import { kubeconfigAccess } from '../kube/kubeconfig.ts';
 import { agentPods, type IsthmusPod } from './isthmus-pods.ts';
-import { type ClusterChoice, clientOf } from './kubeconfig.ts';
+import { accessOf, type ClusterChoice, clientOf } from './kubeconfig.ts';
 
 interface CleanOptions {
   readonly cluster: ClusterChoice;
@@ -16,7 +15,7 @@ interface CleanOptions {
  */
 export async function cleanNodes({ cluster, report, signal }: CleanOptions): Promise<void> {
   const client = clientOf(cluster);
-  const access = kubeconfigAccess(cluster);
+  const access = accessOf(cluster);
   try {
     const [pods, nodes] = await Promise.all([agentPods(client, cluster.namespace), nodeNames()]);
     if (pods.length === 0) return;

@@ -2,12 +2,11 @@ import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { execInPod } from '../kube/exec.ts';
-import { kubeconfigAccess } from '../kube/kubeconfig.ts';
 import { ConfigMap, conditionOf } from '../kube/objects.ts';
 import { isNotFound } from '../kube/status.ts';
 import { Failure } from './failure.ts';
 import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
-import type { ClusterChoice } from './kubeconfig.ts';
+import { accessOf, type ClusterChoice } from './kubeconfig.ts';
 
 /** What `isthmus status` knows about one cluster; printed as it is by `-o json`. */
 export interface ClusterStatus {
@@ -216,7 +215,7 @@ async function agentAccount(pod: IsthmusPod, choice: ClusterChoice): Promise<Acc
     const command = ['isthmus', 'agent', 'status', '-o', 'json'];
     const target = { namespace: pod.namespace, pod: pod.name, container: 'agent' };
     const signal = AbortSignal.timeout(15_000);
-    const { stdout, stderr, exitCode } = await execInPod(kubeconfigAccess(choice), {
+    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
       ...target,
       command,
       signal,

@@ -64,7 +64,8 @@ export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>):
   const { report, cluster, signal } = options;
   await cleanNodes({ cluster, report, signal });
   report(`🔥 Removing the Helm release ${releaseName}`);
-  await helm(['uninstall', releaseName, '--ignore-not-found'], options);
+  // The chart's own hook would clean the nodes a second time.
+  await helm(['uninstall', releaseName, '--ignore-not-found', '--no-hooks'], options);
   report('✅ Isthmus was uninstalled');
   report('ℹ️  Its CRDs (cilium.io) with their objects and the Secret isthmus-ca stay, for another install');
 }
@@ -90,8 +91,10 @@ export function register(program: Command): void {
   program
     .command('uninstall')
     .description('Remove Isthmus from a cluster and clean its nodes')
-    .action(async (_flags: object, command: Command) => {
-      await uninstallIsthmus({ cluster: chooseCluster(command), report: printLine });
+    .option('--nodes-only', 'clean the nodes and leave the rest to Helm; the agents stay idle')
+    .action(async (flags: { nodesOnly?: boolean }, command: Command) => {
+      const options = { cluster: chooseCluster(command), report: printLine };
+      await (flags.nodesOnly ? cleanNodes(options) : uninstallIsthmus(options));
     });
 }
 

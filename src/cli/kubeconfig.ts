@@ -1,6 +1,10 @@
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type KubeClient, kubeFromConfig } from '../kube/client.ts';
-import { kubeconfigContexts } from '../kube/kubeconfig.ts';
+import { type ClusterAccess, inClusterAccess } from '../kube/access.ts';
+import { KubeClient } from '../kube/client.ts';
+import { kubeconfigAccess, kubeconfigContexts } from '../kube/kubeconfig.ts';
 import { Failure } from './failure.ts';
 
 /** The options that every command understands, as commander gives them. */
@@ -18,11 +22,15 @@ export interface ClusterChoice {
   readonly kubeconfig: string | undefined;
   /** Namespace where Isthmus is installed. */
   readonly namespace: string;
+  /** The cluster that this process runs in as a pod; there is no kubeconfig then. */
+  readonly inCluster?: boolean;
 }
 
 /** The cluster that --context, --kubeconfig and --namespace choose. */
 export function chooseCluster(command: Command): ClusterChoice {
   const { context, kubeconfig, namespace } = command.optsWithGlobals<GlobalOptions>();
+  if (context === undefined && kubeconfig === undefined && isPod())
+    return { context: 'of this pod', kubeconfig, namespace, inCluster: true };
   return { context: findContext(context, kubeconfig), kubeconfig, namespace };
 }
 
@@ -55,7 +63,18 @@ export function findContext(name: string | undefined, kubeconfig?: string): stri
   });
 }
 
+/** How to reach the chosen cluster's API server, and as whom. */
+export function accessOf({ context, kubeconfig, inCluster }: ClusterChoice): ClusterAccess {
+  return inCluster ? inClusterAccess() : kubeconfigAccess({ context, kubeconfig });
+}
+
 /** A client of the chosen cluster's API server. */
-export function clientOf({ context, kubeconfig }: Pick<ClusterChoice, 'context' | 'kubeconfig'>): KubeClient {
-  return kubeFromConfig({ component: 'isthmus-cli', context, kubeconfig });
+export function clientOf(cluster: ClusterChoice): KubeClient {
+  return new KubeClient(accessOf(cluster), { component: 'isthmus-cli' });
+}
+
+function isPod(): boolean {
+  const { KUBERNETES_SERVICE_HOST, KUBECONFIG } = process.env;
+  if (KUBERNETES_SERVICE_HOST === undefined || KUBECONFIG !== undefined) return false;
+  return !existsSync(join(homedir(), '.kube', 'config'));
 }

@@ -163,6 +163,7 @@ cluster-name: {{ .Values.cluster.name | quote }}
 cluster-id: {{ .Values.cluster.id | quote }}
 max-connected-clusters: {{ .Values.clustermesh.maxConnectedClusters | quote }}
 clustermesh-config: /var/lib/cilium/clustermesh/
+labels: {{ .Values.labels | quote }}
 ipam: {{ .Values.ipam.mode | quote }}
 routing-mode: {{ .Values.routingMode | quote }}
 tunnel-protocol: {{ .Values.tunnelProtocol | quote }}
