@@ -35,6 +35,16 @@ export function kubeFromConfig(options: ClientOptions & KubeconfigOptions): Kube
   return new KubeClient(kubeconfigAccess(options), options);
 }
 
+/** Connections of one set of credentials. Watches hold theirs for minutes, so requests have their own. */
+interface Pools {
+  readonly tls: TlsMaterial;
+  readonly requests: HttpAgent | HttpsAgent;
+  readonly streams: HttpAgent | HttpsAgent;
+}
+
+/** Requests under way at once; more wait. A burst of writes must not become a burst of TLS handshakes. */
+const maxRequests = 8;
+
 /** How a PATCH's body is meant. Server-side apply takes JSON, which is YAML. */
 const patchTypes = {
   apply: 'application/apply-patch+yaml',
@@ -53,7 +63,7 @@ export class KubeClient {
   readonly server: URL;
   readonly #access: ClusterAccess;
   readonly #userAgent: string;
-  #agent: { tls: TlsMaterial; agent: HttpAgent | HttpsAgent } | undefined;
+  #pools: Pools | undefined;
 
   constructor(access: ClusterAccess, options: ClientOptions) {
     this.component = options.component;
@@ -132,20 +142,21 @@ export class KubeClient {
 
   /** The body of a GET as it comes, for watches and logs. Destroy the message to stop. */
   async stream(path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
-    const message = await this.#send('GET', path, options);
+    const message = await this.#send('GET', path, options, 'streams');
     if (message.statusCode === 200) return message;
     throw refusal(`GET ${path}`, message, await read(message));
   }
 
   /** Closes kept connections. Requests after it open new ones. */
   close(): void {
-    this.#agent?.agent.destroy();
-    this.#agent = undefined;
+    this.#pools?.requests.destroy();
+    this.#pools?.streams.destroy();
+    this.#pools = undefined;
   }
 
   async #text(method: Method, path: string, options: RequestOptions): Promise<string> {
     const timeout = options.timeout ?? 30_000;
-    const message = await this.#send(method, path, { ...options, timeout });
+    const message = await this.#send(method, path, { ...options, timeout }, 'requests');
     const timer = setTimeout(
       () => message.destroy(new Error(`${method} ${path}: answer not complete after ${timeout} ms`)),
       timeout,
@@ -160,9 +171,14 @@ export class KubeClient {
     }
   }
 
-  async #send(method: Method, path: string, options: RequestOptions): Promise<IncomingMessage> {
+  async #send(
+    method: Method,
+    path: string,
+    options: RequestOptions,
+    pool: 'requests' | 'streams',
+  ): Promise<IncomingMessage> {
     const { tls, token } = await this.#access.credentials();
-    const agent = this.#agentFor(tls);
+    const agent = this.#poolsFor(tls)[pool];
     const body = options.body === undefined ? undefined : Buffer.from(JSON.stringify(options.body));
     const headers: Record<string, string | number> = {
       accept: options.accept ?? 'application/json',
@@ -206,20 +222,21 @@ export class KubeClient {
     return attempt(true);
   }
 
-  #agentFor(tls: TlsMaterial): HttpAgent | HttpsAgent {
-    if (this.#agent?.tls === tls) return this.#agent.agent;
+  #poolsFor(tls: TlsMaterial): Pools {
+    if (this.#pools?.tls === tls) return this.#pools;
     // Connections in use with the old material finish by themselves; only idle ones are closed.
-    const old = this.#agent?.agent;
-    if (old)
-      for (const sockets of Object.values(old.freeSockets)) for (const each of sockets ?? []) each.destroy();
-    const kept = { keepAlive: true, scheduling: 'lifo', maxFreeSockets: 8, timeout: 0 } as const;
+    for (const old of [this.#pools?.requests, this.#pools?.streams])
+      for (const sockets of Object.values(old?.freeSockets ?? {}))
+        for (const each of sockets ?? []) each.destroy();
     const { insecure, ...material } = tls;
-    const agent =
-      this.server.protocol === 'http:'
+    const pool = (maxSockets: number): HttpAgent | HttpsAgent => {
+      const kept = { keepAlive: true, scheduling: 'lifo', maxFreeSockets: 2, maxSockets } as const;
+      return this.server.protocol === 'http:'
         ? new HttpAgent(kept)
         : new HttpsAgent({ ...kept, ...material, rejectUnauthorized: !insecure });
-    this.#agent = { tls, agent };
-    return agent;
+    };
+    this.#pools = { tls, requests: pool(maxRequests), streams: pool(Number.POSITIVE_INFINITY) };
+    return this.#pools;
   }
 }
 

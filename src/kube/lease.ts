@@ -78,6 +78,8 @@ class Candidate {
   readonly #collection: string;
   readonly #path: string;
   #seen: { version: string; at: number; holder: string } | undefined;
+  /** The lease as we last wrote it: renewed without reading it again. */
+  #held: Lease | undefined;
 
   constructor(client: KubeClient, options: LeaseOptions) {
     this.#client = client;
@@ -88,11 +90,11 @@ class Candidate {
 
   /** True: the lease is ours, and fresh. False: another's. Throws when that cannot be known. */
   async take(): Promise<boolean> {
-    const { identity, duration = 15_000, interval = 2000 } = this.#options;
-    const timeout = Math.max(interval * 2, 5000);
+    const { identity, duration = 15_000 } = this.#options;
+    if (this.#held && (await this.#write(this.#held))) return true;
     let lease: Lease;
     try {
-      lease = await this.#client.get(this.#path, Lease, { timeout });
+      lease = await this.#client.get(this.#path, Lease, { timeout: 5000 });
     } catch (error) {
       if (!isNotFound(error)) throw error;
       return this.#create();
@@ -104,35 +106,40 @@ class Candidate {
     }
     const term = (lease.spec?.leaseDurationSeconds ?? duration / 1000) * 1000;
     if (holder && holder !== identity && performance.now() - this.#seen.at < term) return false;
-    const now = microTime();
-    const transitions = (lease.spec?.leaseTransitions ?? 0) + (holder === identity ? 0 : 1);
-    const body = {
-      ...typeOf(resources.leases),
-      metadata: {
-        name: this.#options.name,
-        namespace: this.#options.namespace,
-        resourceVersion: lease.metadata.resourceVersion,
-      },
-      spec: {
-        holderIdentity: identity,
-        leaseDurationSeconds: Math.ceil(duration / 1000),
-        acquireTime: holder === identity ? (lease.spec?.acquireTime ?? now) : now,
-        renewTime: now,
-        leaseTransitions: transitions,
-      },
-    };
-    try {
-      await this.#client.request('PUT', this.#path, { body, timeout });
-    } catch (error) {
-      if (isConflict(error)) return false;
-      throw error;
-    }
+    if (!(await this.#write(lease))) return false;
     if (holder !== identity) this.#options.onLeader?.(identity);
     return true;
   }
 
+  /** Makes the lease ours, or still ours, if it is as given; false when somebody has changed it. */
+  async #write(lease: Lease): Promise<boolean> {
+    const { namespace, name, identity, duration = 15_000 } = this.#options;
+    const renews = lease.spec?.holderIdentity === identity;
+    const now = microTime();
+    const body = {
+      ...typeOf(resources.leases),
+      metadata: { name, namespace, resourceVersion: lease.metadata.resourceVersion },
+      spec: {
+        holderIdentity: identity,
+        leaseDurationSeconds: Math.ceil(duration / 1000),
+        acquireTime: renews ? (lease.spec?.acquireTime ?? now) : now,
+        renewTime: now,
+        leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + (renews ? 0 : 1),
+      },
+    };
+    try {
+      this.#held = await this.#client.request('PUT', this.#path, { body, timeout: 5000, schema: Lease });
+      return true;
+    } catch (error) {
+      this.#held = undefined;
+      if (isConflict(error) || isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
   /** Gives the lease up, if it is still ours. */
   async release(): Promise<void> {
+    this.#held = undefined;
     const lease = await this.#client.get(this.#path, Lease, { timeout: 2000 });
     if (lease.spec?.holderIdentity !== this.#options.identity) return;
     const { resourceVersion } = lease.metadata;
