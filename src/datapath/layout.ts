@@ -3,7 +3,7 @@ import type { Btf, BtfType } from './btf.ts';
 /** Memory layout of a C type, as found in the object's BTF. Plain data: it can be hashed and compared. */
 export type Layout =
   | { readonly kind: 'int'; readonly size: number; readonly signed: boolean; readonly big: boolean }
-  /** u8 arrays, and structs that only wrap one (struct addr). */
+  /** u8 arrays, and structs of nothing but a u8 array named `bytes` (struct addr). */
   | { readonly kind: 'bytes'; readonly size: number }
   | { readonly kind: 'array'; readonly size: number; readonly length: number; readonly element: Layout }
   | { readonly kind: 'struct'; readonly size: number; readonly fields: readonly Field[] };
@@ -57,8 +57,7 @@ function structLayout(btf: Btf, type: BtfType & { readonly kind: 'struct' | 'uni
     return { name: member.name, offset: member.offset / 8, layout: layoutOf(btf, member.type) };
   });
   const [only] = fields;
-  if (fields.length === 1 && only?.layout.kind === 'bytes' && only.layout.size === type.size)
-    return only.layout;
+  if (fields.length === 1 && only?.name === 'bytes' && only.layout.kind === 'bytes') return only.layout;
   return { kind: 'struct', size: type.size, fields };
 }
 

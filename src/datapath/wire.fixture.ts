@@ -1,0 +1,88 @@
+/**
+ * A small process inside a testbed namespace. Commands:
+ *   serve NAME TCP-PORT UDP-PORT       answers every connection and datagram with "NAME peer-address"
+ *   tcp ADDRESS PORT [from PORT]       prints the answer, "ECONNREFUSED", "ETIMEDOUT" …
+ *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
+ *   raw-vxlan SOURCE NODE VNI INNER    sends one VXLAN packet (inner frame in hex) from a port of SOURCE
+ */
+import { createSocket } from 'node:dgram';
+import { connect, createServer } from 'node:net';
+
+const [command, ...rest] = process.argv.slice(2);
+const TIMEOUT = 3_000;
+
+switch (command) {
+  case 'serve':
+    serve(rest[0] ?? '', Number(rest[1]), Number(rest[2]));
+    break;
+  case 'tcp':
+    tcp(rest[0] ?? '', Number(rest[1]), rest[2] ? Number(rest[2]) : undefined);
+    break;
+  case 'udp':
+    udp(rest[0] ?? '', Number(rest[1]), rest[2] === 'connected');
+    break;
+  case 'raw-vxlan':
+    vxlan(rest[0] ?? '', rest[1] ?? '', Number(rest[2]), rest[3] ?? '');
+    break;
+  default:
+    throw new Error(`unknown command ${command}`);
+}
+
+function serve(name: string, tcpPort: number, udpPort: number): void {
+  const server = createServer(socket => {
+    socket.on('error', () => socket.destroy());
+    socket.end(`${name} ${socket.remoteAddress?.replace('::ffff:', '')}`);
+  });
+  const datagrams = createSocket('udp4');
+  datagrams.on('message', (_data, from) =>
+    datagrams.send(`${name} ${from.address}`, from.port, from.address),
+  );
+  server.listen(tcpPort, '0.0.0.0', () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
+}
+
+function tcp(host: string, port: number, localPort: number | undefined): void {
+  const socket = connect({ host, port, ...(localPort ? { localPort } : {}) });
+  let peer = '';
+  const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
+  const finish = (text: string): void => {
+    clearTimeout(timer);
+    process.stdout.write(text);
+    socket.destroy();
+  };
+  let answer = '';
+  socket.on('connect', () => {
+    peer = socket.remoteAddress ?? '';
+  });
+  socket.on('data', data => {
+    answer += String(data);
+  });
+  socket.on('end', () => finish(`${answer} ${peer}`));
+  socket.on('error', error => finish('code' in error ? String(error.code) : error.message));
+}
+
+function udp(host: string, port: number, connected: boolean): void {
+  const socket = createSocket('udp4');
+  const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
+  const finish = (text: string): void => {
+    clearTimeout(timer);
+    process.stdout.write(text);
+    socket.close();
+  };
+  socket.on('message', (data, from) => finish(`${data} ${from.address}:${from.port}`));
+  socket.on('error', error => finish('code' in error ? String(error.code) : error.message));
+  const sent = (error: Error | null): void => {
+    if (error) finish('code' in error ? String(error.code) : error.message);
+  };
+  if (connected) socket.connect(port, host, () => socket.send('hello', sent));
+  else socket.send('hello', port, host, sent);
+}
+
+function vxlan(source: string, node: string, vni: number, inner: string): void {
+  const header = Buffer.alloc(8);
+  header[0] = 0x08; // RFC 7348: the VNI is valid
+  header.writeUIntBE(vni, 4, 3);
+  const socket = createSocket('udp4');
+  socket.bind({ address: source }, () =>
+    socket.send(Buffer.concat([header, Buffer.from(inner, 'hex')]), 8472, node, () => socket.close()),
+  );
+}
