@@ -8,6 +8,7 @@ import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
 import { parseAgentConfig } from '../../src/agent/config.ts';
 import { chartFolder } from '../../src/cli/helm.ts';
+import { etcdArguments } from '../../src/clustermesh/etcd-server.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { find, helmPath, meshed, plain, type Rendered, refusal, render, renderText } from './rendering.ts';
 
@@ -177,6 +178,22 @@ test('a remote cluster becomes an etcd client configuration with all its address
   });
 });
 
+test("the mesh's etcd is started as the code that prepares it expects", async () => {
+  const { containers } = podOf(
+    find(await render(plain.concat('clustermesh.useAPIServer=true')), 'Deployment', 'clustermesh-apiserver'),
+  );
+  const server = '/etc/isthmus/server-cert';
+  assert.deepEqual(
+    containers.find(each => each.name === 'etcd')?.args,
+    etcdArguments({
+      binary: '/usr/local/bin/etcd',
+      dataDir: '/var/run/etcd',
+      listen: '0.0.0.0:2379',
+      tls: { ca: `${server}/ca.crt`, cert: `${server}/tls.crt`, key: `${server}/tls.key` },
+    }),
+  );
+});
+
 test('ports of pods on the host network do not meet', async () => {
   const objects = await render(meshed);
   const ports = [
@@ -193,6 +210,7 @@ test('ports of pods on the host network do not meet', async () => {
 
 const Container = z.object({
   name: z.string(),
+  args: z.array(z.string()).optional(),
   env: z.array(z.object({ name: z.string(), value: z.string().optional() })).optional(),
   ports: z.array(z.object({ containerPort: z.number() })).optional(),
   livenessProbe: z.object({ httpGet: z.object({ port: z.union([z.number(), z.string()]) }) }).optional(),

@@ -14,10 +14,10 @@ export const Rendered = z.looseObject({
 export type Rendered = z.infer<typeof Rendered>;
 
 /** A cluster that can be in a mesh, reached without a service. */
-export const plain = ['cluster.name=us', 'cluster.id=1', 'k8sServiceHost=172.18.1.2'] as const;
+export const plain: readonly string[] = ['cluster.name=us', 'cluster.id=1', 'k8sServiceHost=172.18.1.2'];
 
 /** The same with everything switched on. */
-export const meshed = [
+export const meshed: readonly string[] = [
   ...plain,
   'clustermesh.useAPIServer=true',
   'clustermesh.config.enabled=true',
@@ -25,7 +25,7 @@ export const meshed = [
   'clustermesh.config.clusters[0].ips={172.18.2.2,172.18.2.3}',
   'clustermesh.config.clusters[0].port=32379',
   'tls.caBundle.enabled=true',
-] as const;
+];
 
 export async function helmPath(): Promise<string> {
   return (await ensureBinaries(['helm'], { report: line => process.stderr.write(`${line}\n`) })).helm;
