@@ -6,4 +6,4 @@ cd "$(dirname "$0")"
 out=${1:-../build/cni/isthmus-cni}
 mkdir -p "$(dirname "$out")"
 ${CC:-gcc} -std=gnu17 -static -O2 -Wall -Wextra -Werror -ffunction-sections -Wl,--gc-sections -s \
-  -o "$out" isthmus-cni.c agent.c netlink.c plan.c
+  -o "$out" isthmus-cni.c agent.c error.c loopback.c netlink.c plan.c

@@ -6,7 +6,10 @@
  * plan says in the pod's namespace (the agent never enters one), and prints the agent's answer. Without
  * an agent ADD waits for one and then asks to be tried again (code 11); DEL deletes the pod's device
  * itself and leaves a note for the agent, because a pod must be able to die at any time.
+ *
+ * Run under the name `loopback` it is that plugin instead (loopback.h).
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -19,21 +22,18 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "error.h"
+#include "loopback.h"
 #include "plan.h"
 
 #define SUPPORTED "\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\""
-
-/* Error codes of the CNI specification. */
-#define CODE_INVALID_ENVIRONMENT 4
-#define CODE_IO 5
-#define CODE_TRY_AGAIN_LATER 11
-#define CODE_NOT_AVAILABLE 50
 
 struct call {
 	const char *command;
 	const char *container;
 	const char *netns;
 	const char *ifname;
+	char version[16]; /* the configuration's cniVersion */
 	char *input;
 	size_t input_size;
 	const char *socket;
@@ -50,29 +50,12 @@ static const char *env(const char *name, const char *otherwise)
 	return value && *value ? value : otherwise;
 }
 
-static void print_json_text(const char *text)
-{
-	putchar('"');
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			printf("\\%c", c);
-		else if (c < 0x20)
-			printf("\\u%04x", c);
-		else
-			putchar(c);
-	}
-	putchar('"');
-}
-
 /* The configuration's cniVersion, found without a JSON parser: its value can hold no escape. */
-static void version_of(const struct call *call, char out[16])
+static void find_version(const char *input, char out[16])
 {
-	const char *at = call->input ? strstr(call->input, "\"cniVersion\"") : NULL;
+	const char *at = strstr(input, "\"cniVersion\"");
 	size_t length;
 
-	strcpy(out, "1.0.0");
 	if (!at)
 		return;
 	at += strlen("\"cniVersion\"");
@@ -84,19 +67,6 @@ static void version_of(const struct call *call, char out[16])
 		memcpy(out, at, length);
 		out[length] = 0;
 	}
-}
-
-static int print_error(const struct call *call, int code, const char *message, const char *details)
-{
-	char version[16];
-
-	version_of(call, version);
-	printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":", version, code);
-	print_json_text(message);
-	printf(",\"details\":");
-	print_json_text(details);
-	printf("}\n");
-	return 1;
 }
 
 static char *read_input(size_t *size)
@@ -226,7 +196,7 @@ static int ask(const struct call *call, int code_without)
 			break;
 		nanosleep(&pause, NULL);
 	}
-	return print_error(call, code_without,
+	return print_error(call->version, code_without,
 			   seen ? "the Isthmus agent did not answer" : "the Isthmus agent is not running",
 			   call->socket);
 }
@@ -275,9 +245,9 @@ static int delete_without_agent(const struct call *call)
 	snprintf(alias, sizeof(alias), "%s/%s", call->container, call->ifname);
 	error = plan_delete(host, alias);
 	if (error)
-		return print_error(call, CODE_IO, "delete the pod's device", strerror(-error));
+		return print_error(call->version, CODE_IO, "delete the pod's device", strerror(-error));
 	if (!leave_note(call, note, sizeof(note)))
-		return print_error(call, CODE_IO, "queue the release of the pod's address", strerror(errno));
+		return print_error(call->version, CODE_IO, "queue the release of the pod's address", strerror(errno));
 	/* An agent that began to listen meanwhile may have read its queue already: tell it as well. */
 	if (converse(call) == ANSWERED_OK)
 		unlink(note);
@@ -308,23 +278,45 @@ static int check_environment(const struct call *call)
 	if (!pod && strcmp(call->command, "DEL"))
 		return 0;
 	if (!plain_name(call->container, 250))
-		return print_error(call, CODE_INVALID_ENVIRONMENT, "CNI_CONTAINERID is missing or not a name",
+		return print_error(call->version, CODE_INVALID_ENVIRONMENT, "CNI_CONTAINERID is missing or not a name",
 				   call->container);
 	if (!plain_name(call->ifname, 15))
-		return print_error(call, CODE_INVALID_ENVIRONMENT, "CNI_IFNAME is missing or not a name",
+		return print_error(call->version, CODE_INVALID_ENVIRONMENT, "CNI_IFNAME is missing or not a name",
 				   call->ifname);
 	if (pod && !*call->netns)
-		return print_error(call, CODE_INVALID_ENVIRONMENT, "CNI_NETNS is missing", "");
+		return print_error(call->version, CODE_INVALID_ENVIRONMENT, "CNI_NETNS is missing", "");
 	return 0;
 }
 
-int main(void)
+static int version(const struct call *call)
+{
+	printf("{\"cniVersion\":\"%s\",\"supportedVersions\":[" SUPPORTED "]}\n", call->version);
+	return 0;
+}
+
+/* Not a question to wait with: the runtime asks again. */
+static int status(struct call *call)
+{
+	call->deadline = now_ms() + 2000;
+	switch (converse(call)) {
+	case ANSWERED_OK:
+		return 0;
+	case ANSWERED_ERROR:
+		return 1;
+	default:
+		return print_error(call->version, CODE_NOT_AVAILABLE, "the Isthmus agent is not running",
+				   call->socket);
+	}
+}
+
+int main(int count, char **arguments)
 {
 	struct call call = {
 		.command = env("CNI_COMMAND", ""),
 		.container = env("CNI_CONTAINERID", ""),
 		.netns = env("CNI_NETNS", ""),
 		.ifname = env("CNI_IFNAME", ""),
+		.version = "1.0.0",
 		.socket = env("ISTHMUS_CNI_SOCK", "/run/isthmus/cni.sock"),
 		.releases = env("ISTHMUS_CNI_RELEASES", "/run/isthmus/cni-release"),
 	};
@@ -335,36 +327,23 @@ int main(void)
 	call.deadline = now_ms() + (limit ? atoll(limit) : add ? 30000 : 10000);
 	if (!strcmp(call.command, "")) {
 		fprintf(stderr, "isthmus-cni: a CNI plugin, run by a container runtime (CNI_COMMAND is not set)\n");
-		return print_error(&call, CODE_INVALID_ENVIRONMENT, "CNI_COMMAND is missing", "");
+		return print_error(call.version, CODE_INVALID_ENVIRONMENT, "CNI_COMMAND is missing", "");
 	}
 	call.input = read_input(&call.input_size);
 	if (!call.input)
-		return print_error(&call, CODE_IO, "read the configuration from standard input", strerror(errno));
-	if (!strcmp(call.command, "VERSION")) {
-		char version[16];
-
-		version_of(&call, version);
-		printf("{\"cniVersion\":\"%s\",\"supportedVersions\":[" SUPPORTED "]}\n", version);
-		return 0;
-	}
+		return print_error(call.version, CODE_IO, "read the configuration from standard input", strerror(errno));
+	find_version(call.input, call.version);
+	if (!strcmp(call.command, "VERSION"))
+		return version(&call);
+	if (count > 0 && !strcmp(basename(arguments[0]), "loopback"))
+		return loopback(call.command, call.netns, call.version);
 	if (check_environment(&call))
 		return 1;
 	if (!strcmp(call.command, "DEL"))
 		return delete(&call);
-	if (!strcmp(call.command, "STATUS")) {
-		/* Not a question to wait with: the runtime asks again. */
-		call.deadline = now_ms() + 2000;
-		switch (converse(&call)) {
-		case ANSWERED_OK:
-			return 0;
-		case ANSWERED_ERROR:
-			return 1;
-		default:
-			return print_error(&call, CODE_NOT_AVAILABLE, "the Isthmus agent is not running",
-					   call.socket);
-		}
-	}
+	if (!strcmp(call.command, "STATUS"))
+		return status(&call);
 	if (add || !strcmp(call.command, "CHECK") || !strcmp(call.command, "GC"))
 		return ask(&call, CODE_TRY_AGAIN_LATER);
-	return print_error(&call, CODE_INVALID_ENVIRONMENT, "CNI_COMMAND is not known", call.command);
+	return print_error(call.version, CODE_INVALID_ENVIRONMENT, "CNI_COMMAND is not known", call.command);
 }

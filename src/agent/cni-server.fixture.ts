@@ -1,12 +1,11 @@
 /** The agent's CNI half over a folder of its own, for tests: everything real but the BPF programs. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { buildCni } from '../../deploy/build.ts';
 import { format } from '../datapath/address.ts';
 import { Netlink } from '../datapath/netlink.ts';
 import { log } from '../log.ts';
-import { packageRoot } from '../package-root.ts';
 import { Table } from '../table/table.ts';
 import { type CniServerOptions, serveCni } from './cni-server.ts';
 import { endpointFiles } from './endpoint-files.ts';
@@ -95,18 +94,17 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   };
 }
 
-/** The plugin, built if it is older than its sources. */
-export function builtPlugin(): string {
-  const plugin = join(packageRoot, 'build/cni/isthmus-cni');
-  const sources = ['isthmus-cni.c', 'agent.c', 'netlink.c', 'plan.c'].map(each =>
-    join(packageRoot, 'cni', each),
-  );
-  if (!existsSync(plugin) || sources.some(each => statSync(each).mtimeMs > statSync(plugin).mtimeMs))
-    execFileSync(join(packageRoot, 'cni/build.sh'), { stdio: 'inherit' });
-  return plugin;
+let built: Promise<string> | undefined;
+
+/** Our executable, built once. */
+export function builtPlugin(): Promise<string> {
+  built ??= buildCni();
+  return built;
 }
 
 export interface Call {
+  /** Path of the executable; default: ours, built. */
+  readonly plugin?: string;
   readonly container?: string;
   readonly netns?: string;
   readonly ifName?: string;
@@ -123,8 +121,9 @@ export interface Answer {
 
 /** Runs the plugin as a runtime does. */
 export async function runPlugin(folder: string, command: string, call: Call = {}): Promise<Answer> {
+  const plugin = call.plugin ?? (await builtPlugin());
   const started = performance.now();
-  const child = spawn(builtPlugin(), {
+  const child = spawn(plugin, {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: {
       CNI_COMMAND: command,

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,8 +35,9 @@ describe('CNI', needsRoot, () => {
   let folder: string;
   let netlink: Netlink;
   const folders: string[] = [];
-  before(() => {
-    builtPlugin();
+  let plugin: string;
+  before(async () => {
+    plugin = await builtPlugin();
     enterFreshNetns();
     netlink = new Netlink();
   });
@@ -268,6 +270,25 @@ describe('CNI', needsRoot, () => {
     await until('the identity arrives', () => agent.map.get('10.1.0.2') === 66001);
   });
 
+  it('is the loopback plugin under that name, without an agent', async () => {
+    await using pod = await podNetns();
+    const loopback = join(folder, 'loopback');
+    symlinkSync(plugin, loopback);
+    const call = {
+      plugin: loopback,
+      container: 'l1',
+      netns: pod.path,
+      ifName: 'lo',
+      config: { cniVersion: '0.3.1' },
+    };
+    assert.equal((await runPlugin(folder, 'CHECK', call)).code, 1);
+    const added = await runPlugin(folder, 'ADD', call);
+    assert.deepEqual(JSON.parse(added.output).ips, [{ version: '4', interface: 0, address: '127.0.0.1/8' }]);
+    assert.match(inPod(pod.pid, 'ip', '-br', 'addr'), /lo\s+UNKNOWN\s+127\.0\.0\.1\/8/);
+    assert.equal((await runPlugin(folder, 'CHECK', call)).code, 0);
+    assert.equal((await runPlugin(folder, 'DEL', call)).code, 0);
+  });
+
   it('deletes without an agent, and the next agent knows', async () => {
     const pins = new Map<string, number>();
     await using pod = await podNetns();
@@ -432,7 +453,9 @@ describe('CNI', needsRoot, () => {
     await using pod = await podNetns();
     const times: number[] = [];
     for (let at = 0; at < 60; at++) {
-      times.push((await runPlugin(folder, 'ADD', { container: `t${at}`, netns: pod.path })).milliseconds);
+      times.push(
+        (await runPlugin(folder, 'ADD', { plugin, container: `t${at}`, netns: pod.path })).milliseconds,
+      );
       await runPlugin(folder, 'DEL', { container: `t${at}` });
     }
     times.sort((a, b) => a - b);
