@@ -1,7 +1,7 @@
 /**
  * A small process inside a testbed namespace. Commands:
  *   serve NAME TCP-PORT UDP-PORT       answers every connection and datagram with "NAME peer-address"
- *   tcp ADDRESS PORT [from PORT]       prints the answer, "ECONNREFUSED", "ETIMEDOUT" …
+ *   tcp ADDRESS PORT [TIMES]           prints the answer and the peer's address, or "ECONNREFUSED", "ETIMEDOUT" …
  *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
  *   raw-vxlan SOURCE NODE VNI INNER    sends one VXLAN packet (inner frame in hex) from a port of SOURCE
  */
@@ -16,7 +16,7 @@ switch (command) {
     serve(rest[0] ?? '', Number(rest[1]), Number(rest[2]));
     break;
   case 'tcp':
-    tcp(rest[0] ?? '', Number(rest[1]), rest[2] ? Number(rest[2]) : undefined);
+    await tcp(rest[0] ?? '', Number(rest[1]), Number(rest[2] ?? 1));
     break;
   case 'udp':
     udp(rest[0] ?? '', Number(rest[1]), rest[2] === 'connected');
@@ -40,24 +40,32 @@ function serve(name: string, tcpPort: number, udpPort: number): void {
   server.listen(tcpPort, '0.0.0.0', () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
 }
 
-function tcp(host: string, port: number, localPort: number | undefined): void {
-  const socket = connect({ host, port, ...(localPort ? { localPort } : {}) });
-  let peer = '';
-  const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
-  const finish = (text: string): void => {
-    clearTimeout(timer);
-    process.stdout.write(text);
-    socket.destroy();
-  };
-  let answer = '';
-  socket.on('connect', () => {
-    peer = socket.remoteAddress ?? '';
+async function tcp(host: string, port: number, times: number): Promise<void> {
+  const answers: string[] = [];
+  for (let time = 0; time < times; time++) answers.push(await ask(host, port));
+  process.stdout.write(answers.join('\n'));
+}
+
+function ask(host: string, port: number): Promise<string> {
+  return new Promise(done => {
+    const socket = connect({ host, port });
+    const finish = (text: string): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      done(text);
+    };
+    const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
+    let peer = '';
+    let answer = '';
+    socket.on('connect', () => {
+      peer = socket.remoteAddress ?? '';
+    });
+    socket.on('data', data => {
+      answer += String(data);
+    });
+    socket.on('end', () => finish(`${answer} ${peer}`));
+    socket.on('error', error => finish('code' in error ? String(error.code) : error.message));
   });
-  socket.on('data', data => {
-    answer += String(data);
-  });
-  socket.on('end', () => finish(`${answer} ${peer}`));
-  socket.on('error', error => finish('code' in error ? String(error.code) : error.message));
 }
 
 function udp(host: string, port: number, connected: boolean): void {
@@ -73,7 +81,8 @@ function udp(host: string, port: number, connected: boolean): void {
   const sent = (error: Error | null): void => {
     if (error) finish('code' in error ? String(error.code) : error.message);
   };
-  if (connected) socket.connect(port, host, () => socket.send('hello', sent));
+  if (connected)
+    socket.connect(port, host, (error?: Error) => (error ? sent(error) : socket.send('hello', sent)));
   else socket.send('hello', port, host, sent);
 }
 
