@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ensureBinaries } from '../src/lab/binaries.ts';
 import { type Floor, floor } from './floor.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { zstdDecompressSync } from 'node:zlib';
 import { extract, type Header } from 'tar-stream';
-import { z } from 'zod';
+import * as z from 'zod';
 import { complete, type Image, writeArchive } from './archive.ts';
 
 let root: string;

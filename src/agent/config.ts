@@ -1,5 +1,5 @@
 import { isIPv4 } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 import { flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
 
 const size = whole(0, 1, 2 ** 24).optional();

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What Isthmus reads of an EndpointSlice (discovery.k8s.io/v1). */
 export const endpointSliceSchema = z.object({

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
 /** Go writes an empty map or list as null, or leaves it out. */

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type AdminCredentials, apiServer, renderKubeconfig } from './cluster-pki.ts';

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { parseAllDocuments } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
 import { isIPv4Prefix } from './address.ts';
 import { describeIssue } from './config-issue.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * A fault in force, as it is written down. Endpoints of the network are clusters, nodes, or this machine

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
 import { formatIPv4, type IPv4Prefix, nthAddress, overlap, parseIPv4Prefix } from './address.ts';
 import type { ClusterConfig, LabConfig } from './config.ts';

@@ -5,7 +5,7 @@ import { request, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { z } from 'zod';
+import * as z from 'zod';
 import { writeArchive } from '../../deploy/image/archive.ts';
 import { serveImages } from './registry.ts';
 

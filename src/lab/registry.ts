@@ -3,7 +3,7 @@ import { open, readdir, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /**
  * A read-only registry (OCI distribution specification 1.1, pull) over a folder of OCI archives, for the nodes of a

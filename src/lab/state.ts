@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
 import { faultSpec } from './fault-spec.ts';
 import { stateDirectory, stateRoot } from './paths.ts';
