@@ -16,8 +16,8 @@ export interface HealthOptions {
 /** A registry with the process's own metrics: memory, CPU, and the delay of the event loop. */
 export function createRegistry(): Registry {
   const register = new Registry();
-  // A sampling timer of 20 ms finds every delay worth a name and costs an idle process nothing to speak of.
-  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 20 });
+  // A sampling timer of 50 ms finds every delay worth a name and costs an idle process nothing to speak of.
+  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 50 });
   return register;
 }
 

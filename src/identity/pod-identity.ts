@@ -41,8 +41,11 @@ export function podIdentitiesTable(): Table<PodIdentityRow> {
 export function followPodIdentities(table: Table<PodIdentityRow>, options: PodIdentityOptions): void {
   const { labels, identities, allocator, signal } = options;
   const attempts = new Map<string, number>();
+  const retries = new Map<string, NodeJS.Timeout>();
 
   const assign = async (key: string): Promise<void> => {
+    clearTimeout(retries.get(key));
+    retries.delete(key);
     const wanted = labels.get(key);
     if (!wanted) {
       attempts.delete(key);
@@ -61,13 +64,12 @@ export function followPodIdentities(table: Table<PodIdentityRow>, options: PodId
       if (present?.text === wanted.text && present.uid === wanted.uid)
         table.upsert({ ...present, identity: allocator.known(present.text) ?? identity });
     } catch (problem) {
+      if (retries.has(key) || signal.aborted) return;
       const attempt = (attempts.get(key) ?? 0) + 1;
       attempts.set(key, attempt);
       const delay = Math.min(5000, 50 * 2 ** Math.min(attempt, 10)) * (0.5 + Math.random() / 2);
       options.onError?.(key, problem instanceof Error ? problem : new Error(String(problem)), delay);
-      setTimeout(() => {
-        if (!signal.aborted) void assign(key);
-      }, delay).unref();
+      retries.set(key, setTimeout(() => void assign(key), delay).unref());
     }
   };
 
@@ -85,6 +87,7 @@ export function followPodIdentities(table: Table<PodIdentityRow>, options: PodId
   ];
   signal.addEventListener('abort', () => {
     for (const each of stop) each();
+    for (const each of retries.values()) clearTimeout(each);
   });
   const first = [...labels.keys()].map(assign);
   void labels
