@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type ConnectionOptions, dialEndpoint, type EtcdConnection } from './connection.ts';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { describeFailure, EtcdFailure, type Failure } from './failure.ts';
@@ -35,7 +36,9 @@ export async function keepSession(
       const startedAt = performance.now();
       options.onConnected?.(connection);
       try {
-        await body(connection, AbortSignal.any([signal, lost]));
+        const running = AbortSignal.any([signal, lost]);
+        setMaxListeners(0, running);
+        await body(connection, running);
         lost.throwIfAborted();
       } finally {
         if (performance.now() - startedAt > max) attempt = 0;

@@ -1,0 +1,340 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { findEtcd, LocalEtcd, until } from '../../test/etcd/local-etcd.ts';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { encodeKey } from '../kvstore/range.ts';
+import { keepSession } from '../kvstore/session.ts';
+import type { EtcdRow } from '../kvstore/target.ts';
+import { Table } from '../table/table.ts';
+import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
+import { Exporter } from './exporter.ts';
+import { type Kind, kinds } from './layout.ts';
+import { RemoteClusters } from './remote-clusters.ts';
+
+const binary = findEtcd();
+const skip = binary ? false : 'no etcd executable: put one into the PATH';
+const timing = {
+  dialTimeout: 1000,
+  pingInterval: 300,
+  pingTimeout: 300,
+  backoff: { first: 20, max: 200 },
+};
+
+function row(cluster: string, id: number, kind: Kind, name: string): EtcdRow {
+  const identity = id * 65536 + 300;
+  const values = {
+    nodes: {
+      key: `cilium/state/nodes/v1/${cluster}/${name}`,
+      value: {
+        Name: name,
+        Cluster: cluster,
+        ClusterID: id,
+        IPAddresses: [{ Type: 'InternalIP', IP: '172.18.2.2' }],
+        IPv4AllocCIDR: { IP: `10.${id}.0.0`, Mask: '////AA==' },
+      },
+    },
+    identities: {
+      key: `cilium/state/identities/v1/id/${identity}`,
+      value: `k8s:app=${name};k8s:io.cilium.k8s.policy.cluster=${cluster};`,
+    },
+    ip: {
+      key: `cilium/state/ip/v1/default/${name}`,
+      value: { IP: name, Mask: null, HostIP: '172.18.2.2', ID: identity },
+    },
+    services: {
+      key: `cilium/state/services/v1/${cluster}/shop/${name}`,
+      value: {
+        cluster,
+        namespace: 'shop',
+        name,
+        backends: { [`10.${id}.0.7`]: { http: { Protocol: 'TCP', Port: 8080 } } },
+        shared: true,
+        clusterID: id,
+      },
+    },
+  };
+  const { key, value } = values[kind];
+  return { key, value: typeof value === 'string' ? value : JSON.stringify(value) };
+}
+
+/** A cluster that exports into a real etcd. */
+class Cluster implements AsyncDisposable {
+  readonly name: string;
+  readonly id: number;
+  readonly etcd: LocalEtcd;
+  readonly rows: Record<Kind, Table<EtcdRow>>;
+  readonly exporter: Exporter;
+  readonly #stop = new AbortController();
+  #session: Promise<void> = Promise.resolve();
+
+  private constructor(name: string, id: number, etcd: LocalEtcd) {
+    this.name = name;
+    this.id = id;
+    this.etcd = etcd;
+    const table = () => new Table<EtcdRow>({ name: 'rows', keyOf: each => each.key });
+    this.rows = { nodes: table(), identities: table(), ip: table(), services: table() };
+    const config = {
+      id,
+      syncedCanaries: true,
+      cached: false,
+      maxConnectedClusters: 255,
+      serviceExportsEnabled: undefined,
+    };
+    this.exporter = new Exporter(
+      { cluster: name, config, rows: this.rows, ttl: 30, heartbeat: 100 },
+      this.#stop.signal,
+    );
+  }
+
+  static async start(name: string, id: number): Promise<Cluster> {
+    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!));
+    const tls = await cluster.etcd.certificate(adminUser(name));
+    cluster.#session = keepSession(
+      { endpoints: () => [cluster.etcd.endpoint], tls, ...timing },
+      cluster.#stop.signal,
+      async (connection, signal) => {
+        await syncRemoteUsers(connection, ['us', 'us2']);
+        await cluster.exporter.serve(connection, signal);
+      },
+    );
+    return cluster;
+  }
+
+  fill(): void {
+    for (const kind of kinds) {
+      this.rows[kind].upsert(row(this.name, this.id, kind, kind === 'ip' ? `10.${this.id}.0.7` : 'a'));
+      this.rows[kind].markSynced();
+    }
+  }
+
+  /** Its clustermesh-apiserver dies; its etcd goes on. */
+  async stopExport(): Promise<void> {
+    this.#stop.abort();
+    await this.#session;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stopExport();
+    await this.etcd[Symbol.asyncDispose]();
+  }
+}
+
+/** The configuration folder of cluster us, swapped as a volume of Kubernetes is. */
+class Folder implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), 'isthmus-mesh-'));
+  readonly #files = new Map<string, string>();
+  #version = 0;
+
+  async add(cluster: Cluster, name = cluster.name, commonName = remoteUser('us')): Promise<void> {
+    const { ca, cert, key } = await cluster.etcd.certificate(commonName);
+    const { port } = cluster.etcd.endpoint;
+    const host = `${cluster.name}.mesh.cilium.io`;
+    this.set(
+      name,
+      `endpoints:\n- https://${host}:${port}\ncilium-host-aliases:\n- hostname: ${host}\n  ips: [127.0.0.1]\n` +
+        `trusted-ca-file: ${ca}\ncert-file: ${cert}\nkey-file: ${key}\n`,
+    );
+  }
+
+  set(name: string, text: string | undefined): void {
+    if (text === undefined) this.#files.delete(name);
+    else this.#files.set(name, text);
+    const folder = join(this.path, `..${++this.#version}`);
+    mkdirSync(folder);
+    for (const [file, content] of this.#files) writeFileSync(join(folder, file), content);
+    symlinkSync(folder, join(this.path, '..data_tmp'));
+    renameSync(join(this.path, '..data_tmp'), join(this.path, '..data'));
+    for (const file of this.#files.keys())
+      try {
+        symlinkSync(join('..data', file), join(this.path, file));
+      } catch {
+        // It is there since an earlier version.
+      }
+    if (text === undefined) unlinkSync(join(this.path, name));
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+function remotes(folder: Folder, stop: AbortController, more: object = {}): RemoteClusters {
+  return new RemoteClusters({
+    folder: folder.path,
+    cluster: 'us',
+    clusterId: 1,
+    maxClusters: 255,
+    signal: stop.signal,
+    timing,
+    ...more,
+  });
+}
+
+test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async () => {
+  await using eu = await Cluster.start('eu', 2);
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  const { tables, ...rest } = { ...mesh(remotes(folder, stop)) };
+  await until(() => rest.of('eu')?.state === 'syncing', 'connected, nothing complete yet');
+  assert.match(
+    rest.of('eu')!.status,
+    /synchronization in progress for nodes, identities, endpoints, services/,
+  );
+  assert.equal(tables.services.synced, false);
+  eu.fill();
+  await until(() => rest.of('eu')?.ready === true, 'ready');
+  assert.equal(tables.services.synced, true);
+  assert.equal(eu.exporter.synced, true);
+  assert.deepEqual(rest.of('eu')?.counts, { nodes: 1, identities: 1, ip: 1, services: 1 });
+  assert.deepEqual([...tables.endpoints.by('prefix', '10.2.0.7/32')][0]?.nodeIp, '172.18.2.2');
+
+  const started = performance.now();
+  eu.rows.services.upsert(row('eu', 2, 'services', 'b'));
+  await until(() => tables.services.has('eu/shop/b'), 'a new service');
+  console.log(`a change crossed after ${(performance.now() - started).toFixed(1)} ms`);
+  for (let i = 0; i < 500; i++)
+    eu.rows.ip.upsert(row('eu', 2, 'ip', `10.2.${1 + Math.floor(i / 250)}.${i % 250}`));
+  const burst = performance.now();
+  await until(() => tables.endpoints.size === 501, 'a burst');
+  console.log(`500 changes crossed after ${(performance.now() - burst).toFixed(0)} ms`);
+  assert.ok(performance.now() - burst < 1000);
+
+  const good = row('eu', 2, 'services', 'b');
+  eu.rows.services.upsert({ key: good.key, value: '{"cluster":"us"}' });
+  eu.rows.services.upsert(row('eu', 2, 'services', 'c'));
+  await until(() => tables.services.has('eu/shop/c'), 'the next service');
+  assert.ok(tables.services.has('eu/shop/b'), 'the last good value stays');
+  assert.match(rest.of('eu')!.refused[good.key]!, /services\/v1\/eu\/shop\/b: namespace: /);
+  eu.rows.services.upsert(good);
+  await until(() => Object.keys(rest.of('eu')!.refused).length === 0, 'repaired');
+
+  folder.set('eu', undefined);
+  await until(() => tables.services.size + tables.nodes.size + tables.endpoints.size === 0, 'drained');
+  assert.deepEqual(rest.all(), []);
+  await folder.add(eu);
+  await until(() => rest.of('eu')?.ready === true, 'back');
+  stop.abort();
+});
+
+test('an etcd that dies and comes back empty loses nobody anything', { skip }, async () => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  const log: string[] = [];
+  for (const table of [tables.nodes, tables.identities, tables.endpoints, tables.services])
+    table.subscribe(change => log.push(`${table.name} ${change.key} ${change.after ? 'put' : 'deleted'}`));
+  await eu.etcd.kill();
+  await until(() => of('eu')?.state === 'stale', 'stale');
+  assert.match(of('eu')!.status, /not connected for 0 s, what is known of it is that old: tcp: /);
+  assert.ok(tables.services.has('eu/shop/a'));
+  eu.rows.nodes.upsert(row('eu', 2, 'nodes', 'late'));
+  await eu.etcd.initialize();
+  await eu.etcd.run();
+  await until(() => of('eu')?.ready === true, 'ready again', 20_000);
+  await until(() => tables.nodes.has('eu/late'), 'what was new');
+  assert.deepEqual(log, ['remote-nodes eu/late put']);
+
+  // Paused, it answers nobody: pings notice.
+  eu.etcd.signal('SIGSTOP');
+  await until(() => of('eu')?.connected === false, 'silence noticed', 5000);
+  assert.equal(of('eu')?.state, 'stale');
+  eu.etcd.signal('SIGCONT');
+  await until(() => of('eu')?.ready === true, 'ready after the pause', 20_000);
+  assert.deepEqual(log, ['remote-nodes eu/late put']);
+  stop.abort();
+});
+
+test('heartbeats that stop are noticed though etcd answers', { skip }, async () => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  const { of } = mesh(remotes(folder, stop, { silence: 0.3 }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  await eu.stopExport();
+  await until(() => of('eu')?.state === 'stale', 'stale');
+  assert.match(of('eu')!.status, /^(no heartbeat for|not connected for .* no heartbeat for)/);
+  assert.ok(of('eu')!.heartbeatAge! >= 0.3);
+  stop.abort();
+});
+
+test('errors are clear, and concern one cluster only', { skip }, async () => {
+  await using eu = await Cluster.start('eu', 2);
+  await using twin = await Cluster.start('twin', 2);
+  await using own = await Cluster.start('own', 1);
+  for (const each of [eu, twin, own]) each.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: each => each.name });
+  nodes.upsert(ownNode('us-worker', '10.1.0.0/16'));
+  const { of, clusters, tables } = mesh(remotes(folder, stop, { syncTimeout: 300, nodes }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  await folder.add(twin);
+  await folder.add(own);
+  await folder.add(eu, 'other');
+  await folder.add(eu, 'stranger', 'remote-nobody');
+  folder.set(
+    'gone',
+    'endpoints: ["https://127.0.0.1:1"]\ntrusted-ca-file: /x\ncert-file: /x\nkey-file: /x\n',
+  );
+  folder.set(
+    'plain',
+    'endpoints: ["http://127.0.0.1:1"]\ntrusted-ca-file: /x\ncert-file: /x\nkey-file: /x\n',
+  );
+  folder.set('us', 'endpoints: []');
+  const says = (name: string, text: RegExp) =>
+    until(() => text.test(of(name)?.status ?? ''), `${name}: ${text}; found ${of(name)?.status}`);
+  await says('twin', /cluster ID 2 of twin is also that of eu, which was there first/);
+  await says('own', /cluster ID 1 of own is that of this cluster \(us\)/);
+  await says('other', /authentication: cilium\/cluster-config\/other may not be read/);
+  await says('stranger', /^(authentication|etcd): /);
+  await says('gone', /^files: .*127.0.0.1:1.*ENOENT/);
+  await says('plain', /found "http:\/\/127.0.0.1:1", expected https/);
+  await says('us', /this cluster's own name/);
+  assert.equal(of('eu')?.ready, true);
+  assert.equal(tables.services.size, 1);
+
+  using root = await eu.etcd.connect(adminUser('eu'));
+  const overlapping = row('eu', 2, 'nodes', 'overlapping');
+  const value = overlapping.value.replace('10.2.0.0', '10.1.0.0');
+  await root.kv.put({ key: encodeKey(overlapping.key), value: encodeKey(value) });
+  await until(() => tables.nodes.has('eu/overlapping'), 'a node with a foreign range');
+  assert.deepEqual(clusters.warnings, [
+    'cluster eu: pod CIDRs overlap: 10.1.0.0/24 of eu/overlapping and 10.1.0.0/16 of us/us-worker',
+  ]);
+  stop.abort();
+});
+
+function ownNode(name: string, podCidr: string): NodeRow {
+  return {
+    name,
+    uid: name,
+    labels: {},
+    annotations: {},
+    addresses: [],
+    podCidrs: [podCidr],
+    healthIp: '',
+    ingressIp: '',
+    encryptionKey: 0,
+    bootId: '',
+  };
+}
+
+function mesh(clusters: RemoteClusters) {
+  return {
+    clusters,
+    tables: clusters.tables,
+    all: () => clusters.status,
+    of: (name: string) => clusters.status.find(each => each.name === name),
+  };
+}

@@ -1,0 +1,49 @@
+import { parsePrefix } from '../datapath/address.ts';
+
+/** A pod range and whose it is. */
+export interface ClaimedRange {
+  readonly cluster: string;
+  readonly node: string;
+  readonly cidr: string;
+}
+
+/**
+ * Pairs of ranges of different clusters that overlap: packets to these addresses go to one of them only.
+ * Each pair of clusters is named once, with its first overlap. Pure.
+ */
+export function findOverlaps(
+  ranges: Iterable<ClaimedRange>,
+): { readonly a: ClaimedRange; readonly b: ClaimedRange }[] {
+  const sorted = [...ranges]
+    .flatMap(range => {
+      const bounds = boundsOf(range.cidr);
+      return bounds ? [{ range, ...bounds }] : [];
+    })
+    .sort((x, y) => (x.first < y.first ? -1 : x.first > y.first ? 1 : 0));
+  const found = new Map<string, { a: ClaimedRange; b: ClaimedRange }>();
+  let open: typeof sorted = [];
+  for (const each of sorted) {
+    open = open.filter(other => other.last >= each.first);
+    for (const other of open) {
+      if (other.range.cluster === each.range.cluster) continue;
+      const [a, b] = [other.range, each.range].sort((x, y) => (x.cluster < y.cluster ? -1 : 1)) as [
+        ClaimedRange,
+        ClaimedRange,
+      ];
+      const pair = `${a.cluster} ${b.cluster}`;
+      if (!found.has(pair)) found.set(pair, { a, b });
+    }
+    open.push(each);
+  }
+  return [...found.values()];
+}
+
+function boundsOf(cidr: string): { first: bigint; last: bigint } | undefined {
+  try {
+    const { addr, length } = parsePrefix(cidr);
+    const first = BigInt(`0x${Buffer.from(addr).toString('hex')}`);
+    return { first, last: first | ((1n << BigInt(128 - length)) - 1n) };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,393 @@
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { MaxClusters } from '../api/identity-number.ts';
+import type { EtcdConnection } from '../kvstore/connection.ts';
+import { formatEndpoint } from '../kvstore/endpoint.ts';
+import { EtcdFailure, type Failure } from '../kvstore/failure.ts';
+import { type Entry, getKey } from '../kvstore/range.ts';
+import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
+import { PrefixFollower } from '../kvstore/watch.ts';
+import type { Table } from '../table/table.ts';
+import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
+import {
+  canaryKey,
+  clusterConfigKey,
+  heartbeatKey,
+  type Kind,
+  kinds,
+  objectPrefix,
+  syncedPrefix,
+} from './layout.ts';
+import type { RemoteConfig } from './remote-config.ts';
+import type { RemoteClusterStatus, RemoteState } from './remote-status.ts';
+import type { WritableRemoteTables } from './rows.ts';
+import { type Origin, parseAddress, parseIdentity, parseNode, parseService } from './values.ts';
+
+export type Timing = Pick<
+  SessionOptions,
+  'dialTimeout' | 'pingInterval' | 'pingTimeout' | 'requestTimeout' | 'backoff' | 'stagger'
+>;
+
+export interface RemoteClusterOptions {
+  readonly cluster: string;
+  readonly maxClusters: MaxClusters;
+  readonly tables: WritableRemoteTables;
+  /** Claims a cluster ID for this cluster. @throws Error when another has it */
+  readonly reserve: (id: number) => void;
+  readonly release: () => void;
+  /** A kind of object was listed completely for the first time. */
+  readonly onSynced: (kind: Kind) => void;
+  readonly onFailure?: (failure: Failure, attempt: number) => void;
+  readonly onRefused?: (key: string, error: Error) => void;
+  readonly timing?: Timing | undefined;
+  /** Seconds without a heartbeat after which the cluster is silent and another endpoint is tried. Default 120. */
+  readonly silence?: number;
+}
+
+/** At most so many refused values are kept for status: one bad writer must not fill the memory. */
+const refusedKept = 100;
+
+/**
+ * One remote cluster: follows its etcd, read only, and writes what it says into the tables. What is known stays
+ * while the cluster cannot be heard; it goes when the cluster is removed, or is another one under the old name.
+ */
+export class RemoteCluster {
+  readonly #options: RemoteClusterOptions;
+  readonly #stop = new AbortController();
+  readonly #followers = new Map<Kind, PrefixFollower>();
+  readonly #synced = new Set<Kind>();
+  readonly #refused = new Map<string, string>();
+  readonly #silence: number;
+  #remote: RemoteConfig;
+  #restart = new AbortController();
+  #config: ClusterConfig | undefined;
+  #connection: EtcdConnection | undefined;
+  #lastEtcd: bigint | undefined;
+  #refusal: string | undefined;
+  #failures = 0;
+  #lastFailure: (Failure & { readonly at: number }) | undefined;
+  #heartbeat: { readonly value: string; readonly at: number } | undefined;
+  #lostAt: number | undefined;
+  readonly done: Promise<void>;
+
+  constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
+    this.#remote = remote;
+    this.#options = options;
+    this.#silence = (options.silence ?? 120) * 1000;
+    this.done = this.#run();
+  }
+
+  /** Follows a changed configuration: connects anew, and what is known does not flap. */
+  configure(remote: RemoteConfig): void {
+    this.#remote = remote;
+    this.#restart.abort();
+  }
+
+  /** Ends without touching what is known: the process stops. */
+  stop(): void {
+    this.#stop.abort();
+  }
+
+  /** Ends and removes everything that came from this cluster. */
+  async remove(): Promise<void> {
+    this.#stop.abort();
+    await this.done;
+    this.#drain();
+    this.#options.release();
+  }
+
+  get status(): RemoteClusterStatus {
+    const now = performance.now();
+    const seconds = (at: number): number => Math.round((now - at) / 100) / 10;
+    const heartbeatAge = this.#heartbeat && seconds(this.#heartbeat.at);
+    const state = this.#state(now);
+    return {
+      name: this.#options.cluster,
+      ready: state === 'ready',
+      state,
+      status: this.#describe(state, now),
+      connected: this.#connection !== undefined,
+      endpoint: this.#connection && formatEndpoint(this.#connection.endpoint),
+      etcdClusterId: (this.#connection?.clusterId ?? this.#lastEtcd)?.toString(16),
+      clusterId: this.#config?.id,
+      cached: this.#config?.cached ?? false,
+      synced: byKind(kind => this.#synced.has(kind)),
+      counts: byKind(kind => this.#followers.get(kind)?.size ?? 0),
+      failures: this.#failures,
+      lastFailure: this.#lastFailure && {
+        layer: this.#lastFailure.layer,
+        message: this.#lastFailure.message,
+        age: seconds(this.#lastFailure.at),
+      },
+      heartbeatAge,
+      disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
+      refused: Object.fromEntries(this.#refused),
+      warnings: [],
+    };
+  }
+
+  #state(now: number): RemoteState {
+    if (this.#refusal !== undefined) return 'refused';
+    const complete = kinds.every(kind => this.#synced.has(kind));
+    if (!this.#connection) return this.#synced.size ? 'stale' : 'connecting';
+    if (!complete) return 'syncing';
+    return this.#silentSince(now) === undefined ? 'ready' : 'stale';
+  }
+
+  #describe(state: RemoteState, now: number): string {
+    const failure = this.#lastFailure ? `${this.#lastFailure.layer}: ${this.#lastFailure.message}` : '';
+    if (state === 'refused') return this.#refusal ?? '';
+    if (state === 'connecting') return failure || 'not connected yet';
+    if (state === 'syncing') {
+      const missing = kinds.filter(kind => !this.#synced.has(kind));
+      return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
+    }
+    if (state === 'ready') return 'ready';
+    const silent = this.#silentSince(now);
+    if (this.#connection && silent !== undefined)
+      return `no heartbeat for ${Math.round((now - silent) / 1000)} s: what is known of it is that old`;
+    const age = this.#lostAt === undefined ? 0 : Math.round((now - this.#lostAt) / 1000);
+    return `not connected for ${age} s, what is known of it is that old: ${failure}`;
+  }
+
+  /** When the last heartbeat came, if that is too long ago. */
+  #silentSince(now: number): number | undefined {
+    return this.#heartbeat && now - this.#heartbeat.at > this.#silence ? this.#heartbeat.at : undefined;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      this.#restart = new AbortController();
+      const remote = this.#remote;
+      await keepSession(
+        {
+          ...this.#options.timing,
+          endpoints: () => remote.endpoints,
+          tls: remote.tls,
+          onFailure: (failure, attempt) => this.#failed(failure, attempt),
+        },
+        AbortSignal.any([this.#stop.signal, this.#restart.signal]),
+        (connection, signal) => this.#session(connection, signal),
+      );
+    }
+  }
+
+  async #session(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
+    const ended = new AbortController();
+    const running = AbortSignal.any([signal, ended.signal]);
+    const tasks: Promise<void>[] = [];
+    const { promise: failed, reject } = Promise.withResolvers<never>();
+    failed.catch(() => undefined);
+    const follow = (follower: PrefixFollower): void => {
+      tasks.push(follower.follow(connection, running).catch(reject));
+    };
+    try {
+      const heard = Promise.withResolvers<void>();
+      follow(this.#heartbeatFollower(() => heard.resolve()));
+      await Promise.race([heard.promise, failed, aborted(running)]);
+      if (running.aborted) return;
+      this.#accept(await this.#readConfig(connection));
+      this.#connection = connection;
+      this.#refusal = undefined;
+      if (this.#config?.syncedCanaries) follow(this.#canaryFollower(kind => follow(this.#follower(kind))));
+      else for (const kind of kinds) follow(this.#follower(kind));
+      tasks.push(this.#watchHeartbeat(running).catch(reject));
+      await Promise.race([failed, aborted(running)]);
+    } finally {
+      ended.abort();
+      this.#lastEtcd = connection.clusterId;
+      if (this.#connection) this.#lostAt = performance.now();
+      this.#connection = undefined;
+      await Promise.all(tasks);
+    }
+  }
+
+  async #readConfig(connection: EtcdConnection): Promise<ClusterConfig> {
+    const { cluster, maxClusters } = this.#options;
+    const key = clusterConfigKey(cluster);
+    let entry: Entry | undefined;
+    try {
+      entry = await getKey(connection, key);
+    } catch (error) {
+      if (!(error instanceof ConnectError) || error.code !== Code.PermissionDenied) throw error;
+      throw new EtcdFailure(
+        'authentication',
+        `${key} may not be read: this cluster is not among the users of that etcd, or it belongs to a cluster of another name`,
+        { cause: error },
+      );
+    }
+    if (!entry)
+      throw new EtcdFailure(
+        'etcd',
+        `remote cluster configuration required but not found (${key}): its clustermesh-apiserver has not written it yet, or the cluster has another name`,
+      );
+    try {
+      return parseClusterConfig(cluster, entry.value, maxClusters);
+    } catch (error) {
+      this.#refusal = messageOf(error);
+      throw error;
+    }
+  }
+
+  /** Takes a configuration over; a cluster that has another ID now is a different one, and starts empty. */
+  #accept(config: ClusterConfig): void {
+    const before = this.#config;
+    const moved = before && (before.id !== config.id || before.cached !== config.cached);
+    if (moved) this.#drain();
+    if (moved && before.id !== config.id) this.#options.release();
+    try {
+      this.#options.reserve(config.id);
+    } catch (error) {
+      this.#refusal = messageOf(error);
+      this.#config = undefined;
+      throw error;
+    }
+    this.#config = config;
+  }
+
+  #heartbeatFollower(onListed: () => void): PrefixFollower {
+    return new PrefixFollower(heartbeatKey, {
+      put: ({ value }) => {
+        // A list repeats what was heard before: only a new value is a sign of life.
+        if (value !== this.#heartbeat?.value) this.#heartbeat = { value, at: performance.now() };
+      },
+      delete: () => undefined,
+      listed: () => {
+        // A cluster that never beat is silent from the day it was met.
+        this.#heartbeat ??= { value: '', at: performance.now() };
+        onListed();
+      },
+    });
+  }
+
+  /** Rejects when the cluster has been silent for long and this session has not changed that. */
+  async #watchHeartbeat(signal: AbortSignal): Promise<void> {
+    const patience = performance.now() + this.#silence / 4;
+    while (!signal.aborted) {
+      const now = performance.now();
+      const silent = this.#silentSince(now);
+      if (silent !== undefined && now > patience)
+        throw new EtcdFailure('etcd', `no heartbeat for ${Math.round((now - silent) / 1000)} s`);
+      await pause(this.#silence / 20, signal);
+    }
+  }
+
+  #canaryFollower(start: (kind: Kind) => void): PrefixFollower {
+    const { cluster } = this.#options;
+    const cached = this.#config?.cached ?? false;
+    const waiting = new Map(kinds.map(kind => [canaryKey(kind, cluster, cached), kind]));
+    return new PrefixFollower(syncedPrefix(cluster), {
+      put: ({ key }) => {
+        const kind = waiting.get(key);
+        if (kind === undefined) return;
+        waiting.delete(key);
+        start(kind);
+      },
+      delete: () => undefined,
+      listed: () => undefined,
+    });
+  }
+
+  #follower(kind: Kind): PrefixFollower {
+    const { cluster } = this.#options;
+    const config = this.#config!;
+    const prefix = objectPrefix(kind, cluster, config.cached);
+    const known = this.#followers.get(kind);
+    if (known?.prefix === prefix) return known;
+    const origin: Origin = { cluster, clusterId: config.id, maxClusters: this.#options.maxClusters };
+    const { tables } = this.#options;
+    const follower = {
+      nodes: () => this.#writer('nodes', prefix, origin, tables.nodes, parseNode),
+      identities: () => this.#writer('identities', prefix, origin, tables.identities, parseIdentity),
+      ip: () => this.#writer('ip', prefix, origin, tables.endpoints, parseAddress),
+      services: () => this.#writer('services', prefix, origin, tables.services, parseService),
+    }[kind]();
+    this.#followers.set(kind, follower);
+    return follower;
+  }
+
+  /** A follower that parses values into rows of a table. */
+  #writer<Row>(
+    kind: Kind,
+    prefix: string,
+    origin: Origin,
+    table: Table<Row>,
+    parse: (key: string, rest: string, value: string, origin: Origin) => Row | undefined,
+  ): PrefixFollower {
+    const rowOf = new Map<string, string>();
+    const forget = (key: string): void => {
+      const row = rowOf.get(key);
+      rowOf.delete(key);
+      if (row !== undefined) table.delete(row);
+    };
+    return new PrefixFollower(prefix, {
+      put: ({ key, value }) => {
+        let row: Row | undefined;
+        try {
+          row = parse(key, key.slice(prefix.length), value, origin);
+        } catch (error) {
+          this.#refuse(key, error);
+          return;
+        }
+        this.#refused.delete(key);
+        if (row === undefined) return forget(key);
+        rowOf.set(key, table.keyOf(row));
+        table.upsert(row);
+      },
+      delete: key => {
+        this.#refused.delete(key);
+        forget(key);
+      },
+      listed: () => {
+        if (this.#synced.has(kind)) return;
+        this.#synced.add(kind);
+        this.#options.onSynced(kind);
+      },
+    });
+  }
+
+  #refuse(key: string, error: unknown): void {
+    const reason = error instanceof Error ? error : new Error(String(error));
+    if (this.#refused.size < refusedKept || this.#refused.has(key)) this.#refused.set(key, reason.message);
+    this.#options.onRefused?.(key, reason);
+  }
+
+  #failed(failure: Failure, attempt: number): void {
+    this.#failures++;
+    this.#lastFailure = { ...failure, at: performance.now() };
+    this.#options.onFailure?.(failure, attempt);
+  }
+
+  #drain(): void {
+    for (const follower of this.#followers.values()) follower.drain();
+    this.#followers.clear();
+    this.#synced.clear();
+    this.#refused.clear();
+  }
+}
+
+const shown: Readonly<Record<Kind, string>> = {
+  nodes: 'nodes',
+  identities: 'identities',
+  ip: 'endpoints',
+  services: 'services',
+};
+
+function byKind<V>(value: (kind: Kind) => V): Record<Kind, V> {
+  return {
+    nodes: value('nodes'),
+    identities: value('identities'),
+    ip: value('ip'),
+    services: value('services'),
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,298 @@
+import { Gauge, type Registry } from 'prom-client';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import type { MaxClusters } from '../api/identity-number.ts';
+import { logOf } from '../log.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import { followConfigFolder } from './config-folder.ts';
+import { type Kind, kinds } from './layout.ts';
+import { findOverlaps } from './overlap.ts';
+import { RemoteCluster, type Timing } from './remote-cluster.ts';
+import { parseRemoteConfig } from './remote-config.ts';
+import type { RemoteClusterStatus } from './remote-status.ts';
+import { type RemoteTables, remoteTables } from './rows.ts';
+
+export interface RemoteClustersOptions {
+  /** Folder of configuration files, one per remote cluster and named after it. */
+  readonly folder: string;
+  /** This cluster. */
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly maxClusters: MaxClusters;
+  /** Nodes of this cluster, to find pod ranges that others claim too. */
+  readonly nodes?: ReadonlyTable<NodeRow>;
+  /** Milliseconds after which the tables count as synced even if a configured cluster has not been heard. Default 60000. */
+  readonly syncTimeout?: number;
+  readonly timing?: Timing;
+  readonly silence?: number;
+  readonly signal: AbortSignal;
+}
+
+const log = logOf('clustermesh');
+
+/**
+ * All remote clusters of the configuration folder, and the tables of what they say. Each table is synced when
+ * every cluster configured at start has delivered its kind, was removed, or has been given up on. When
+ * `signal` aborts nothing is drained: a restart is no failure.
+ */
+export class RemoteClusters {
+  readonly tables: RemoteTables;
+  readonly #writable = remoteTables();
+  readonly #options: RemoteClustersOptions;
+  readonly #clusters = new Map<string, RemoteCluster>();
+  readonly #texts = new Map<string, string>();
+  /** Files that are no usable configuration: name → why. */
+  readonly #broken = new Map<string, string>();
+  readonly #ids = new Map<number, string>();
+  readonly #leaving = new Map<string, Promise<void>>();
+  readonly #awaited: Readonly<Record<Kind, Set<string>>> = {
+    nodes: new Set(),
+    identities: new Set(),
+    ip: new Set(),
+    services: new Set(),
+  };
+
+  constructor(options: RemoteClustersOptions) {
+    this.#options = options;
+    this.tables = this.#writable;
+    const { signal } = options;
+    let first = true;
+    followConfigFolder(
+      options.folder,
+      files => {
+        if (first) {
+          first = false;
+          for (const kind of kinds) for (const name of files.keys()) this.#awaited[kind].add(name);
+        }
+        this.#configure(files);
+      },
+      signal,
+    );
+    for (const kind of kinds) this.#settle(kind);
+    const timer = setTimeout(() => this.#giveUp(), options.syncTimeout ?? 60_000).unref();
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer);
+        for (const cluster of this.#clusters.values()) cluster.stop();
+      },
+      { once: true },
+    );
+  }
+
+  /** One entry per configured cluster, by name. */
+  get status(): readonly RemoteClusterStatus[] {
+    const warnings = this.#warnings();
+    const running = [...this.#clusters.values()].map(({ status }) => ({
+      ...status,
+      warnings: [...status.warnings, ...(warnings.get(status.name) ?? [])],
+    }));
+    const broken = [...this.#broken].filter(([name]) => !this.#clusters.has(name));
+    return [...running, ...broken.map(([name, reason]) => brokenStatus(name, reason))].sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
+  }
+
+  /** Problems of the mesh in one line each, for the status of the daemon. */
+  get warnings(): readonly string[] {
+    return this.status.flatMap(({ name, refused, warnings }) => {
+      const keys = Object.values(refused);
+      return [
+        ...warnings.map(each => `cluster ${name}: ${each}`),
+        ...(keys.length ? [`cluster ${name}: ${keys.length} values refused, first: ${keys[0]}`] : []),
+      ];
+    });
+  }
+
+  /** Gauges that are computed when they are asked for. */
+  registerMetrics(registry: Registry): void {
+    const status = () => this.status;
+    const gauge = (
+      name: string,
+      help: string,
+      value: (each: RemoteClusterStatus) => number | undefined,
+    ): void => {
+      new Gauge({
+        name: `isthmus_clustermesh_${name}`,
+        help,
+        labelNames: ['target_cluster'],
+        registers: [registry],
+        collect() {
+          this.reset();
+          for (const each of status()) {
+            const found = value(each);
+            if (found !== undefined) this.set({ target_cluster: each.name }, found);
+          }
+        },
+      });
+    };
+    new Gauge({
+      name: 'isthmus_clustermesh_remote_clusters',
+      help: 'Configured remote clusters',
+      registers: [registry],
+      collect() {
+        this.set(status().length);
+      },
+    });
+    gauge('remote_cluster_readiness_status', '1 while the remote cluster is ready', each =>
+      each.ready ? 1 : 0,
+    );
+    gauge('remote_cluster_failures', 'Connections lost or not made', each => each.failures);
+    gauge('remote_cluster_refused_values', 'Values refused now', each => Object.keys(each.refused).length);
+    gauge('remote_cluster_heartbeat_age_seconds', 'Since the last heartbeat', each => each.heartbeatAge);
+    gauge('remote_cluster_nodes', 'Nodes known', each => each.counts.nodes);
+    gauge('remote_cluster_endpoints', 'Addresses known', each => each.counts.ip);
+    gauge('remote_cluster_services', 'Global services known', each => each.counts.services);
+    gauge('remote_cluster_identities', 'Identities known', each => each.counts.identities);
+  }
+
+  #configure(files: ReadonlyMap<string, string>): void {
+    for (const name of this.#clusters.keys()) if (!files.has(name)) this.#remove(name);
+    for (const name of this.#broken.keys()) if (!files.has(name)) this.#broken.delete(name);
+    for (const [name, text] of files) {
+      if (this.#texts.get(name) === text) continue;
+      this.#texts.set(name, text);
+      if (name === this.#options.cluster) {
+        this.#broken.set(name, "its configuration is ignored: it has this cluster's own name");
+        this.#forgive(name);
+        continue;
+      }
+      try {
+        const remote = parseRemoteConfig(name, text);
+        this.#broken.delete(name);
+        const present = this.#clusters.get(name);
+        if (present) present.configure(remote);
+        else this.#add(name, text);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        log.error({ cluster: name, reason }, 'configuration of a remote cluster cannot be used');
+        this.#broken.set(name, reason);
+        this.#forgive(name);
+      }
+    }
+    for (const name of this.#texts.keys()) if (!files.has(name)) this.#texts.delete(name);
+  }
+
+  #add(name: string, text: string): void {
+    const leaving = this.#leaving.get(name);
+    if (leaving) {
+      // Added again while it is being removed: first everything old goes.
+      void leaving.then(() => {
+        if (this.#texts.get(name) === text && !this.#clusters.has(name)) this.#add(name, text);
+      });
+      return;
+    }
+    const { maxClusters, timing, silence } = this.#options;
+    log.info({ cluster: name }, 'remote cluster configured');
+    const cluster = new RemoteCluster(parseRemoteConfig(name, text), {
+      cluster: name,
+      maxClusters,
+      tables: this.#writable,
+      reserve: id => this.#reserve(name, id),
+      release: () => this.#release(name),
+      onSynced: kind => {
+        log.info({ cluster: name, kind }, 'remote cluster synchronized');
+        this.#awaited[kind].delete(name);
+        this.#settle(kind);
+      },
+      onFailure: (failure, attempt) => {
+        const level = attempt === 1 || attempt % 10 === 0 ? 'warn' : 'debug';
+        log[level](
+          { cluster: name, attempt, layer: failure.layer, reason: failure.message },
+          'remote cluster',
+        );
+      },
+      onRefused: (key, error) => log.warn({ cluster: name, key, reason: error.message }, 'value refused'),
+      timing,
+      ...(silence === undefined ? {} : { silence }),
+    });
+    this.#clusters.set(name, cluster);
+  }
+
+  #remove(name: string): void {
+    const cluster = this.#clusters.get(name);
+    if (!cluster) return;
+    this.#clusters.delete(name);
+    this.#forgive(name);
+    log.info({ cluster: name }, 'remote cluster removed');
+    const done = cluster.remove().finally(() => this.#leaving.delete(name));
+    this.#leaving.set(name, done);
+  }
+
+  #reserve(name: string, id: number): void {
+    if (id === this.#options.clusterId)
+      throw new Error(`cluster ID ${id} of ${name} is that of this cluster (${this.#options.cluster})`);
+    const holder = this.#ids.get(id);
+    if (holder !== undefined && holder !== name)
+      throw new Error(`cluster ID ${id} of ${name} is also that of ${holder}, which was there first`);
+    this.#release(name);
+    this.#ids.set(id, name);
+  }
+
+  #release(name: string): void {
+    for (const [id, holder] of this.#ids) if (holder === name) this.#ids.delete(id);
+  }
+
+  /** A cluster that will not come is not waited for. */
+  #forgive(name: string): void {
+    for (const kind of kinds) {
+      this.#awaited[kind].delete(name);
+      this.#settle(kind);
+    }
+  }
+
+  #giveUp(): void {
+    for (const kind of kinds) {
+      if (!this.#awaited[kind].size) continue;
+      log.warn({ kind, clusters: [...this.#awaited[kind]] }, 'going on without clusters that were not heard');
+      this.#awaited[kind].clear();
+      this.#settle(kind);
+    }
+  }
+
+  #settle(kind: Kind): void {
+    const table: { readonly synced: boolean; markSynced(): void } =
+      this.#writable[kind === 'ip' ? 'endpoints' : kind];
+    if (!table.synced && this.#awaited[kind].size === 0) table.markSynced();
+  }
+
+  #warnings(): Map<string, string[]> {
+    const { cluster, nodes } = this.#options;
+    const own = [...(nodes?.values() ?? [])].flatMap(node =>
+      node.podCidrs.map(cidr => ({ cluster, node: node.name, cidr })),
+    );
+    const theirs = [...this.#writable.nodes.values()].flatMap(node =>
+      node.podCidrs.map(cidr => ({ cluster: node.cluster, node: node.name, cidr })),
+    );
+    const found = new Map<string, string[]>();
+    for (const { a, b } of findOverlaps([...own, ...theirs])) {
+      const text = `pod CIDRs overlap: ${a.cidr} of ${a.cluster}/${a.node} and ${b.cidr} of ${b.cluster}/${b.node}`;
+      for (const name of [a.cluster, b.cluster]) found.set(name, [...(found.get(name) ?? []), text]);
+    }
+    return found;
+  }
+}
+
+/** The status of a file that is no usable configuration. */
+function brokenStatus(name: string, reason: string): RemoteClusterStatus {
+  const none = { nodes: 0, identities: 0, ip: 0, services: 0 };
+  const no = { nodes: false, identities: false, ip: false, services: false };
+  return {
+    name,
+    ready: false,
+    state: 'refused',
+    status: `configuration: ${reason}`,
+    connected: false,
+    endpoint: undefined,
+    etcdClusterId: undefined,
+    clusterId: undefined,
+    cached: false,
+    synced: no,
+    counts: none,
+    failures: 0,
+    lastFailure: undefined,
+    heartbeatAge: undefined,
+    disconnectedAge: undefined,
+    refused: {},
+    warnings: [],
+  };
+}
