@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
+import * as z from 'zod';
 import { packageRoot } from '../package-root.ts';
 import { Failure } from './failure.ts';
 import type { ClusterChoice } from './kubeconfig.ts';
@@ -45,6 +46,12 @@ export async function helm(args: readonly string[], run: HelmRun): Promise<strin
   const { code, stdout, stderr } = await execute(await helmBinary(run), all, stdin, signal);
   if (code === 0) return stdout;
   throw new Failure(readRefusal(stderr), { hint: hintFor(stderr) });
+}
+
+/** The values that the installed release was given, without the chart's defaults. */
+export async function installedValues(run: HelmRun): Promise<Readonly<Record<string, unknown>>> {
+  const text = await helm(['get', 'values', releaseName, '--output', 'json'], { ...run, values: {} });
+  return z.record(z.string(), z.unknown()).nullable().parse(JSON.parse(text)) ?? {};
 }
 
 /** Helm's error in one sentence. Schema errors name values as users write them: a.b.c, not /a/b/c. */

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import * as z from 'zod';
 import { clusterStatus, isWell } from '../../src/cli/cluster-status.ts';
 import { Failure } from '../../src/cli/failure.ts';
-import { chartFolder } from '../../src/cli/helm.ts';
+import { chartFolder, installedValues } from '../../src/cli/helm.ts';
 import { installIsthmus, uninstallIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
 import type { ClusterChoice } from '../../src/cli/kubeconfig.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
@@ -91,6 +91,13 @@ test('install', { skip }, async t => {
       service,
     );
     assert.equal(spec.type, 'ClusterIP');
+    assert.deepEqual(await installedValues({ cluster, report }), {
+      cluster: { id: 1, name: 'us' },
+      clustermesh: { useAPIServer: true, apiserver: { service: { type: 'ClusterIP' } } },
+      k8sServiceHost: '172.18.1.2',
+      k8sServicePort: 6443,
+      operator: { replicas: 1 },
+    });
   });
 
   await t.test(

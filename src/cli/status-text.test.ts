@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
+import { type ClusterStatus, type ComponentStatus, isWell } from './cluster-status.ts';
+import { statusText } from './status-text.ts';
+
+const agent: ComponentStatus = {
+  name: 'isthmus-agent',
+  kind: 'DaemonSet',
+  object: 'isthmus',
+  enabled: true,
+  desired: 3,
+  ready: 3,
+  available: 3,
+  unavailable: 0,
+  updated: 3,
+};
+const well: ClusterStatus = {
+  context: 'isthmus-us',
+  cluster: { name: 'us', id: 1 },
+  chart: '0.1.0',
+  components: [
+    agent,
+    {
+      ...agent,
+      name: 'isthmus-operator',
+      kind: 'Deployment',
+      object: 'isthmus-operator',
+      desired: 1,
+      ready: 1,
+      available: 1,
+      updated: 1,
+    },
+    {
+      ...agent,
+      name: 'clustermesh-apiserver',
+      kind: 'Deployment',
+      object: 'clustermesh-apiserver',
+      enabled: false,
+      desired: 0,
+      ready: 0,
+      available: 0,
+      updated: 0,
+    },
+  ],
+  nodes: { total: 3, ready: 3 },
+  endpoints: { total: 5, ready: 5 },
+  images: { 'quay.io/isthmus/isthmus:0.1.0': 4 },
+  errors: [],
+  warnings: [],
+};
+const text = (status: ClusterStatus) => stripVTControlCharacters(statusText(status));
+
+test('a cluster where all is well', () => {
+  assert.ok(isWell(well));
+  assert.equal(
+    text(well),
+    `┌ Cluster us (id 1) · Isthmus 0.1.0 · context isthmus-us
+│
+│ ✔ Agent         3 of 3 ready                  DaemonSet isthmus
+│ ✔ Operator      1 of 1 ready                  Deployment isthmus-operator
+│ – Cluster mesh  disabled
+│ ✔ Nodes         3 of 3 ready
+│ ✔ Pods          5 of 5 connected
+│
+│ Image quay.io/isthmus/isthmus:0.1.0 in 4 pods
+└ OK
+`,
+  );
+});
+
+test('a rollout is not well until the last old pod is gone', () => {
+  const updating = { ...well, components: [{ ...agent, updated: 2 }, ...well.components.slice(1)] };
+  assert.equal(isWell(updating), false);
+  assert.match(text(updating), /… Agent {9}3 of 3 ready, 1 to be updated/);
+  assert.match(text(updating), /└ not ready yet\n$/);
+});
+
+test('errors and warnings name node and reason; a warning alone is well', () => {
+  const warned = {
+    ...well,
+    warnings: [{ component: 'isthmus-agent', object: 'us-worker', message: 'was started again once' }],
+  } as const;
+  assert.ok(isWell(warned));
+  assert.match(text(warned), /│ ⚠️ {2}Agent on us-worker: was started again once\n└ OK, 1 warning\n$/);
+  const failed = {
+    ...warned,
+    errors: [{ component: 'node', object: 'us-worker2', message: 'is not Ready' }],
+  } as const;
+  assert.equal(isWell(failed), false);
+  assert.match(text(failed), /│ ❌ Node us-worker2: is not Ready\n/);
+  assert.match(text(failed), /└ 1 error, 1 warning\n$/);
+});
