@@ -147,9 +147,10 @@ export class Endpoints {
     return attached;
   }
 
-  /** Traffic may be delivered to the endpoint from now on. */
-  markReady(key: string, identity: number | undefined): Endpoint {
+  /** Traffic may be delivered to the endpoint from now on. An identity that was set meanwhile is the newer one. */
+  markReady(key: string, known: number | undefined): Endpoint {
     const endpoint = this.#get(key);
+    const identity = endpoint.identity ?? known;
     const ready: Endpoint = { ...endpoint, state: 'ready', ...(identity !== undefined && { identity }) };
     this.#keep(ready);
     return ready;

@@ -54,7 +54,7 @@ export function runPodIdentities(options: PodIdentitiesOptions): PodIdentities {
   table.subscribe(({ after }) => {
     if (!after) return;
     for (const endpoint of endpoints.table.by('pod', `${after.namespace}/${after.name}`))
-      if (belongs(endpoint, after) && endpoint.state === 'ready')
+      if (belongs(endpoint, after) && endpoint.state !== 'deleting')
         endpoints.setIdentity(endpointKey(endpoint), after.identity);
   });
   return {
