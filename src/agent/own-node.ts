@@ -1,7 +1,5 @@
 import { isIPv4 } from 'node:net';
-import type { KubeClient } from '../kube/client.ts';
 import type { Node } from '../kube/objects.ts';
-import { pathOf, resources } from '../kube/resource.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 
 /** This node's Kubernetes object, as far as the agent uses it. */
@@ -114,9 +112,4 @@ export function ciliumNodeObject(node: ReadyNode, internalAddress: string): obje
       ingress: {},
     },
   };
-}
-
-/** Writes the node's own CiliumNode. Fails while the operator has not made the CRD. */
-export async function publishCiliumNode(client: KubeClient, object: object, name: string): Promise<void> {
-  await client.apply(pathOf(resources.ciliumNodes, { name }), object);
 }

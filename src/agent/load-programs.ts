@@ -1,0 +1,58 @@
+import { join } from 'node:path';
+import { parse } from '../datapath/address.ts';
+import { macBytes } from '../datapath/netlink-address.ts';
+import { netnsCookie } from '../datapath/netns-cookie.ts';
+import { type Datapath, loadDatapath, type MapName } from '../datapath/object.ts';
+import { readSysctl } from '../datapath/sysctl.ts';
+import { packageRoot } from '../package-root.ts';
+import type { AgentConfig } from './config.ts';
+import type { Devices } from './devices.ts';
+import { natPorts } from './nat-ports.ts';
+
+/** Source that a pod sees when it reaches itself by a service: link-local, as Cilium's. */
+const HAIRPIN = '169.254.42.1';
+
+export interface LoadProgramsOptions {
+  readonly config: AgentConfig;
+  readonly node: { readonly address: string };
+  readonly internalAddress: string;
+  readonly devices: Devices;
+}
+
+/** Folder of our pins in the bpffs. */
+export function bpfFolder(config: AgentConfig): string {
+  return join(config['bpf-root'], 'isthmus');
+}
+
+/** Loads the programs with what they must know of this node; maps that are pinned are adopted. */
+export function loadPrograms({ config, node, internalAddress, devices }: LoadProgramsOptions): Datapath {
+  const [first = 32_768, last = 60_999] = readSysctl('net/ipv4/ip_local_port_range').split(/\s+/).map(Number);
+  const { first: min, last: max } = config['node-port-range'];
+  const ports = natPorts({ min: first, max: last }, { min, max });
+  const sizes: Partial<Record<MapName, number>> = {};
+  const size = (name: MapName, rows: number | undefined): void => {
+    if (rows !== undefined) sizes[name] = rows;
+  };
+  size('conntrack', config['bpf-ct-global-tcp-max']);
+  size('nat', config['bpf-nat-global-max']);
+  size('frontends', config['bpf-lb-map-max']);
+  return loadDatapath({
+    objectPath: join(packageRoot, 'bpf/isthmus.bpf.o'),
+    bpffs: bpfFolder(config),
+    sizes,
+    config: {
+      node_ip: parse(node.address),
+      internal_ip: parse(internalAddress),
+      hairpin_ip: parse(HAIRPIN),
+      host_netns_cookie: netnsCookie(),
+      host_ifindex: devices.host.index,
+      vxlan_ifindex: devices.vxlan.index,
+      flags: 0,
+      cluster_id: config['cluster-id'],
+      nat_port_min: ports.min,
+      nat_port_max: ports.max,
+      vxlan_port: config['tunnel-port'],
+      host_mac: macBytes(devices.host.mac),
+    },
+  });
+}

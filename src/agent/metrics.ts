@@ -1,0 +1,53 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { NodeAgent } from './node-agent.ts';
+
+/** The agent's gauges, read when they are asked for. */
+export function registerMetrics(registry: Registry, agent: NodeAgent): void {
+  const gauge = (name: string, help: string, read: () => number | undefined): void => {
+    new Gauge({
+      name: `isthmus_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read() ?? 0);
+      },
+    });
+  };
+  gauge('agent_ready', '1 while the agent does its work', () => (agent.starting === undefined ? 1 : 0));
+  gauge('endpoints', 'Pods this node connects', () => agent.parts?.endpoints.table.size);
+  gauge('ipam_used', 'Addresses in use of the pod CIDR', () => agent.parts?.ipam.used);
+  gauge('ipam_capacity', 'Addresses of the pod CIDR', () => agent.parts?.ipam.capacity);
+  gauge('ipcache_rows', 'Prefixes with a known identity', () => agent.parts?.state.ipcache.size);
+  gauge('nodes', 'Nodes known, of all clusters', () => agent.parts?.state.nodes.size);
+  new Gauge({
+    name: 'isthmus_reconciler_pending',
+    help: 'Rows still to be written',
+    labelNames: ['reconciler'],
+    registers: [registry],
+    collect() {
+      for (const [reconciler, each] of Object.entries(agent.reconcilers))
+        this.set({ reconciler }, each.status.pending);
+    },
+  });
+  new Gauge({
+    name: 'isthmus_reconciler_failing',
+    help: 'Rows that could not be written and are tried again',
+    labelNames: ['reconciler'],
+    registers: [registry],
+    collect() {
+      for (const [reconciler, each] of Object.entries(agent.reconcilers))
+        this.set({ reconciler }, each.status.failing.size);
+    },
+  });
+  new Counter({
+    name: 'isthmus_datapath_packets_total',
+    help: 'Packets by what became of them',
+    labelNames: ['reason', 'direction'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { reason, direction, packets } of agent.packetCounts())
+        if (packets > 0) this.inc({ reason, direction }, packets);
+    },
+  });
+}

@@ -1,0 +1,341 @@
+import { join } from 'node:path';
+import type { Service } from '../api/service.ts';
+import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
+import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
+import { Netlink } from '../datapath/netlink.ts';
+import type { Datapath } from '../datapath/object.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { EventRecorder } from '../kube/events.ts';
+import { pathOf, resources } from '../kube/resource.ts';
+import { log, logOf } from '../log.ts';
+import { packageRoot } from '../package-root.ts';
+import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
+import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
+import { cleanNode } from './cleanup.ts';
+import { installPlugin, keepConfiguration } from './cni-config.ts';
+import { serveCni } from './cni-server.ts';
+import type { AgentConfig, Environment } from './config.ts';
+import { type DatapathState, runDatapathState } from './datapath-state.ts';
+import { type Devices, ensureDevices } from './devices.ts';
+import { endpointFiles } from './endpoint-files.ts';
+import { Endpoints } from './endpoints.ts';
+import { watchHostAddresses } from './host-addresses.ts';
+import { createIpam, firstAddress, type Ipam } from './ipam.ts';
+import { loadPrograms } from './load-programs.ts';
+import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
+import { type PacketCount, packetCounts } from './packet-counts.ts';
+import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
+import { attachPrograms, cgroup2Folder } from './programs.ts';
+import { whenQuiet } from './quiet.ts';
+import type { Services } from './services.ts';
+import { readSources, type Sources } from './sources.ts';
+import { findUplinks, type Uplink } from './uplink.ts';
+import { whenPresent, whenTrue } from './wait.ts';
+
+export interface NodeAgentOptions {
+  readonly config: AgentConfig;
+  readonly environment: Environment;
+  readonly client: KubeClient;
+  readonly signal: AbortSignal;
+}
+
+/** What runs once the node is known. */
+export interface NodeParts {
+  readonly node: ReadyNode;
+  readonly internalAddress: string;
+  readonly uplinks: readonly Uplink[];
+  readonly devices: Devices;
+  readonly datapath: Datapath;
+  readonly ipam: Ipam;
+  readonly endpoints: Endpoints;
+  readonly identities: PodIdentities;
+  readonly state: DatapathState;
+  readonly published: Reconciler<PublishedEndpoint>;
+}
+
+const cniPaths = { binFolder: '/opt/cni/bin', configFolder: '/etc/cni/net.d' } as const;
+const RUN_FOLDER = '/run/isthmus';
+/** Longer than an operator takes to be scheduled and to make the definitions on a fresh cluster. */
+const SYNC_TIMEOUT = 180_000;
+
+/**
+ * The node daemon as one pipeline: the API server and other clusters → tables → derivations → maps, routes
+ * and objects. Pods are taken in last, when the datapath works.
+ */
+export class NodeAgent {
+  /** Why the agent does not do its work yet; undefined when it does. */
+  starting: string | undefined = 'it has just been started';
+  readonly config: AgentConfig;
+  readonly nodeName: string;
+  sources: Sources | undefined;
+  remote: RemoteClusters | undefined;
+  parts: NodeParts | undefined;
+  services: Services | undefined;
+  readonly #options: NodeAgentOptions;
+  readonly #events: EventRecorder;
+  /** Ends everything that writes, at SIGTERM or before a clean-up. */
+  readonly #stop = new AbortController();
+  #cni: AsyncDisposable | undefined;
+
+  constructor(options: NodeAgentOptions) {
+    this.#options = options;
+    this.config = options.config;
+    this.nodeName = options.environment.K8S_NODE_NAME;
+    this.#events = new EventRecorder({
+      client: options.client,
+      host: this.nodeName,
+      onError: error => log.warn({ error: error.message }, 'event'),
+    });
+    options.signal.addEventListener('abort', () => this.#stop.abort(options.signal.reason), { once: true });
+  }
+
+  /** Everything that writes, by name. */
+  get reconcilers(): Readonly<Record<string, { readonly status: ReconcilerStatus }>> {
+    if (!this.parts) return {};
+    const { state, published } = this.parts;
+    const services = this.services ? { services: this.services.reconciler } : {};
+    return { ...state.reconcilers, ...services, 'cilium-endpoints': published };
+  }
+
+  /** What the programs have counted, by reason and direction. */
+  packetCounts(): readonly PacketCount[] {
+    return this.parts ? packetCounts(this.parts.datapath) : [];
+  }
+
+  /** Resolves when pods can be added; the node's runtime has been told so. Throws when that cannot be. */
+  async start(): Promise<AsyncDisposable> {
+    const { config } = this;
+    const { client, environment } = this.#options;
+    const signal = this.#stop.signal;
+    const netlink = new Netlink();
+    const sources = readSources(client, this.nodeName, signal);
+    this.sources = sources;
+    const node = await whenNodeReady(sources.node, this.nodeName, {
+      override: environment.NODE_IP,
+      signal,
+      waiting: reason => this.#waitFor(reason),
+    });
+
+    this.#waitFor('devices and programs are being set up');
+    const internalAddress = firstAddress(node.podCidrs[0]!);
+    const uplinks = findUplinks(netlink, { devices: config.devices, nodeIp: node.address });
+    const devices = ensureDevices({
+      netlink,
+      uplinks,
+      internalIp: internalAddress,
+      tunnelPort: config['tunnel-port'],
+      mtu: config.mtu,
+      log: logOf('devices'),
+    });
+    for (const warning of devices.warnings) log.warn(warning);
+    const cgroup = cgroup2Folder(config['cgroup-root']);
+    const datapath = loadPrograms({ config, node, internalAddress, devices });
+    const hostAddresses = watchHostAddresses(netlink, signal);
+    const ipam = createIpam({
+      cidrs: node.podCidrs,
+      reserved: [internalAddress],
+      now: () => performance.now(),
+    });
+    const endpoints = new Endpoints({
+      netlink,
+      programs: datapath,
+      ipam,
+      files: endpointFiles(join(RUN_FOLDER, 'endpoints')),
+      gateway: internalAddress,
+      mtu: devices.podMtu,
+      log: logOf('endpoints'),
+    });
+    endpoints.restore();
+    const identities = runPodIdentities({
+      client,
+      sources,
+      endpoints,
+      cluster: config['cluster-name'],
+      clusterId: config['cluster-id'],
+      maxClusters: config['max-connected-clusters'],
+      labels: config.labels,
+      signal,
+      log: logOf('identity'),
+    });
+    const state = runDatapathState({
+      datapath,
+      netlink,
+      sources,
+      remote: await this.#remoteTables(sources),
+      endpoints: endpoints.table,
+      hostAddresses,
+      cluster: config['cluster-name'],
+      clusterId: config['cluster-id'],
+      node: { name: this.nodeName, internalAddress },
+      hostIfindex: devices.host.index,
+      mtu: devices.podMtu,
+      signal,
+      onServiceProblem: (service, message) => this.#tell(service, message),
+      log: logOf('datapath'),
+    });
+    const published = this.#publish(sources, endpoints, node);
+    this.parts = {
+      node,
+      internalAddress,
+      uplinks,
+      devices,
+      datapath,
+      ipam,
+      endpoints,
+      identities,
+      state,
+      published,
+    };
+    this.#publishNode(sources, node, internalAddress);
+
+    await this.#whenRead(sources);
+    this.#waitFor(`CiliumNode ${this.nodeName} is being written`);
+    await whenPresent(sources.nodes, this.nodeName, signal);
+    this.#waitFor('maps are being filled');
+    const services = await state.services;
+    this.services = services;
+    await whenQuiet([...Object.values(state.reconcilers), services.reconciler], signal);
+    attachPrograms({ datapath, devices, uplinks, cgroup });
+    datapath.unpinStaleMaps();
+
+    installPlugin(join(packageRoot, 'cni/isthmus-cni'), cniPaths);
+    const cni = await serveCni({
+      endpoints,
+      log: logOf('cni'),
+      identify: endpoint => identities.identify(endpoint),
+      programmed: key => state.programmed(key),
+      problem: () => (this.#stop.signal.aborted ? 'the agent ends' : undefined),
+    });
+    this.#cni = cni;
+    keepConfiguration({ ...cniPaths, exclusive: config['cni-exclusive'], log: logOf('cni'), signal });
+    this.starting = undefined;
+    return {
+      [Symbol.asyncDispose]: async () => {
+        this.#stop.abort();
+        await cni[Symbol.asyncDispose]();
+        netlink[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** Takes the node back to what it was before; from then on the agent is idle, until its pod goes. */
+  async cleanUp(): Promise<object> {
+    this.starting = 'the node was cleaned up: the agent is idle until its pod goes';
+    this.#stop.abort(new Error('clean-up'));
+    await this.#cni?.[Symbol.asyncDispose]();
+    const { failed } = cleanNode({ bpffs: this.config['bpf-root'], cniPaths });
+    if (failed.length) throw new Error(failed.join('; '));
+    return {};
+  }
+
+  #waitFor(reason: string): void {
+    this.starting = reason;
+    log.info({ reason }, 'not ready yet');
+  }
+
+  /** Other clusters' tables: empty and complete where this cluster is in no mesh. */
+  async #remoteTables(sources: Sources): Promise<RemoteTables> {
+    const { config } = this;
+    if (config['cluster-id'] === 0) {
+      const tables = remoteTables();
+      for (const each of [tables.nodes, tables.identities, tables.endpoints, tables.services])
+        each.markSynced();
+      return tables;
+    }
+    // Loaded only in a mesh: the etcd client costs memory.
+    const { RemoteClusters } = await import('../clustermesh/remote-clusters.ts');
+    this.remote = new RemoteClusters({
+      folder: config['clustermesh-config'],
+      cluster: config['cluster-name'],
+      clusterId: config['cluster-id'],
+      maxClusters: config['max-connected-clusters'],
+      nodes: sources.nodes,
+      signal: this.#stop.signal,
+    });
+    return this.remote.tables;
+  }
+
+  #publish(sources: Sources, endpoints: Endpoints, node: ReadyNode): Reconciler<PublishedEndpoint> {
+    const { client } = this.#options;
+    const nodeIp = node.address;
+    const rows = derivePublishedEndpoints({
+      endpoints: endpoints.table,
+      pods: sources.pods,
+      identities: sources.identities,
+      nodeIp,
+    });
+    const published = new Reconciler(rows, publishTarget({ client, present: sources.endpoints, nodeIp }), {
+      batch: 32,
+      signal: this.#stop.signal,
+      backoff: { first: 100, max: 5000 },
+      onError: (key, error, attempt) => {
+        if (attempt % 10 === 1) log.warn({ key, attempt, error: error.message }, 'CiliumEndpoint');
+      },
+    });
+    // Somebody deleted what we say: it is said again.
+    sources.endpoints.subscribe(({ key, before, after }) => {
+      if (before?.nodeIp === nodeIp && !after && rows.has(key)) void published.repair();
+    });
+    return published;
+  }
+
+  /** Writes our CiliumNode now and whenever it is deleted or the Node has changed. */
+  #publishNode(sources: Sources, node: ReadyNode, internalAddress: string): void {
+    const { client } = this.#options;
+    const signal = this.#stop.signal;
+    let attempt = 0;
+    let written = '';
+    const write = async (): Promise<void> => {
+      const now = sources.node.get(this.nodeName) ?? node;
+      const object = ciliumNodeObject({ ...now, address: node.address }, internalAddress);
+      const text = JSON.stringify(object);
+      if (text === written && sources.nodes.has(this.nodeName)) return;
+      try {
+        await client.apply(pathOf(resources.ciliumNodes, { name: this.nodeName }), object);
+        written = text;
+        attempt = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (attempt++ % 10 === 0) log.warn({ error }, 'CiliumNode');
+        setTimeout(() => void write(), Math.min(2000, 100 * attempt)).unref();
+      }
+    };
+    sources.node.subscribe(({ after }) => void (after && write()));
+    sources.nodes.subscribe(({ key, after }) => void (key === this.nodeName && !after && write()));
+    void write();
+  }
+
+  /** Everything a datapath needs has been read once; says what is missing, and gives up loudly. */
+  async #whenRead(sources: Sources): Promise<void> {
+    const tables = [
+      sources.nodes,
+      sources.services,
+      sources.slices,
+      sources.endpoints,
+      sources.identities,
+      sources.pods,
+      sources.namespaces,
+    ];
+    const missing = (): string[] => tables.filter(each => !each.synced).map(each => each.name);
+    await whenTrue(() => missing().length === 0, {
+      signal: this.#stop.signal,
+      timeout: SYNC_TIMEOUT,
+      waiting: () => this.#waitFor(`these have not been read yet: ${missing().join(', ')}`),
+      failure: () => {
+        const reasons = sources.reflections.flatMap(({ path, failing }) =>
+          failing ? [`${path}: ${failing.message}`] : [],
+        );
+        return `not read after ${SYNC_TIMEOUT / 1000} s: ${missing().join(', ')}; ${reasons.join('; ')}`;
+      },
+    });
+  }
+
+  /** Every agent sees the problem; the first of the cluster's nodes tells, so that it is told once. */
+  #tell(service: Service, message: string): void {
+    log.warn({ service: `${service.namespace}/${service.name}`, problem: message }, 'service');
+    const first = [...(this.sources?.nodes.keys() ?? [])].sort()[0];
+    if (first !== undefined && first !== this.nodeName) return;
+    const { namespace, name, uid } = service;
+    this.#events.warn({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'InvalidService', message);
+  }
+}
