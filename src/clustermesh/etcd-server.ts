@@ -16,8 +16,10 @@ export interface EtcdServerOptions {
   readonly tls: TlsFiles;
   /** `host:port` of plain HTTP /metrics and /health. */
   readonly metrics?: string;
-  /** Tells two data sets apart: becomes part of the etcd cluster ID when the data directory is empty. */
+  /** Tells two data sets apart: becomes part of the etcd cluster ID. Only where the data directory is empty. */
   readonly token?: string;
+  /** The data directory is in memory: nothing is gained by waiting for a disk. */
+  readonly memory?: boolean;
 }
 
 /**
@@ -29,13 +31,14 @@ export function etcdArguments(options: EtcdServerOptions): string[] {
   const peer = 'https://127.0.0.1:2380';
   return [
     '--name=clustermesh-apiserver',
-    `--data-dir=${join(options.dataDir, 'etcd')}`,
+    `--data-dir=${options.dataDir}`,
     `--listen-client-urls=https://${options.listen}`,
-    `--advertise-client-urls=https://${options.listen}`,
+    `--advertise-client-urls=https://127.0.0.1:${options.listen.split(':').at(-1)}`,
     '--listen-peer-urls=https://127.0.0.1:0',
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=clustermesh-apiserver=${peer}`,
-    `--initial-cluster-token=${options.token ?? 'clustermesh-apiserver'}`,
+    ...(options.token ? [`--initial-cluster-token=${options.token}`] : []),
+    ...(options.metrics ? [`--listen-metrics-urls=http://${options.metrics}`] : []),
     '--client-cert-auth',
     `--trusted-ca-file=${options.tls.ca}`,
     `--cert-file=${options.tls.cert}`,
@@ -49,8 +52,8 @@ export function etcdArguments(options: EtcdServerOptions): string[] {
     '--auto-compaction-retention=10m',
     // Clients of other clusters may look for a dead connection every few seconds.
     '--grpc-keepalive-min-time=2s',
+    ...(options.memory ? ['--unsafe-no-fsync'] : []),
     '--log-level=warn',
-    ...(options.metrics ? [`--listen-metrics-urls=http://${options.metrics}`] : []),
   ];
 }
 
@@ -68,7 +71,7 @@ export async function initializeEtcd(
   mkdirSync(server.dataDir, { recursive: true, mode: 0o700 });
   for (const name of readdirSync(server.dataDir))
     rmSync(join(server.dataDir, name), { recursive: true, force: true });
-  const token = `${server.token ?? cluster}-${randomBytes(8).toString('hex')}`;
+  const token = `${cluster}-${randomBytes(8).toString('hex')}`;
   const port = Number(server.listen.split(':').at(-1));
   const child = spawn(server.binary, etcdArguments({ ...server, token, listen: `127.0.0.1:${port}` }), {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -1,0 +1,18 @@
+import type * as z from 'zod';
+import { duration, listenAddress, parseSettings, sharedSettings, whole } from '../api/config.ts';
+
+/** What clustermesh-apiserver reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
+const settings = {
+  ...sharedSettings,
+  'cluster-id': whole(0, 1, 511),
+  'clustermesh-apiserver-health-port': whole(9880, 1, 65535),
+  'clustermesh-apiserver-prometheus-serve-addr': listenAddress(':9964'),
+  /** How long a key outlives this process. */
+  'kvstore-lease-ttl': duration('15m'),
+} as const;
+
+export type ApiserverConfig = z.infer<z.ZodObject<typeof settings>>;
+
+export function parseApiserverConfig(entries: Readonly<Record<string, string>>): ApiserverConfig {
+  return parseSettings(settings, entries);
+}

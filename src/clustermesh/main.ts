@@ -1,0 +1,188 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
+import { kubeInCluster } from '../kube/client.ts';
+import { readMountedConfig } from '../kube/mounted-config.ts';
+import type { EtcdConnection, TlsFiles } from '../kvstore/connection.ts';
+import { keepSession } from '../kvstore/session.ts';
+import { log } from '../log.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import { syncRemoteUsers } from './access.ts';
+import { type ApiserverConfig, parseApiserverConfig } from './apiserver-config.ts';
+import { initializeEtcd } from './etcd-server.ts';
+import { deriveExport } from './export.ts';
+import { Exporter } from './exporter.ts';
+import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
+import { exportSources } from './sources.ts';
+import type { Origin } from './values.ts';
+
+/**
+ * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument
+ * `etcd-init` it prepares that etcd's data folder and ends.
+ */
+async function main(): Promise<void> {
+  const config = parseApiserverConfig(readMountedConfig());
+  if (config.debug) log.level = 'debug';
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
+  if (process.argv[2] === 'etcd-init') await prepareEtcd(config, stop.signal);
+  else await serve(config, stop.signal);
+}
+
+/** The files of a mounted TLS secret. */
+function tlsFiles(folder: string): TlsFiles {
+  return { ca: `${folder}/ca.crt`, cert: `${folder}/tls.crt`, key: `${folder}/tls.key` };
+}
+
+const adminTls = tlsFiles('/etc/isthmus/admin-cert');
+const serverTls = tlsFiles('/etc/isthmus/server-cert');
+const etcdPort = 2379;
+
+async function prepareEtcd(config: ApiserverConfig, signal: AbortSignal): Promise<void> {
+  const cluster = config['cluster-name'];
+  const server = {
+    binary: '/usr/local/bin/etcd',
+    dataDir: '/var/run/etcd/data',
+    listen: `127.0.0.1:${etcdPort}`,
+    tls: serverTls,
+  };
+  await initializeEtcd(server, cluster, adminTls, AbortSignal.any([signal, AbortSignal.timeout(60_000)]));
+  log.info({ cluster }, 'etcd is prepared: users and roles are there, authentication is on');
+}
+
+async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void> {
+  const cluster = config['cluster-name'];
+  const origin: Origin = {
+    cluster,
+    clusterId: config['cluster-id'],
+    maxClusters: config['max-connected-clusters'],
+  };
+  const client = kubeInCluster({ component: 'clustermesh-apiserver' });
+  const onError = (path: string, error: Error): void => log.warn({ path, error }, 'watch');
+  const { sources } = exportSources(client, {
+    signal,
+    onError,
+    onBad: (path, { object, error }) => log.warn({ path, object, error }, 'object ignored'),
+  });
+  const users = reflectRemoteUsers(client, process.env.POD_NAMESPACE ?? 'kube-system', {
+    signal,
+    onError: error => onError('configmaps', error),
+    onBad: (object, error) => log.warn({ object, error }, 'users of remote clusters ignored'),
+  });
+  const registry = createRegistry();
+  const errors = new Counter({
+    name: 'isthmus_kvstore_sync_errors_total',
+    help: 'Writes to the local etcd that failed and were tried again',
+    registers: [registry],
+  });
+  const exporter = new Exporter(
+    {
+      cluster,
+      rows: deriveExport(sources, origin),
+      config: {
+        id: origin.clusterId,
+        syncedCanaries: true,
+        cached: false,
+        maxConnectedClusters: origin.maxClusters,
+        serviceExportsEnabled: undefined,
+      },
+      ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
+      onError: (key, error, attempt) => {
+        errors.inc();
+        if (attempt === 1 || attempt % 10 === 0)
+          log.warn({ key, attempt, reason: error.message }, 'write to etcd');
+      },
+    },
+    signal,
+  );
+  registerMetrics(exporter, registry);
+
+  let trouble: string | undefined = 'not connected yet';
+  await serveHealth({
+    host: '0.0.0.0',
+    port: config['clustermesh-apiserver-health-port'],
+    ready: {
+      etcd: () => trouble,
+      export: () => {
+        const missing = exporter.status.filter(each => !each.synced).map(each => each.kind);
+        return missing.length ? `not complete yet: ${missing.join(', ')}` : undefined;
+      },
+    },
+  });
+  const metrics = config['clustermesh-apiserver-prometheus-serve-addr'];
+  if (metrics) await serveMetrics(metrics, registry);
+  log.info({ cluster, id: origin.clusterId, server: client.server.href }, 'clustermesh-apiserver started');
+
+  await keepSession(
+    {
+      endpoints: () => [{ host: '127.0.0.1', port: etcdPort, serverName: undefined }],
+      tls: adminTls,
+      backoff: { first: 50, max: 1000 },
+      onConnected: () => log.info('connected to etcd'),
+      onFailure: ({ layer, message }, attempt) => {
+        trouble = `${layer}: ${message}`;
+        if (attempt === 1 || attempt % 20 === 0) log.warn({ layer, attempt, reason: message }, 'etcd');
+      },
+    },
+    signal,
+    async (connection, session) => {
+      const admitted = admitRemotes(connection, users.table, session);
+      const exported = exporter.serve(connection, session);
+      trouble = undefined;
+      await Promise.all([admitted, exported]);
+    },
+  );
+  client.close();
+}
+
+/** Keeps the users of remote clusters equal to the ConfigMap. Rejects when etcd fails. */
+function admitRemotes(
+  connection: EtcdConnection,
+  table: ReadonlyTable<RemoteUsers>,
+  signal: AbortSignal,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let work = table.whenSynced();
+    const apply = (): void => {
+      work = work.then(async () => {
+        if (signal.aborted) return;
+        const wanted = [...table.values()].flatMap(each => each.clusters);
+        const { added, removed } = await syncRemoteUsers(connection, wanted);
+        if (added.length || removed.length) log.info({ added, removed }, 'users of remote clusters');
+      });
+      work.catch(reject);
+    };
+    const unsubscribe = table.subscribe(apply);
+    const end = (): void => {
+      unsubscribe();
+      resolve();
+    };
+    if (signal.aborted) end();
+    else signal.addEventListener('abort', end, { once: true });
+    apply();
+  });
+}
+
+function registerMetrics(exporter: Exporter, registry: Registry): void {
+  const gauge = (name: string, help: string, value: (each: Exporter['status'][number]) => number): void => {
+    new Gauge({
+      name: `isthmus_kvstore_${name}`,
+      help,
+      labelNames: ['scope'],
+      registers: [registry],
+      collect() {
+        for (const each of exporter.status) this.set({ scope: `${each.kind}/v1` }, value(each));
+      },
+    });
+  };
+  gauge('sync_queue_size', 'Keys waiting to be written', each => each.pending + each.failing);
+  gauge('exported_keys', 'Keys this cluster exports', each => each.desired);
+  gauge('initial_sync_completed', '1 once every key of the kind is written', each => (each.synced ? 1 : 0));
+}
+
+main().catch(async (error: unknown) => {
+  log.fatal({ error }, 'clustermesh-apiserver failed');
+  // The kubelet restarts it at once; a moment of rest keeps a broken configuration from filling the log.
+  await sleep(1000);
+  process.exit(1);
+});

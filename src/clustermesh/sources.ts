@@ -1,0 +1,64 @@
+import { CiliumEndpoint, type EndpointObjectRow, endpointObjectRow } from '../api/crds/cilium-endpoint.ts';
+import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
+import {
+  type EndpointSlice,
+  endpointSliceSchema,
+  endpointSliceTable,
+  toEndpointSlice,
+} from '../api/endpoint-slice.ts';
+import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
+import { pathOf, resources } from '../kube/resource.ts';
+import { Table } from '../table/table.ts';
+import { ENDPOINTS_BY_ADDRESS, type ExportSources } from './export.ts';
+
+export interface SourceOptions {
+  readonly signal: AbortSignal;
+  readonly onBad: (path: string, bad: BadObject) => void;
+  readonly onError: (path: string, error: Error) => void;
+}
+
+/** Follows what the cluster may export, in its own API server. */
+export function exportSources(
+  client: KubeClient,
+  { signal, onBad, onError }: SourceOptions,
+): { readonly sources: ExportSources; readonly reflections: readonly Reflection[] } {
+  const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
+  const slices = new Table<EndpointSlice>(endpointSliceTable);
+  const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
+  const identities = identitiesTable();
+  const endpoints = new Table<EndpointObjectRow>({
+    name: 'endpoints',
+    keyOf: row => `${row.namespace}/${row.name}`,
+    indexes: { [ENDPOINTS_BY_ADDRESS]: row => row.addresses },
+  });
+  const to = (resource: (typeof resources)[keyof typeof resources]) => {
+    const path = pathOf(resource);
+    return {
+      path,
+      signal,
+      onBad: (bad: BadObject) => onBad(path, bad),
+      onError: (error: Error) => onError(path, error),
+    };
+  };
+  const reflections = [
+    reflect(client, { ...to(resources.services), schema: serviceSchema, table: services, toRow: toService }),
+    reflect(client, {
+      ...to(resources.endpointSlices),
+      schema: endpointSliceSchema,
+      table: slices,
+      toRow: toEndpointSlice,
+    }),
+    reflect(client, { ...to(resources.ciliumNodes), schema: CiliumNode, table: nodes, toRow: nodeRow }),
+    reflect(client, {
+      ...to(resources.ciliumEndpoints),
+      schema: CiliumEndpoint,
+      table: endpoints,
+      toRow: endpointObjectRow,
+    }),
+    reflectIdentities(client, identities, to(resources.ciliumIdentities)),
+  ];
+  return { sources: { services, slices, nodes, identities, endpoints }, reflections };
+}
