@@ -9,6 +9,7 @@ import * as z from 'zod';
 import { parseAgentConfig } from '../../src/agent/config.ts';
 import { chartFolder } from '../../src/cli/helm.ts';
 import { etcdArguments } from '../../src/clustermesh/etcd-server.ts';
+import { parseRemoteUsers } from '../../src/clustermesh/remote-users.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { find, helmPath, meshed, plain, type Rendered, refusal, render, renderText } from './rendering.ts';
 
@@ -178,20 +179,30 @@ test('a remote cluster becomes an etcd client configuration with all its address
   });
 });
 
-test("the mesh's etcd is started as the code that prepares it expects", async () => {
-  const { containers } = podOf(
-    find(await render(plain.concat('clustermesh.useAPIServer=true')), 'Deployment', 'clustermesh-apiserver'),
-  );
+test("the mesh's etcd is started on the data that its first start made", async () => {
+  const objects = await render(plain.concat('clustermesh.useAPIServer=true'));
+  const { containers } = podOf(find(objects, 'Deployment', 'clustermesh-apiserver'));
   const server = '/etc/isthmus/server-cert';
+  const prepared = etcdArguments({
+    binary: '/usr/local/bin/etcd',
+    dataDir: '/var/run/etcd/data',
+    listen: '0.0.0.0:2379',
+    tls: { ca: `${server}/ca.crt`, cert: `${server}/tls.crt`, key: `${server}/tls.key` },
+  });
+  const same =
+    /^--(name|data-dir|initial-cluster|listen-client-urls|client-cert-auth|trusted-ca-file|cert-file|key-file)(=|$)/;
+  const started = containers.find(each => each.name === 'etcd')?.args ?? [];
   assert.deepEqual(
-    containers.find(each => each.name === 'etcd')?.args,
-    etcdArguments({
-      binary: '/usr/local/bin/etcd',
-      dataDir: '/var/run/etcd',
-      listen: '0.0.0.0:2379',
-      tls: { ca: `${server}/ca.crt`, cert: `${server}/tls.crt`, key: `${server}/tls.key` },
-    }),
+    started.filter(each => same.test(each)).toSorted(),
+    prepared.filter(each => same.test(each)).toSorted(),
   );
+});
+
+test('every remote cluster is a reader of its own', async () => {
+  const { data } = z
+    .object({ data: z.object({ 'users.yaml': z.string() }) })
+    .parse(find(await render(meshed), 'ConfigMap', 'clustermesh-remote-users'));
+  assert.deepEqual(parseRemoteUsers(data['users.yaml']), ['eu']);
 });
 
 test('ports of pods on the host network do not meet', async () => {
