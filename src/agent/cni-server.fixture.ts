@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { buildCni } from '../../deploy/build.ts';
 import { format } from '../datapath/address.ts';
 import { Netlink } from '../datapath/netlink.ts';
+import type { Datapath } from '../datapath/object.ts';
 import { log } from '../log.ts';
 import { Table } from '../table/table.ts';
 import { type CniServerOptions, serveCni } from './cni-server.ts';
+import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
 import { type EndpointMap, type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
 import { type EndpointPrograms, Endpoints } from './endpoints.ts';
@@ -33,6 +35,10 @@ function recordPrograms(pins: Map<string, number>): EndpointPrograms {
 
 export interface AgentOptions extends Partial<CniServerOptions> {
   readonly pins?: Map<string, number>;
+  /** The real thing instead of names in `pins` and `map`. */
+  readonly datapath?: Datapath;
+  /** Addresses of the node, rows of the endpoint map. */
+  readonly hostAddresses?: readonly string[];
   readonly cidrs?: readonly string[];
   readonly addGrace?: number;
 }
@@ -43,7 +49,7 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   const pins = options.pins ?? new Map<string, number>();
   const endpoints = new Endpoints({
     netlink,
-    programs: recordPrograms(pins),
+    programs: options.datapath ?? recordPrograms(pins),
     ipam: createIpam({
       cidrs: options.cidrs ?? ['10.1.0.0/24'],
       reserved: ['10.1.0.1'],
@@ -57,6 +63,7 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   });
   endpoints.restore();
   const hostAddresses = new Table<HostAddress>({ name: 'host-addresses', keyOf: row => row.address });
+  for (const address of options.hostAddresses ?? []) hostAddresses.upsert({ address });
   hostAddresses.markSynced();
   const map = new Map<string, number>();
   const rows: EndpointMap = {
@@ -67,7 +74,7 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   const { programmed } = reconcileEndpointMap({
     endpoints: endpoints.table,
     hostAddresses,
-    map: rows,
+    map: options.datapath?.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints') ?? rows,
     log,
     signal: stop.signal,
   });
