@@ -106,6 +106,50 @@ export async function registerNodes(
   );
 }
 
+const conditions = z.object({
+  metadata: z.object({ name: z.string() }),
+  status: z.object({
+    conditions: z
+      .array(z.object({ type: z.string(), status: z.string(), message: z.string().optional() }))
+      .optional(),
+  }),
+});
+const conditionList = z.object({ items: z.array(conditions) });
+
+/** Waits until every node is Ready and cluster DNS answers. */
+export async function waitForReady(
+  client: KubeClient,
+  cluster: ClusterPlan,
+  signal?: AbortSignal,
+): Promise<void> {
+  let waitingFor = 'nodes';
+  await waitFor(
+    async () => {
+      const [nodes, dns] = await Promise.all([
+        client.get('/api/v1/nodes', conditionList, { signal }),
+        client.get('/apis/apps/v1/namespaces/kube-system/deployments/coredns', conditions, { signal }),
+      ]);
+      const condition = (of: z.infer<typeof conditions>, type: string) =>
+        of.status.conditions?.find(each => each.type === type);
+      const missing = nodes.items
+        .filter(node => condition(node, 'Ready')?.status !== 'True')
+        .map(node => `${node.metadata.name} (${condition(node, 'Ready')?.message ?? 'no state yet'})`);
+      if (condition(dns, 'Available')?.status !== 'True') missing.push('coredns (not available)');
+      waitingFor = missing.join('; ');
+      return missing.length === 0 ? true : undefined;
+    },
+    {
+      timeout: 180_000,
+      interval: 150,
+      signal,
+      late: () =>
+        new Failure(`cluster ${cluster.name}: not ready after 180 s: ${waitingFor}`, {
+          hint: `isthmus status --context ${cluster.context} shows what Isthmus is waiting for`,
+        }),
+    },
+  );
+}
+
 /** kube-public/cluster-info, which anybody may read: how to reach this cluster's API server. */
 function clusterInfo(cluster: ClusterPlan, admin: AdminCredentials): Manifest[] {
   const full: unknown = JSON.parse(renderKubeconfig('', apiServer(cluster), admin));

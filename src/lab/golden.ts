@@ -35,19 +35,26 @@ export async function goldenStore(
   archives: readonly string[],
 ): Promise<{ readonly path: string; readonly made: boolean }> {
   const folder = cacheFolder('golden');
-  const path = join(folder, storeKey(archives));
+  const key = storeKey(archives);
+  const path = join(folder, key);
+  mkdirSync(folder, { recursive: true });
+  await waitFor(() => (existsSync(path) || !isBeingMade(folder, key) ? true : undefined), {
+    timeout: 120_000,
+    interval: 100,
+    late: () => new Failure(`another lab does not finish unpacking images in ${folder}`),
+  });
   if (existsSync(path)) {
     // The time of last use decides which stores go.
     utimesSync(path, new Date(), new Date());
     return { path, made: false };
   }
-  mkdirSync(folder, { recursive: true });
   prune(folder);
   const fresh = `${path}.${process.pid}.new`;
   createCgroup(layout, cgroup);
   try {
     await fill(layout, cgroup, fresh, archives);
-    renameSync(join(fresh, 'root'), path);
+    // Two labs that began at the same moment both made one; they are alike.
+    if (!existsSync(path)) renameSync(join(fresh, 'root'), path);
   } finally {
     await killCgroup(layout, cgroup);
     await removeCgroup(layout, cgroup);
@@ -134,6 +141,13 @@ function storeKey(archives: readonly string[]): string {
     hash.update(`${archive} ${size} ${mtimeMs}\n`);
   }
   return hash.digest('hex').slice(0, 16);
+}
+
+function isBeingMade(folder: string, key: string): boolean {
+  return readdirSync(folder).some(name => {
+    const [made, pid, end] = name.split('.');
+    return end === 'new' && made === key && existsSync(`/proc/${pid}`);
+  });
 }
 
 function prune(folder: string): void {

@@ -1,23 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Failure } from '../cli/failure.ts';
 import { type KubeClient, kubeFromConfig } from '../kube/client.ts';
 import { gatherExecutables } from './bin-folder.ts';
 import { type BinaryName, ensureBinaries } from './binaries.ts';
-import { bootstrapCluster, registerNodes, waitForApi } from './bootstrap.ts';
+import { bootstrapCluster, registerNodes, waitForApi, waitForReady } from './bootstrap.ts';
 import { type CgroupLayout, cgroupLayout, killCgroup, removeCgroup } from './cgroup.ts';
 import { apiServer, type ClusterSecrets, createClusterSecrets, renderKubeconfig } from './cluster-pki.ts';
-import type { LabConfig } from './config.ts';
+import type { ClusterConfig, LabConfig } from './config.ts';
+import { applyNetwork } from './fault.ts';
 import { goldenStore } from './golden.ts';
 import { prepareHost, restoreHost } from './host-settings.ts';
 import { imageArchives } from './image-archives.ts';
+import { joinClusters } from './join.ts';
 import { addContexts, kubeconfigTarget, removeContexts } from './kubeconfig-file.ts';
 import { createRouter, removeNetworks, takenPrefixes } from './network.ts';
 import { bootNodes, nodesOf } from './node.ts';
 import { createNodeDisk } from './node-disk.ts';
+import { clusterKubeconfig, executableFolder } from './open-lab.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';
 import { type ClusterPlan, checkLabName, hostDevice, type LabPlan, labCgroupRoot, planLab } from './plan.ts';
+import { startPortProxy } from './port-proxy.ts';
 import { labNames, lockLab, readState, removeState, writeState } from './state.ts';
 import { type Report, Timeline } from './timeline.ts';
 
@@ -60,9 +63,10 @@ export async function up(options: UpOptions): Promise<void> {
   const layout = cgroupLayout();
   const before = existsSync(stateDirectory(name)) ? readState(name) : undefined;
   if (before?.phase === 'ready') {
-    throw new Failure(`lab ${name} is up already`, {
-      hint: `isthmus lab status shows it, isthmus lab down${forLab(name)} removes it`,
-    });
+    checkSame(before.plan, config);
+    timeline.step(`Lab ${name} is up already`);
+    await connect(before.plan, before.kubeconfig ?? kubeconfigTarget(options.kubeconfig), options, timeline);
+    return;
   }
   if (before !== undefined || existsSync(diskDirectory(name))) {
     timeline.step(`Removing what an unfinished lab ${name} left`);
@@ -76,13 +80,17 @@ export async function up(options: UpOptions): Promise<void> {
     takenPrefixes(),
   ]);
   signal?.throwIfAborted();
-  const plan = planLab(name, config, taken, () => randomBytes(16).toString('hex'));
   const kubeconfig = kubeconfigTarget(options.kubeconfig);
+  const plan = planLab(name, config, {
+    prefixes: taken,
+    contexts: contextsOfOtherLabs(name, kubeconfig),
+    machineID: () => randomBytes(16).toString('hex'),
+  });
   writeState({ version: 1, phase: 'up', plan, kubeconfig, faults: [] });
   prepareHost();
   timeline.step(`Starting ${plan.clusters.map(c => `${c.name} (${c.nodes.length} nodes)`).join(', ')}`);
 
-  const binFolder = join(diskDirectory(name), 'bin');
+  const binFolder = executableFolder(name);
   const { loopback, ...programs } = binaries;
   gatherExecutables(binFolder, Object.values(programs));
   const [secrets, store] = await Promise.all([
@@ -94,20 +102,9 @@ export async function up(options: UpOptions): Promise<void> {
   await timeline.timed('disks', createDisks(plan, secrets, loopback, store.path));
   signal?.throwIfAborted();
   await timeline.timed('nodes booted', bootNodes(layout, plan, nodesOf(plan), binFolder));
+  await startPortProxy(layout, plan);
+  if (plan.links.length > 0) await applyNetwork({ plan, layout }, undefined, []);
 
-  await Promise.all(
-    plan.clusters.map(async (cluster, i) => {
-      const client = clusterClient(plan, cluster);
-      const { admin } = secrets[i]!;
-      await timeline.timed(`${cluster.name}: API server ready`, waitForApi(client, cluster, signal));
-      await timeline.timed(
-        `${cluster.name}: DNS and rights applied`,
-        bootstrapCluster(client, cluster, admin, signal),
-      );
-      await timeline.timed(`${cluster.name}: nodes registered`, registerNodes(client, cluster, signal));
-      client.close();
-    }),
-  );
   await addContexts(
     kubeconfig,
     plan.clusters.map((cluster, i) => ({
@@ -116,8 +113,25 @@ export async function up(options: UpOptions): Promise<void> {
       ...secrets[i]!.admin,
     })),
   );
+  await Promise.all(
+    plan.clusters.map(async (cluster, i) => {
+      const client = clusterClient(plan, cluster);
+      const { admin } = secrets[i]!;
+      const step = <T>(text: string, work: Promise<T>): Promise<T> =>
+        timeline.timed(`${cluster.name}: ${text}`, work);
+      await step('API server ready', waitForApi(client, cluster, signal));
+      await step('DNS and rights applied', bootstrapCluster(client, cluster, admin, signal));
+      await step('nodes registered', registerNodes(client, cluster, signal));
+      if (options.install && cluster.install) {
+        await step('Isthmus installed', install(plan, cluster, timeline, signal));
+        await step('nodes and DNS ready', waitForReady(client, cluster, signal));
+      }
+      client.close();
+    }),
+  );
   writeState({ version: 1, phase: 'ready', plan, kubeconfig, faults: [] });
-  timeline.step(`Ready after ${timeline.seconds.toFixed(1)} s`);
+  await connect(plan, kubeconfig, options, timeline);
+  timeline.step(`Lab ${name} is up after ${timeline.seconds.toFixed(1)} s`);
 }
 
 /** Removes a lab, whole or half-made, and everything it put on this machine. True when there was one. */
@@ -128,9 +142,70 @@ export async function down(options: { readonly name: string; readonly report: Re
   return await remove(options.name, cgroupLayout());
 }
 
-/** A kubeconfig of one cluster alone, for programs. */
-export function clusterKubeconfig(lab: string, cluster: string): string {
-  return join(stateDirectory(lab), `${cluster}.kubeconfig`);
+/** Installs Isthmus by its chart, as `isthmus install` does on any cluster. */
+async function install(
+  plan: LabPlan,
+  cluster: ClusterPlan,
+  timeline: Timeline,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { installIsthmus } = await import('../cli/install.ts');
+  await installIsthmus({
+    cluster: {
+      context: cluster.context,
+      kubeconfig: clusterKubeconfig(plan.name, cluster.name),
+      namespace: 'kube-system',
+    },
+    values: { document: { cluster: { name: cluster.name, id: cluster.number } } },
+    report: line => timeline.detail(`${cluster.name}: ${line}`),
+    signal,
+  });
+}
+
+/** Joins the lab's clusters when that is wanted, each with all others. Harmless when they are joined. */
+async function connect(
+  plan: LabPlan,
+  kubeconfig: string,
+  options: UpOptions,
+  timeline: Timeline,
+): Promise<void> {
+  if (!options.join) return;
+  if (!options.install || plan.clusters.some(cluster => !cluster.install))
+    throw new Failure('--join needs Isthmus installed on every cluster, found one without a network');
+  await timeline.timed('clusters joined', joinClusters(plan, kubeconfig, timeline, options.signal));
+}
+
+/** A lab that is up is not changed by another file. */
+function checkSame(plan: LabPlan, config: LabConfig): void {
+  const shape = (
+    clusters: readonly (Pick<ClusterConfig, 'name' | 'podSubnet' | 'serviceSubnet'> & {
+      readonly nodes: readonly unknown[];
+    })[],
+  ) =>
+    clusters
+      .map(
+        each =>
+          `${each.name} (${each.nodes.length} nodes, pods ${each.podSubnet}, services ${each.serviceSubnet})`,
+      )
+      .join(', ');
+  const wanted = shape(config.clusters);
+  const there = shape(plan.clusters);
+  if (wanted === there) return;
+  throw new Failure(`lab ${plan.name} is up with ${there}, found a configuration with ${wanted}`, {
+    hint: `isthmus lab down${forLab(plan.name)} removes it; --name makes another beside it`,
+  });
+}
+
+/** Contexts in the same kubeconfig that belong to labs which are up. */
+function contextsOfOtherLabs(name: string, kubeconfig: string): Set<string> {
+  const contexts = new Set<string>();
+  for (const other of labNames()) {
+    if (other === name) continue;
+    const state = readState(other);
+    if (state?.kubeconfig === kubeconfig)
+      for (const { context } of state.plan.clusters) contexts.add(context);
+  }
+  return contexts;
 }
 
 function clusterClient(plan: LabPlan, cluster: ClusterPlan): KubeClient {

@@ -108,17 +108,23 @@ export function checkLabName(name: string): string {
   });
 }
 
+/** What a plan has to go round. */
+export interface Surroundings {
+  /** Prefixes that this machine uses already: its routes, other labs. */
+  readonly prefixes: readonly IPv4Prefix[];
+  /** kubeconfig contexts of other labs. */
+  readonly contexts: ReadonlySet<string>;
+  /** Makes a machine ID: 32 hexadecimal digits. */
+  readonly machineID: () => string;
+}
+
 /**
- * Plans a lab. `taken` are prefixes that this machine uses already (its routes, other labs): the lab's own
- * block is the first of 172.18.0.0/16 to 172.31.0.0/16 that meets none of them and no pod or service range.
+ * Plans a lab. Its block of addresses is the first of 172.18.0.0/16 to 172.31.0.0/16 that meets nothing
+ * this machine uses and no pod or service range. Contexts are `isthmus-us`, or `isthmus-LAB-us` where another
+ * lab has that.
  */
-export function planLab(
-  name: string,
-  config: LabConfig,
-  taken: readonly IPv4Prefix[],
-  machineID: () => string,
-): LabPlan {
-  const block = freeBlock(config, taken);
+export function planLab(name: string, config: LabConfig, surroundings: Surroundings): LabPlan {
+  const block = freeBlock(config, surroundings.prefixes);
   const second = Math.floor(block.first / 2 ** 16) * 2 ** 16;
   const hostNet = formatIPv4(second);
   return {
@@ -131,7 +137,7 @@ export function planLab(
       hostAddress: nthAddress(`${hostNet}/30`, 2),
     },
     cgroup: `${labCgroupRoot}/${name}`,
-    clusters: config.clusters.map((entry, i) => planCluster(name, entry, i + 1, second, machineID)),
+    clusters: config.clusters.map((entry, i) => planCluster(name, entry, i + 1, second, surroundings)),
     links: config.links.map(({ between, delay, loss, rate }) => ({
       between: [between[0], between[1]],
       ...(delay === undefined ? {} : { delay }),
@@ -146,7 +152,7 @@ function planCluster(
   config: ClusterConfig,
   number: number,
   block: number,
-  machineID: () => string,
+  { contexts, machineID }: Surroundings,
 ): ClusterPlan {
   const subnet = `${formatIPv4(block + number * 256)}/24`;
   let workers = 0;
@@ -170,7 +176,9 @@ function planCluster(
   return {
     name: config.name,
     number,
-    context: `${lab}-${config.name}`,
+    context: contexts.has(`isthmus-${config.name}`)
+      ? `isthmus-${lab}-${config.name}`
+      : `isthmus-${config.name}`,
     bridge: `c${number}`,
     subnet,
     gateway: nthAddress(subnet, 1),

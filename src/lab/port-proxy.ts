@@ -1,11 +1,10 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
-import { packageRoot } from '../package-root.ts';
 import { type CgroupLayout, cgroupFolders, cgroupProcesses, createCgroup, killCgroup } from './cgroup.ts';
+import { ownCommand } from './own-command.ts';
 import { stateDirectory } from './paths.ts';
 import type { LabPlan } from './plan.ts';
 import { run, startDetached, waitFor } from './process.ts';
@@ -36,9 +35,7 @@ export async function startPortProxy(layout: CgroupLayout, plan: LabPlan): Promi
   const enter = cgroupFolders(layout, cgroup)
     .map(folder => `echo $$ > ${folder}/cgroup.procs`)
     .join(' && ');
-  const own = fileURLToPath(import.meta.url);
-  const entry = own.endsWith('.ts') ? join(packageRoot, 'src/cli/main.ts') : own;
-  const command = [process.execPath, entry, 'lab', 'port-proxy', JSON.stringify(wanted)];
+  const command = ownCommand('lab', 'port-proxy', JSON.stringify(wanted));
   await startDetached('/bin/sh', ['-c', `${enter} && exec "$@"`, 'sh', ...command], { log });
   await waitFor(
     async () => {

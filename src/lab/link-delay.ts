@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cacheFolder } from '../cache.ts';
+import { Failure } from '../cli/failure.ts';
+import { packageRoot } from '../package-root.ts';
+import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup, removeCgroup } from './cgroup.ts';
+import type { Link } from './link.ts';
+import { ipBatch } from './network.ts';
+import { stateDirectory } from './paths.ts';
+import type { LabPlan } from './plan.ts';
+import { run, startDetached, waitFor } from './process.ts';
+
+/** Makes a link as slow as it says, or as fast as the machine is when it has no delay. */
+export async function applyDelay(layout: CgroupLayout, plan: LabPlan, link: Link): Promise<void> {
+  const cgroup = `${plan.cgroup}/${link.device}`;
+  // The device goes with the process, the route with the device, and packets take the direct way again.
+  await killCgroup(layout, cgroup);
+  await removeCgroup(layout, cgroup);
+  await ipBatch(ruleLines('del', link), plan.router.namespace, true);
+  if (link.delay === undefined || link.delay === 0) return;
+
+  const relay = await buildRelay();
+  createCgroup(layout, cgroup);
+  const log = join(stateDirectory(plan.name), `${link.device}.log`);
+  writeFileSync(log, '');
+  const enter = cgroupFolders(layout, cgroup)
+    .map(folder => `echo $$ > ${folder}/cgroup.procs`)
+    .join(' && ');
+  const command = [
+    'nsenter',
+    `--net=/run/netns/${plan.router.namespace}`,
+    relay,
+    link.device,
+    String(link.delay),
+  ];
+  await startDetached('/bin/sh', ['-c', `${enter} && exec "$@"`, 'sh', ...command], { log });
+  await waitFor(
+    () => {
+      const said = readFileSync(log, 'utf8');
+      if (said.startsWith('ready')) return true;
+      if (said !== '') throw new Failure(`link ${link.name} cannot be slow: ${said.trim()}`);
+      return undefined;
+    },
+    {
+      timeout: 5_000,
+      interval: 5,
+      late: () => new Failure(`link ${link.name}: its relay does not start, see ${log}`),
+    },
+  );
+  await ipBatch(
+    [
+      `link set ${link.device} up txqueuelen 1000`,
+      `route replace default dev ${link.device} table ${tableOf(link)}`,
+      ...ruleLines('add', link),
+    ],
+    plan.router.namespace,
+  );
+}
+
+function ruleLines(verb: 'add' | 'del', link: Link): string[] {
+  const [a, b] = link.between;
+  return [
+    `rule ${verb} iif ${a.bridge} to ${b.subnet} lookup ${tableOf(link)}`,
+    `rule ${verb} iif ${b.bridge} to ${a.subnet} lookup ${tableOf(link)}`,
+  ];
+}
+
+function tableOf({ between: [a, b] }: Link): number {
+  return 1000 + a.number * 100 + b.number;
+}
+
+/** Compiles the relay where it is not in the cache. */
+async function buildRelay(): Promise<string> {
+  const source = join(packageRoot, 'src/lab/link-relay.c');
+  const hash = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 12);
+  const folder = cacheFolder('build');
+  const target = join(folder, `link-relay-${hash}`);
+  if (existsSync(target)) return target;
+  mkdirSync(folder, { recursive: true });
+  const compilers = ['cc', 'gcc', 'clang', 'clang-19'];
+  for (const compiler of compilers) {
+    const fresh = `${target}.${process.pid}`;
+    try {
+      await run(compiler, ['-O2', '-Wall', '-Werror', '-o', fresh, source]);
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') continue;
+      throw error;
+    }
+    renameSync(fresh, target);
+    return target;
+  }
+  throw new Failure(`a slow link needs a C compiler, and there is none of ${compilers.join(', ')}`, {
+    hint: 'apt-get install gcc libc6-dev',
+  });
+}
