@@ -11,7 +11,7 @@ export const corednsImage = 'registry.k8s.io/coredns/coredns:v1.13.1';
  * The answer to names of the cluster is kubeadm's; names outside are refused at once, because a lab has no
  * server to ask and a client that waits is worse off.
  */
-const corefile = `.:53 {
+const corefile = `cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
     health {
        lameduck 5s
@@ -19,17 +19,20 @@ const corefile = `.:53 {
     ready
     kubernetes cluster.local in-addr.arpa ip6.arpa {
        pods insecure
-       fallthrough in-addr.arpa ip6.arpa
        ttl 30
     }
     prometheus :9153
-    template ANY ANY . {
-       rcode REFUSED
-    }
     cache 30
     loop
     reload
     loadbalance
+}
+.:53 {
+    errors
+    template ANY ANY {
+       rcode REFUSED
+    }
+    reload
 }
 `;
 
