@@ -1,5 +1,5 @@
 import type * as z from 'zod';
-import { duration, listenAddress, parseSettings, sharedSettings } from '../api/config.ts';
+import { duration, listenAddress, parseSettings, sharedSettings, words } from '../api/config.ts';
 
 /** What the operator reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
 const settings = {
@@ -14,6 +14,9 @@ const settings = {
   'cilium-endpoint-gc-interval': duration('5m'),
   /** How often CiliumNodes without a node are looked for. */
   'nodes-gc-interval': duration('5m'),
+  /** Further names and addresses of the mesh etcd's server certificate. */
+  'clustermesh-apiserver-extra-dns-names': words,
+  'clustermesh-apiserver-extra-ip-addresses': words,
 } as const;
 
 export type OperatorConfig = z.infer<z.ZodObject<typeof settings>>;

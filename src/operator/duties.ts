@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CiliumEndpoint, type EndpointObjectRow, endpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
 import { allocationRange } from '../api/identity-number.ts';
+import { keepCertificates } from '../clustermesh/certificates.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { AnyObject, Node, Pod } from '../kube/objects.ts';
@@ -80,6 +81,25 @@ export async function runDuties(options: DutyOptions): Promise<void> {
     ),
     { signal, onError: (node, error) => log.warn({ node, error }, 'node') },
   );
+
+  // A cluster without an ID is in no mesh: it needs no certificates.
+  const certificates =
+    config['cluster-id'] === 0
+      ? undefined
+      : keepCertificates(
+          client,
+          {
+            namespace: options.namespace,
+            cluster: config['cluster-name'],
+            extraDnsNames: config['clustermesh-apiserver-extra-dns-names'],
+            extraIpAddresses: config['clustermesh-apiserver-extra-ip-addresses'],
+          },
+          {
+            signal,
+            onChanged: secrets => log.info({ secrets }, 'certificates made or renewed'),
+            onError: error => log.warn({ error }, 'certificates'),
+          },
+        );
 
   await definitionsInstalled(client, signal);
   if (signal.aborted) return;
@@ -167,6 +187,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
       collectIdentities(client, identities, endpoints, { range, timeout, now: Date.now() }),
     ),
     ...watches.map(each => each.done),
+    certificates,
   ]);
 }
 
