@@ -41,7 +41,12 @@ const configuration = z.object({
   type: z.string(),
   runtimeConfig: z.object({ portMappings: portMappings.optional() }).optional(),
   prevResult: z.object({ ips: z.array(z.object({ address: z.string() })).default([]) }).optional(),
-  'cni.dev/valid-attachments': z.array(attachment).optional(),
+  // Go writes an empty list as null.
+  'cni.dev/valid-attachments': z
+    .array(attachment)
+    .nullable()
+    .transform(list => list ?? [])
+    .optional(),
 });
 
 export interface CniRequest {

@@ -234,11 +234,11 @@ const handlers: Readonly<Record<CniRequest['command'], Handler>> = {
 
   async GC(request, plugin, options) {
     const valid = request.valid;
-    if (!valid)
-      throw new CniError(
-        CniCode.invalidConfiguration,
-        'cni.dev/valid-attachments is missing from the configuration',
-      );
+    // A runtime that does not say who stays asks for what nobody owns.
+    if (!valid) {
+      await options.endpoints.sweep();
+      return '';
+    }
     const stale = [...options.endpoints.table.values()].filter(
       each => each.network === request.network && each.state !== 'creating' && !valid.has(endpointKey(each)),
     );

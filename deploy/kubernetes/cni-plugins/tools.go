@@ -2,4 +2,9 @@
 
 package tools
 
-import _ "github.com/containernetworking/plugins/plugins/main/loopback"
+import (
+	_ "github.com/containernetworking/plugins/plugins/ipam/host-local"
+	_ "github.com/containernetworking/plugins/plugins/main/bridge"
+	_ "github.com/containernetworking/plugins/plugins/main/loopback"
+	_ "github.com/containernetworking/plugins/plugins/main/ptp"
+)
