@@ -10,6 +10,7 @@ import type { ClusterNode } from './cluster-nodes.ts';
 import { deriveClusterNodes } from './cluster-nodes.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { deriveHostPorts } from './host-ports.ts';
 import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
 import {
   deriveIpcache,
@@ -129,6 +130,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     services: sources.services,
     slices: sources.slices,
     remotes: remote.services,
+    hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     maps: {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),

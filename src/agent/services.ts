@@ -16,6 +16,8 @@ export interface ServicesOptions {
   readonly slices: ReadonlyTable<EndpointSlice>;
   /** With the index {@link REMOTE_BY_SERVICE}. Synced when every remote cluster is, or has been given up. */
   readonly remotes: ReadonlyTable<RemoteService>;
+  /** Frontends of another origin than services, with the index `address`: the pods' hostPorts. */
+  readonly hostPorts?: ReadonlyTable<Frontend>;
   /** Name of this node. */
   readonly node: string;
   readonly maps: ServiceMaps;
@@ -46,7 +48,7 @@ export interface Services {
  * have been heard, global services keep what the maps hold of them beside what is known.
  */
 export async function runServices(options: ServicesOptions): Promise<Services> {
-  const { services, slices, remotes, node } = options;
+  const { services, slices, remotes, hostPorts, node } = options;
   // A service without its slices would lose, for a moment, the backends that the maps still hold.
   await Promise.all([services.whenSynced(), slices.whenSynced()]);
   const heard = remotesHeard(remotes);
@@ -80,9 +82,11 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     name: 'frontends',
     keyOf: frontendAddress,
     equal: sameFrontend,
-    inputs: [input(claims, row => [frontendAddress(row)])],
+    inputs: [claims, ...(hostPorts ? [hostPorts] : [])].map(table =>
+      input(table, row => [frontendAddress(row)]),
+    ),
     compute(address) {
-      const found = winner(claims.by('address', address));
+      const found = winner([...claims.by('address', address), ...(hostPorts?.by('address', address) ?? [])]);
       return found ? [found] : [];
     },
   });
