@@ -50,13 +50,18 @@ export async function applyDelay(layout: CgroupLayout, plan: LabPlan, link: Link
   );
   await ipBatch(
     [
-      `link set ${link.device} up txqueuelen 1000`,
-      `route replace default dev ${link.device} table ${tableOf(link)}`,
+      // Addressed to the device itself, a packet is the router's own again when the relay gives it back.
+      `link set ${link.device} address ${deviceAddress} up txqueuelen 1000`,
+      `neigh replace ${nextHop} lladdr ${deviceAddress} dev ${link.device} nud permanent`,
+      `route replace default via ${nextHop} dev ${link.device} onlink table ${tableOf(link)}`,
       ...ruleLines('add', link),
     ],
     plan.router.namespace,
   );
 }
+
+const deviceAddress = '02:00:ac:00:00:02';
+const nextHop = '169.254.1.1';
 
 function ruleLines(verb: 'add' | 'del', link: Link): string[] {
   const [a, b] = link.between;

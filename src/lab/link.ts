@@ -6,7 +6,7 @@ export interface Link {
   /** `us-eu` */
   readonly name: string;
   readonly between: readonly [ClusterPlan, ClusterPlan];
-  /** TUN device of the relay when the link is slow. */
+  /** TAP device of the relay when the link is slow. */
   readonly device: string;
   /** Milliseconds each way. */
   readonly delay: number | undefined;

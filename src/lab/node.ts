@@ -94,7 +94,7 @@ export function insideNode(
   return [
     '/bin/sh',
     '-c',
-    `echo $$ > "$0/cgroup.procs" && exec nsenter --target ${pid} --mount --uts --ipc --net --pid --cgroup --wd=/ env -i TERM="$TERM" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"`,
+    `echo $$ > "$0/cgroup.procs" && exec nsenter --target ${pid} --mount --uts --ipc --net --pid --cgroup env -i -C / TERM="$TERM" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"`,
     cgroup,
     ...command,
   ];
