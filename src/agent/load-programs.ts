@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from '../datapath/address.ts';
 import { macBytes } from '../datapath/netlink-address.ts';
@@ -22,6 +23,11 @@ export interface LoadProgramsOptions {
 /** Folder of our pins in the bpffs. */
 export function bpfFolder(config: AgentConfig): string {
   return join(config['bpf-root'], 'isthmus');
+}
+
+/** True where programs of an earlier agent are at work: the node was not started anew since. */
+export function isAdopting(config: AgentConfig): boolean {
+  return existsSync(join(bpfFolder(config), 'links', 'from_host'));
 }
 
 /** Loads the programs with what they must know of this node; maps that are pinned are adopted. */

@@ -47,10 +47,11 @@ async function main(): Promise<void> {
     },
     'agent ready',
   );
-  await new Promise<void>(resolve => {
+  const ended = new Promise<void>(resolve => {
     if (stop.signal.aborted) resolve();
     else stop.signal.addEventListener('abort', () => resolve(), { once: true });
   });
+  await Promise.race([ended, agent.failed]);
   log.info('agent ends, the datapath stays');
   client.close();
 }

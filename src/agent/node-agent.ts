@@ -12,7 +12,7 @@ import { packageRoot } from '../package-root.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
 import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
 import { cleanNode } from './cleanup.ts';
-import { installPlugin, keepConfiguration } from './cni-config.ts';
+import { installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
 import { serveCni } from './cni-server.ts';
 import type { AgentConfig, Environment } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
@@ -21,7 +21,7 @@ import { endpointFiles } from './endpoint-files.ts';
 import { Endpoints } from './endpoints.ts';
 import { watchHostAddresses } from './host-addresses.ts';
 import { createIpam, firstAddress, type Ipam } from './ipam.ts';
-import { loadPrograms } from './load-programs.ts';
+import { isAdopting, loadPrograms } from './load-programs.ts';
 import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
@@ -75,9 +75,11 @@ export class NodeAgent {
   readonly #events: EventRecorder;
   /** Ends everything that writes, at SIGTERM or before a clean-up. */
   readonly #stop = new AbortController();
+  readonly #failed = Promise.withResolvers<never>();
   #cni: AsyncDisposable | undefined;
 
   constructor(options: NodeAgentOptions) {
+    this.#failed.promise.catch(() => undefined);
     this.#options = options;
     this.config = options.config;
     this.nodeName = options.environment.K8S_NODE_NAME;
@@ -87,6 +89,11 @@ export class NodeAgent {
       onError: error => log.warn({ error: error.message }, 'event'),
     });
     options.signal.addEventListener('abort', () => this.#stop.abort(options.signal.reason), { once: true });
+  }
+
+  /** Rejects when the agent can not go on as it was set up, and has to start anew. */
+  get failed(): Promise<never> {
+    return this.#failed.promise;
   }
 
   /** Everything that writes, by name. */
@@ -115,6 +122,10 @@ export class NodeAgent {
       signal,
       waiting: reason => this.#waitFor(reason),
     });
+
+    this.#watchOwnNode(sources, node);
+    // After a reboot the configuration of before is still there, but nothing that it promises.
+    if (!isAdopting(config)) removeConfiguration(cniPaths);
 
     this.#waitFor('devices and programs are being set up');
     const internalAddress = firstAddress(node.podCidrs[0]!);
@@ -231,6 +242,23 @@ export class NodeAgent {
   #waitFor(reason: string): void {
     this.starting = reason;
     log.info({ reason }, 'not ready yet');
+  }
+
+  /** What everything is built on: a Node that comes back with another address or pod CIDR needs a new start. */
+  #watchOwnNode(sources: Sources, node: ReadyNode): void {
+    const override = this.#options.environment.NODE_IP;
+    sources.node.subscribe(({ after }) => {
+      if (!after?.podCidrs.length) return;
+      const address = override ?? after.addresses.find(each => each.type === 'InternalIP')?.ip;
+      const [was, is] = [
+        `${node.address} ${node.podCidrs.join(',')}`,
+        `${address ?? node.address} ${after.podCidrs.join(',')}`,
+      ];
+      if (was !== is)
+        this.#failed.reject(
+          new Error(`Node ${node.name} has another address or pod CIDR: was ${was}, is ${is}`),
+        );
+    });
   }
 
   /** Other clusters' tables: empty and complete where this cluster is in no mesh. */
