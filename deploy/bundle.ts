@@ -19,12 +19,7 @@ const entries = {
 } as const;
 
 /** Folder with `<name>.mjs` for each daemon and the command; the same sources give the same files. */
-export async function bundle(report: (line: string) => void): Promise<string> {
-  const present = Object.entries(entries).filter(([name, entry]) => {
-    if (existsSync(join(packageRoot, entry))) return true;
-    report(`no ${entry} yet: the image has no ${name}`);
-    return false;
-  });
+export async function bundle(): Promise<string> {
   const folder = cacheFolder('build', `bundle-${await sourcesKey()}`);
   if (existsSync(folder)) return folder;
 
@@ -34,7 +29,7 @@ export async function bundle(report: (line: string) => void): Promise<string> {
   try {
     const { outputFiles } = await build({
       absWorkingDir: packageRoot,
-      entryPoints: present.map(([name, entry]) => ({ in: entry, out: name })),
+      entryPoints: Object.entries(entries).map(([name, entry]) => ({ in: entry, out: name })),
       outdir: temporary,
       outExtension: { '.js': '.mjs' },
       bundle: true,

@@ -24,10 +24,10 @@ const modules = join(packageRoot, 'node_modules');
 export async function buildImage(options: { readonly report: (line: string) => void }): Promise<Archive> {
   const { report } = options;
   const { etcd, etcdctl } = await ensureBinaries(['etcd', 'etcdctl'], { report });
-  const javascript = await bundle(report);
+  const javascript = await bundle();
   const node = await strippedNode();
   const cni = await buildCni();
-  const bpf = existsSync(join(packageRoot, 'bpf/isthmus.bpf.c')) ? await buildBpf() : undefined;
+  const bpf = await buildBpf();
   const version = await packageVersion();
   const image = {
     names: [`quay.io/isthmus/isthmus:${version}`],
@@ -38,7 +38,7 @@ export async function buildImage(options: { readonly report: (line: string) => v
       [
         ...(await scripts(javascript)),
         executable('/isthmus/cni/isthmus-cni', cni),
-        ...(bpf === undefined ? [] : [copy('/isthmus/bpf/isthmus.bpf.o', bpf)]),
+        copy('/isthmus/bpf/isthmus.bpf.o', bpf),
         text('/isthmus/package.json', `${JSON.stringify({ name: 'isthmus', version, type: 'module' })}\n`),
         { ...text('/isthmus/bin/isthmus', launcher), mode: 0o755 },
         { type: 'symlink', path: '/usr/bin/isthmus', target: '/isthmus/bin/isthmus' },
