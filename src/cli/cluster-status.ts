@@ -29,6 +29,8 @@ export interface ComponentStatus {
   readonly kind: 'DaemonSet' | 'Deployment';
   readonly object: string;
   readonly enabled: boolean;
+  /** The controller has seen the newest object; until then the numbers are about the one before. */
+  readonly observed: boolean;
   readonly desired: number;
   readonly ready: number;
   readonly available: number;
@@ -87,7 +89,7 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
       : undefined,
     images: countImages(pods),
     errors: [
-      ...components.rows.filter(each => each.enabled && each.desired === 0).map(noPods),
+      ...components.rows.filter(each => each.enabled && each.observed && each.desired === 0).map(noPods),
       ...pods.flatMap(podProblems),
       ...accounts.flatMap(each => each.errors),
     ],
@@ -167,7 +169,10 @@ async function readComponents(client: KubeClient, namespace: string) {
       if (!isNotFound(error)) throw error;
       const none = { desired: 0, ready: 0, available: 0, unavailable: 0, updated: 0 };
       // Without the agent there is no Isthmus; the others can be off.
-      return { row: { name, kind, object, enabled: name === 'isthmus-agent', ...none }, chart: undefined };
+      return {
+        row: { name, kind, object, enabled: name === 'isthmus-agent', observed: true, ...none },
+        chart: undefined,
+      };
     }
   };
   const found = await Promise.all([
@@ -185,16 +190,16 @@ function componentOf(
   const daemonSet = identity.kind === 'DaemonSet';
   const desired = daemonSet ? status.desiredNumberScheduled : (spec.replicas ?? 1);
   const available = daemonSet ? status.numberAvailable : status.availableReplicas;
-  // The controller has not seen the newest object: what it says is about the one before.
-  const seen = status.observedGeneration >= metadata.generation;
+  const observed = status.observedGeneration >= metadata.generation;
   return {
     ...identity,
     enabled: true,
+    observed,
     desired,
     ready: daemonSet ? status.numberReady : status.readyReplicas,
     available,
     unavailable: Math.max(0, desired - available),
-    updated: seen ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0,
+    updated: observed ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0,
   };
 }
 

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { version } from '../version.ts';
 import { explain, Failure } from './failure.ts';
 
 /**
@@ -74,7 +74,7 @@ async function run(args: readonly string[]): Promise<number> {
 function root(): Command {
   const program = new Command('isthmus')
     .description('Isthmus joins Kubernetes clusters into one network.')
-    .version(ownVersion(), '-V, --version', 'print the version of this command')
+    .version(version, '-V, --version', 'print the version of this command')
     .option('--context <name>', 'context of the kubeconfig (also found as isthmus-<name> or kind-<name>)')
     .option('--kubeconfig <file>', 'kubeconfig to use instead of $KUBECONFIG or ~/.kube/config')
     .option('-n, --namespace <name>', 'namespace where Isthmus is installed', 'kube-system')
@@ -92,19 +92,6 @@ function calledCommand(args: readonly string[]): string | undefined {
     else if (!arg.startsWith('-') && arg !== 'help') return arg;
   }
   return undefined;
-}
-
-/** Version of the package that this file belongs to: beside src/ in a clone, beside dist/ in a package. */
-function ownVersion(): string {
-  const manifest: unknown = JSON.parse(
-    readFileSync(
-      new URL(import.meta.url.endsWith('.ts') ? '../../package.json' : '../package.json', import.meta.url),
-      'utf8',
-    ),
-  );
-  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest)
-    return String(manifest.version);
-  return 'unknown';
 }
 
 /** A group whose file is not there in this build says so, and the others go on. */

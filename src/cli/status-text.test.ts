@@ -9,6 +9,7 @@ const agent: ComponentStatus = {
   kind: 'DaemonSet',
   object: 'isthmus',
   enabled: true,
+  observed: true,
   desired: 3,
   ready: 3,
   available: 3,

@@ -1,0 +1,68 @@
+import { isIPv6 } from 'node:net';
+import type { MeshStatus, NodeProblem } from './mesh-status.ts';
+
+/** The status as `cilium clustermesh status` lays it out. */
+export function meshStatusText(status: MeshStatus): string {
+  const { cluster, service, nodes, connected, clusters, errors, warnings, problems } = status;
+  const lines: string[] = [];
+  if (cluster.name === 'default' || cluster.id === 0)
+    lines.push(
+      `⚠️  Cluster not configured for clustermesh: it has name "${cluster.name}" and ID ${cluster.id}`,
+    );
+  if (service) {
+    lines.push(
+      `✅ Service "clustermesh-apiserver" of type "${service.type}" found`,
+      '✅ Cluster access information is available:',
+      ...service.ips.map(ip => `  - ${isIPv6(ip) ? `[${ip}]` : ip}:${service.port}`),
+    );
+  }
+  lines.push(
+    status.apiserverReady
+      ? '✅ Deployment clustermesh-apiserver is ready'
+      : '❌ Deployment clustermesh-apiserver is not ready',
+    'ℹ️  Agents read remote clusters directly (no KVStoreMesh)',
+    ...problems.map(each => `❌ ${each}`),
+    '',
+  );
+  const names = Object.keys(clusters);
+  if (names.length > 0) {
+    const spread = `[min:${connected.min} / avg:${connected.avg.toFixed(1)} / max:${connected.max}]`;
+    const missing = nodes.total - nodes.connected;
+    lines.push(
+      missing === 0
+        ? `✅ All ${nodes.total} nodes are connected to all clusters ${spread}`
+        : `⚠️  ${missing}/${nodes.total} nodes are not connected to all clusters ${spread}`,
+      '',
+      '🔌 Cluster Connections:',
+      ...names.map(name => {
+        const { configured, connected: ready } = clusters[name]!;
+        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected`;
+      }),
+    );
+  } else lines.push('🔌 No cluster connected');
+  if (warnings.length) lines.push('', `⚠️  ${warnings.length} Warnings:`, ...grouped(warnings, '⚠️ '));
+  if (errors.length) {
+    lines.push('', `❌ ${errors.length} Errors:`, ...grouped(errors, '❌'));
+    lines.push(
+      `💡 kubectl --context ${status.context} -n kube-system exec ${errors[0]!.pod} -c agent -- isthmus agent status`,
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** One line per cluster and message, with the nodes it concerns. */
+function grouped(problems: readonly NodeProblem[], mark: string): string[] {
+  const groups = new Map<string, NodeProblem[]>();
+  for (const each of problems) {
+    // Ages differ from node to node; the first one speaks for all.
+    const key = `${each.cluster} ${each.message.replace(/\d+/g, '#')}`;
+    groups.set(key, [...(groups.get(key) ?? []), each]);
+  }
+  return [...groups.values()].map(group => {
+    const [first] = group;
+    const nodes = group.map(each => each.node || each.pod);
+    const shown =
+      nodes.length > 4 ? `${nodes.slice(0, 3).join(', ')} and ${nodes.length - 3} more` : nodes.join(', ');
+    return `  ${mark} ${first!.cluster} on ${shown}: ${first!.message}`;
+  });
+}

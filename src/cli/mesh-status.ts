@@ -1,0 +1,181 @@
+import { AgentStatus } from '../api/agent-status.ts';
+import { isRemoteConfig } from '../clustermesh/remote-config.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { execInPod } from '../kube/exec.ts';
+import { Secret } from '../kube/objects.ts';
+import { pathOf, resources } from '../kube/resource.ts';
+import { isNotFound } from '../kube/status.ts';
+import { agentPods, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
+import { accessOf, type ClusterChoice } from './kubeconfig.ts';
+import {
+  type MeshIdentity,
+  type MeshService,
+  NotYet,
+  readMeshIdentity,
+  readMeshService,
+} from './mesh-access.ts';
+
+/** How many of something, over the nodes. */
+export interface Spread {
+  readonly min: number;
+  readonly avg: number;
+  readonly max: number;
+}
+
+/** What `isthmus clustermesh status` knows; printed as it is by `-o json`. */
+export interface MeshStatus {
+  readonly context: string;
+  readonly cluster: MeshIdentity;
+  /** Undefined while others cannot reach this cluster; `problems` says why. */
+  readonly service: MeshService | undefined;
+  /** clustermesh-apiserver has written everything this cluster exports. */
+  readonly apiserverReady: boolean;
+  /** Names of the clusters this one is configured to connect to. */
+  readonly configured: readonly string[];
+  readonly nodes: { readonly total: number; readonly connected: number };
+  /** Remote clusters per node that are ready. */
+  readonly connected: Spread;
+  /** Remote cluster → on how many nodes it is configured and ready. */
+  readonly clusters: Readonly<Record<string, { readonly configured: number; readonly connected: number }>>;
+  readonly errors: readonly NodeProblem[];
+  readonly warnings: readonly NodeProblem[];
+  readonly problems: readonly string[];
+}
+
+export interface NodeProblem {
+  readonly node: string;
+  readonly pod: string;
+  readonly cluster: string;
+  readonly message: string;
+}
+
+/** Nothing is missing: the export is complete and every node is connected to every cluster configured. */
+export function isMeshWell(status: MeshStatus): boolean {
+  return (
+    status.problems.length === 0 &&
+    status.errors.length === 0 &&
+    status.apiserverReady &&
+    status.nodes.total > 0 &&
+    status.nodes.connected === status.nodes.total
+  );
+}
+
+/** @throws Failure when Isthmus is not installed there */
+export async function meshStatus(client: KubeClient, choice: ClusterChoice): Promise<MeshStatus> {
+  const { namespace, context } = choice;
+  const cluster = await readMeshIdentity(client, choice);
+  const problems: string[] = [];
+  const [service, pods, agents, configured] = await Promise.all([
+    cluster.apiserver
+      ? readMeshService(client, choice).catch((error: unknown) => {
+          if (!(error instanceof NotYet)) throw error;
+          problems.push(error.message);
+          return undefined;
+        })
+      : undefined,
+    isthmusPods(client, namespace),
+    agentPods(client, namespace),
+    configuredClusters(client, namespace),
+  ]);
+  if (!cluster.apiserver) problems.push('clustermesh is not enabled: isthmus clustermesh enable');
+  const apiservers = pods.filter(pod => pod.component === 'clustermesh-apiserver');
+  problems.push(...apiservers.flatMap(pod => pod.troubles.map(trouble => `${pod.name}: ${trouble}`)));
+  const accounts = await Promise.all(agents.map(pod => askNode(pod, choice)));
+
+  const names = [
+    ...new Set([...configured, ...accounts.flatMap(each => each.clusters.map(({ name }) => name))]),
+  ];
+  const errors: NodeProblem[] = [];
+  const warnings: NodeProblem[] = [];
+  const clusters: Record<string, { configured: number; connected: number }> = {};
+  for (const name of names) {
+    const tally = { configured: 0, connected: 0 };
+    for (const { pod, clusters: known, failure } of accounts) {
+      const at = { node: pod.node, pod: pod.name, cluster: name };
+      const found = known.find(each => each.name === name);
+      if (found) tally.configured++;
+      if (found?.ready) tally.connected++;
+      else
+        errors.push({
+          ...at,
+          message: failure ?? (found ? found.status || 'not ready' : 'not configured yet'),
+        });
+      for (const message of found?.warnings ?? []) warnings.push({ ...at, message });
+    }
+    clusters[name] = tally;
+  }
+  const counts = accounts.map(each => each.clusters.filter(({ ready }) => ready).length);
+  return {
+    context,
+    cluster,
+    service,
+    apiserverReady: apiservers.some(pod => pod.ready),
+    configured: names,
+    nodes: { total: agents.length, connected: counts.filter(count => count === names.length).length },
+    connected: {
+      min: counts.length ? Math.min(...counts) : 0,
+      avg: counts.length ? counts.reduce((sum, each) => sum + each, 0) / counts.length : 0,
+      max: counts.length ? Math.max(...counts) : 0,
+    },
+    clusters,
+    errors,
+    warnings,
+    problems,
+  };
+}
+
+/** Clusters the Secret has a configuration of: what agents are to connect to. */
+async function configuredClusters(client: KubeClient, namespace: string): Promise<string[]> {
+  try {
+    const secret = await client.get(
+      pathOf(resources.secrets, { namespace, name: 'cilium-clustermesh' }),
+      Secret,
+    );
+    return Object.entries(secret.data ?? {}).flatMap(([name, value]) =>
+      isRemoteConfig(Buffer.from(value, 'base64').toString('utf8')) ? [name] : [],
+    );
+  } catch (error) {
+    if (isNotFound(error)) return [];
+    throw error;
+  }
+}
+
+interface Account {
+  readonly pod: IsthmusPod;
+  readonly clusters: readonly {
+    readonly name: string;
+    readonly ready: boolean;
+    readonly status: string;
+    readonly warnings: readonly string[];
+  }[];
+  /** Why the agent could not be asked. */
+  readonly failure: string | undefined;
+}
+
+async function askNode(pod: IsthmusPod, choice: ClusterChoice): Promise<Account> {
+  const fail = (failure: string): Account => ({ pod, clusters: [], failure });
+  if (!pod.running) return fail(pod.troubles[0] ?? 'its agent does not run');
+  try {
+    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
+      namespace: pod.namespace,
+      pod: pod.name,
+      container: 'agent',
+      command: ['isthmus', 'agent', 'status', '-o', 'json'],
+      signal: AbortSignal.timeout(15_000),
+    });
+    if (exitCode !== 0) return fail((stderr || stdout).trim().split('\n')[0] ?? `exit code ${exitCode}`);
+    const { clusters = [] } = AgentStatus.parse(JSON.parse(stdout));
+    return {
+      pod,
+      failure: undefined,
+      clusters: clusters.map(({ name, ready, status, warnings }) => ({
+        name,
+        ready,
+        status,
+        warnings: Array.isArray(warnings) ? warnings.map(String) : [],
+      })),
+    };
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
