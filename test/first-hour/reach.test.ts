@@ -83,7 +83,7 @@ test('pods see each other by their own addresses, also across clusters', async (
 test('a pod reaches services by name and address, itself by its own service, nodes and the API server', async () => {
   assert.equal(await us.sh(ns.name, 'one', get('two', 80)), 'two');
   assert.equal(await us.sh(ns.name, 'one', get(clusterIp, 80)), 'two');
-  assert.equal(await us.sh(ns.name, 'one', get('one', 80)), 'one');
+  assert.equal(await us.sh(ns.name, 'one', get(`one.${ns.name}`, 80)), 'one');
   for (const node of ['us-control-plane', 'us-worker', 'us-worker2'])
     assert.equal(await us.sh(ns.name, 'one', get(nodeIp[node]!, nodePort)), 'two', node);
   assert.equal(await us.sh(ns.name, 'one', get(nodeIp['us-worker']!, 8080)), 'us-worker', 'own node');
@@ -121,7 +121,7 @@ test('UDP through a service', async () => {
 
 test('a service without a backend refuses at once', async () => {
   const began = performance.now();
-  const tried = await us.trySh(ns.name, 'one', 'curl -sS -m 10 http://nobody/ ');
+  const tried = await us.trySh(ns.name, 'one', 'nc -zv -w 10 nobody 80');
   assert.match(tried.stderr, /refused/i);
   assert.ok(performance.now() - began < 5000);
 });
