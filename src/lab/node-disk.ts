@@ -126,6 +126,8 @@ function kubelet(cluster: ClusterPlan, node: NodePlan): Readonly<Record<string, 
     clusterDNS: [cluster.dnsAddress],
     clusterDomain: 'cluster.local',
     resolvConf: '/etc/resolv.conf',
+    // The usual place is below /usr, which a node may not write to.
+    volumePluginDir: '/var/lib/kubelet/volumeplugins',
     failSwapOn: false,
     failCgroupV1: false,
     enforceNodeAllocatable: [],

@@ -50,6 +50,8 @@ mount --make-rshared /
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 unset KUBECONFIG
 set +e
+# bash would write the whole command line of a service that is killed.
+exec 2> /dev/null
 
 declare -A running
 start() {

@@ -14,9 +14,10 @@ const pki = '/etc/kubernetes/pki';
 /** What runs on a node besides pods, in the order of starting. */
 export function nodeServices(cluster: ClusterPlan, node: NodePlan): NodeService[] {
   const api = `(exec 3<>/dev/tcp/${cluster.apiAddress}/6443) 2>/dev/null`;
+  const runtime = '[ -S /run/containerd/containerd.sock ]';
   const common: NodeService[] = [
     { name: 'containerd', command: ['containerd', '--config', '/etc/containerd/config.toml'] },
-    { name: 'kubelet', command: kubelet(node), after: api },
+    { name: 'kubelet', command: kubelet(node), after: `${runtime} && ${api}` },
   ];
   if (node.role === 'worker') return common;
   return [
