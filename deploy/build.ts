@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheFolder } from '../src/cache.ts';
 import { packageRoot } from '../src/package-root.ts';
+import { pruneOldest } from './image/prune.ts';
 
 /**
  * What is compiled from C: the BPF object, the CNI executable, the pause process. Each lies in the cache under a hash
@@ -90,6 +91,7 @@ async function compile({ name, folder, sources, compiler, commands }: Compilatio
       await run(command, parameters, { cwd: folder });
     }
     await rename(temporary, output);
+    await pruneOldest(cacheFolder('build'), name, 5);
   } finally {
     await rm(temporary, { force: true });
   }

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { cacheFolder } from '../src/cache.ts';
 import { packageRoot } from '../src/package-root.ts';
+import { pruneOldest } from './image/prune.ts';
 
 /**
  * The daemons and the command as JavaScript: compiled, because stripping types costs each process 18 MB of memory,
@@ -51,6 +52,7 @@ export async function bundle(): Promise<string> {
     await mkdir(temporary, { recursive: true });
     for (const file of outputFiles) await writeFile(file.path, file.contents);
     await rename(temporary, folder);
+    await pruneOldest(cacheFolder('build'), 'bundle', 5);
     return folder;
   } finally {
     await rm(temporary, { recursive: true, force: true });

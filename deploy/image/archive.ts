@@ -6,7 +6,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
-import { pruneArchives, touch } from './prune.ts';
+import { pruneLayers, pruneOldest, touch } from './prune.ts';
 
 /**
  * Container images as OCI image layouts in one tar file, made without a daemon, a registry or root
@@ -143,7 +143,8 @@ export async function writeArchive(images: readonly Image[], options: ArchiveOpt
   if (await exists(path)) return { path, images: summaries, written: false };
   const entries = [...files].map(([name, content]): Entry => ({ type: 'file', path: name, content }));
   await writeAtomically(path, temporary => pipeline(tar(entries), createWriteStream(temporary)));
-  await pruneArchives(options.folder, options.label);
+  await pruneOldest(options.folder, options.label, 3);
+  await pruneLayers(blobFolder);
   return { path, images: summaries, written: true };
 }
 

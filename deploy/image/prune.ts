@@ -1,18 +1,22 @@
 import { readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 
-const keptArchives = 3;
 const keptLayersForMs = 14 * 24 * 3600 * 1000;
 
 /**
- * Keeps the cache from growing with every change of the code: the newest archives of a label stay (an older one may
- * still be being imported), and layers that nobody made or used for two weeks go.
+ * Keeps a cache of things named `<label>-<hash>` from growing with every change of the code: the newest stay, a few
+ * because an older one may be in use by another process or be asked for again after a `git checkout`.
  */
-export async function pruneArchives(folder: string, label: string): Promise<void> {
-  const archives = await byAge(folder, name => name.startsWith(`${label}-`) && name.endsWith('.tar'));
-  for (const { path } of archives.slice(keptArchives)) await rm(path, { force: true });
+export async function pruneOldest(folder: string, label: string, kept: number): Promise<void> {
+  const hashed = new RegExp(`^${label.replaceAll('.', '\\.')}-[0-9a-f]{16}(\\.tar)?$`);
+  const all = await byAge(folder, name => hashed.test(name));
+  for (const { path } of all.slice(kept)) await rm(path, { recursive: true, force: true });
+}
+
+/** Layers that nobody made or used for two weeks. */
+export async function pruneLayers(folder: string): Promise<void> {
   const oldest = Date.now() - keptLayersForMs;
-  for (const { path, time } of await byAge(join(folder, 'blobs'), () => true)) {
+  for (const { path, time } of await byAge(folder, () => true)) {
     if (time < oldest) await rm(path, { force: true });
   }
 }
@@ -32,7 +36,7 @@ async function byAge(
     const path = join(folder, name);
     // Another process may prune at the same time.
     const status = await stat(path).catch(() => undefined);
-    if (status?.isFile()) found.push({ path, time: status.mtimeMs });
+    if (status) found.push({ path, time: status.mtimeMs });
   }
   return found.sort((a, b) => b.time - a.time);
 }
