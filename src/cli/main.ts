@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../version.ts';
-import { explain, Failure } from './failure.ts';
+import { explain } from './failure.ts';
 
 /**
  * The `isthmus` command. Every group of commands lives in a file of its own that exports
@@ -31,7 +31,7 @@ const groups: readonly GroupEntry[] = [
   },
   {
     commands: { clustermesh: 'Join clusters into one network' },
-    load: () => landed('./clustermesh.ts'),
+    load: () => import('./clustermesh.ts'),
   },
   {
     commands: { lab: 'Real Kubernetes clusters on this machine, to try and to test' },
@@ -92,21 +92,4 @@ function calledCommand(args: readonly string[]): string | undefined {
     else if (!arg.startsWith('-') && arg !== 'help') return arg;
   }
   return undefined;
-}
-
-/** A group whose file is not there in this build says so, and the others go on. */
-async function landed(file: string): Promise<CommandGroup> {
-  try {
-    return await import(new URL(file, import.meta.url).href);
-  } catch (error) {
-    if (
-      error instanceof Error &&
-      'code' in error &&
-      error.code === 'ERR_MODULE_NOT_FOUND' &&
-      error.message.includes(file.slice(2))
-    ) {
-      throw new Failure(`this build has no ${file.slice(2, -3)} commands`);
-    }
-    throw error;
-  }
 }
