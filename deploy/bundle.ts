@@ -51,7 +51,10 @@ export async function bundle(): Promise<string> {
     });
     await mkdir(temporary, { recursive: true });
     for (const file of outputFiles) await writeFile(file.path, file.contents);
-    await rename(temporary, folder);
+    await rename(temporary, folder).catch((error: unknown) => {
+      // Another process made the same meanwhile.
+      if (!existsSync(folder)) throw error;
+    });
     await pruneOldest(cacheFolder('build'), 'bundle', 5);
     return folder;
   } finally {
