@@ -135,7 +135,7 @@ class Reflector<T, Row> implements Reflection {
   /** Reads every page, applies what differs from the rows there are, and returns the list's version. */
   async #list(): Promise<string> {
     const present = new Set<string>();
-    let limit: number | undefined = this.#options.pageSize ?? 500;
+    let limit: number | undefined = this.#options.pageSize ?? 250;
     let next: string | undefined;
     let version: string;
     for (;;) {

@@ -154,6 +154,8 @@ export class LocalApiServer implements AsyncDisposable {
       cwd: this.#directory,
     });
     this.#children.push(child);
+    // A test that dies takes its servers with it.
+    process.once('exit', () => child.kill('SIGKILL'));
     return child;
   }
 
