@@ -24,13 +24,23 @@ export function buildBpf(): Promise<string> {
     compiler: 'clang-19',
     commands: output => [
       // The multiarch folder has asm/types.h, which the BPF target does not look for by itself.
-      ['clang-19', ...bpfFlags, '-I', '/usr/include/x86_64-linux-gnu', '-c', 'isthmus.bpf.c', '-o', output],
+      [
+        'clang-19',
+        ...bpfFlags,
+        `-ffile-prefix-map=${join(packageRoot, 'bpf')}=/isthmus/bpf`,
+        '-I',
+        '/usr/include/x86_64-linux-gnu',
+        '-c',
+        'isthmus.bpf.c',
+        '-o',
+        output,
+      ],
       ['llvm-strip-19', '-g', output],
     ],
   });
 }
 
-/** `-g` is for BTF; the strip afterwards takes the DWARF and leaves BTF. */
+/** `-g` is for BTF; the strip afterwards takes the DWARF and leaves BTF, whose line table has paths. */
 const bpfFlags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror'];
 
 /** The static executable that a container runtime calls as the CNI plugin. */

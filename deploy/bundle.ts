@@ -44,6 +44,8 @@ export async function bundle(): Promise<string> {
       // It finds its native module from its own place; it is not JavaScript that could be bundled.
       // esbuild is only for making images in a clone.
       external: ['koffi', 'esbuild'],
+      // Names of chunks depend on paths of modules; these should not depend on what is a link.
+      preserveSymlinks: true,
       // Some dependencies are CommonJS and ask for built-in modules by require.
       banner: { js: requireForBundled },
       write: false,
