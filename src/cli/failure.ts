@@ -1,3 +1,5 @@
+import { KubeError } from '../kube/status.ts';
+
 /**
  * A failure that the user can understand and act on: one clear sentence, and what to try next.
  * Whatever else is thrown is a defect of ours and is shown with its stack.
@@ -22,17 +24,35 @@ export class Failure extends Error {
   }
 }
 
-/** What a thrown value has to say, in one line or a stack. */
+/** What a thrown value has to say to the user: a sentence where it is the world's fault, a stack where it is ours. */
 export function explain(error: unknown): { readonly text: string; readonly exitCode: number } {
-  if (error instanceof Failure) {
-    const hint = error.hint === undefined ? '' : `\n💡 ${error.hint}`;
-    return { text: `Error: ${error.message}${hint}`, exitCode: error.exitCode };
-  }
-  if (error instanceof Error) {
-    // A system error (ENOENT, ECONNREFUSED) already says what happened; its stack only hides it.
-    const expected = 'code' in error && typeof error.code === 'string' && 'syscall' in error;
-    const shown = expected && process.env.ISTHMUS_DEBUG === undefined ? error.message : error.stack;
-    return { text: `Error: ${shown ?? error.message}`, exitCode: 1 };
-  }
-  return { text: `Error: ${String(error)}`, exitCode: 1 };
+  if (error instanceof Failure)
+    return { text: sentence(error.message, error.hint), exitCode: error.exitCode };
+  if (!(error instanceof Error)) return { text: sentence(String(error)), exitCode: 1 };
+  if (process.env.ISTHMUS_DEBUG !== undefined) return { text: error.stack ?? error.message, exitCode: 1 };
+  const code = systemCode(error);
+  if (code !== undefined)
+    return { text: sentence(error.message, unreachable.has(code) ? reachHint : undefined), exitCode: 1 };
+  if (error instanceof KubeError) return { text: sentence(error.message), exitCode: 1 };
+  return { text: sentence(error.stack?.replace(/^Error: /, '') ?? error.message), exitCode: 1 };
+}
+
+const unreachable = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+const reachHint = 'is the cluster up, and is it the one you mean (--context, --kubeconfig)?';
+
+function sentence(message: string, hint?: string): string {
+  return `Error: ${message}${hint === undefined ? '' : `\n💡 ${hint}`}`;
+}
+
+/** ENOENT, ECONNREFUSED …: what the system said, here or in what caused this. */
+function systemCode(error: Error): string | undefined {
+  if ('code' in error && typeof error.code === 'string' && 'syscall' in error) return error.code;
+  return error.cause instanceof Error ? systemCode(error.cause) : undefined;
 }

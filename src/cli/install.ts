@@ -76,7 +76,7 @@ export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>):
   // The chart's own hook would clean the nodes a second time.
   await helm(['uninstall', releaseName, '--ignore-not-found', '--no-hooks'], options);
   report('✅ Isthmus was uninstalled');
-  report('ℹ️  Its CRDs (cilium.io) with their objects and the Secret isthmus-ca stay, for another install');
+  report('ℹ️  Its CRDs (cilium.io) with their objects, its CA and its certificates stay, for another install');
 }
 
 export function register(program: Command): void {
