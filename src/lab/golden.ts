@@ -23,11 +23,12 @@ import { run, startDetached, waitFor } from './process.ts';
  */
 
 /** Stores that are kept besides the one asked for: a developer goes back and forth between images. */
-const keptStores = 3;
+const keptStores = 6;
 
 /**
- * The golden store of these image archives, made when it is not there. `cgroup` is where the containerd that
- * makes it runs, so that it ends with the lab.
+ * The golden store of these image archives, made when it is not there: that of all but the last with the last
+ * added, so that what changes often should come last. `cgroup` is where the containerd that makes it runs,
+ * so that it ends with the lab.
  */
 export async function goldenStore(
   layout: CgroupLayout,
@@ -49,10 +50,13 @@ export async function goldenStore(
     return { path, made: false };
   }
   prune(folder);
+  const [last, ...before] = archives.toReversed();
+  if (last === undefined) throw new TypeError('a golden store needs an image archive');
+  const base = before.length === 0 ? undefined : await goldenStore(layout, cgroup, before.toReversed());
   const fresh = `${path}.${process.pid}.new`;
   createCgroup(layout, cgroup);
   try {
-    await fill(layout, cgroup, fresh, archives);
+    await fill(layout, cgroup, fresh, base?.path, last);
     // Two labs that began at the same moment both made one; they are alike.
     if (!existsSync(path)) renameSync(join(fresh, 'root'), path);
   } finally {
@@ -89,11 +93,13 @@ async function fill(
   layout: CgroupLayout,
   cgroup: string,
   folder: string,
-  archives: readonly string[],
+  base: string | undefined,
+  archive: string,
 ): Promise<void> {
   const socket = join(folder, 'containerd.sock');
   const log = join(folder, 'containerd.log');
   mkdirSync(folder, { recursive: true });
+  if (base !== undefined) await cloneStore(base, join(folder, 'root'));
   const configuration = `root = "${folder}/root"
 state = "${folder}/state"
 ${containerdConfig}
@@ -122,7 +128,7 @@ ${containerdConfig}
       late: () => new Failure(`containerd does not start, its log is ${log}`),
     },
   );
-  for (const archive of archives) await ctr('image', 'import', archive);
+  await ctr('image', 'import', archive);
   // containerd's Kubernetes plugin marks every image as its own. Done here, it is not done on each node.
   await waitFor(
     async () => {
