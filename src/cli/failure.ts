@@ -1,5 +1,3 @@
-import { KubeError } from '../kube/status.ts';
-
 /**
  * A failure that the user can understand and act on: one clear sentence, and what to try next.
  * Whatever else is thrown is a defect of ours and is shown with its stack.
@@ -33,7 +31,8 @@ export function explain(error: unknown): { readonly text: string; readonly exitC
   const code = systemCode(error);
   if (code !== undefined)
     return { text: sentence(error.message, unreachable.has(code) ? reachHint : undefined), exitCode: 1 };
-  if (error instanceof KubeError) return { text: sentence(error.message), exitCode: 1 };
+  // By its name: importing the class would load every schema before --help could be shown.
+  if (error.name === 'KubeError') return { text: sentence(error.message), exitCode: 1 };
   return { text: sentence(error.stack?.replace(/^Error: /, '') ?? error.message), exitCode: 1 };
 }
 
