@@ -6,8 +6,8 @@
  *   to the agent    Q  request: the CNI_* variables as NAME=VALUE, each ended by NUL, an empty one, then
  *                      standard input as it came
  *                   D  the plan is done: "HOST_IFINDEX POD_IFINDEX"
- *                   F  the plan failed and is rolled back: why
- *   from the agent  P  plan (plan.h)
+ *                   F  the plan failed, all plans of the call are rolled back: why
+ *   from the agent  P  plan (plan.h); an ADD has two
  *                   R  result for standard output, exit 0
  *                   E  error JSON for standard output, exit 1
  */

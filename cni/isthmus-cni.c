@@ -132,7 +132,7 @@ static bool send_request(int fd, const struct call *call)
 enum outcome { ANSWERED_OK, ANSWERED_ERROR, UNREACHABLE, LOST };
 
 /*
- * One conversation: request, plan, report, answer (printed). When the agent goes away in the middle, what
+ * One conversation: request, plans with their reports, answer (printed). When the agent goes away in the middle, what
  * the plan made is undone, so that the next try starts from nothing.
  */
 static enum outcome converse(const struct call *call)
@@ -153,7 +153,7 @@ static enum outcome converse(const struct call *call)
 				char report[700];
 				bool needs_pod = !strcmp(call->command, "ADD") || !strcmp(call->command, "CHECK");
 
-				plan_run(frame.payload, needs_pod ? call->netns : NULL, &done);
+				plan_run(frame.payload, needs_pod && !done.host_index ? call->netns : NULL, &done);
 				if (done.failed && *done.host) {
 					plan_delete(done.host, "-");
 					done.host[0] = 0;

@@ -24,7 +24,7 @@ int loopback(const char *command, const char *netns, const char *version)
 {
 	bool add = !strcmp(command, "ADD"), check = !strcmp(command, "CHECK");
 	char plan[64];
-	struct plan_result done;
+	struct plan_result done = { 0 };
 
 	/* The device goes with its namespace. */
 	if (!add && !check)

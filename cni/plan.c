@@ -148,6 +148,19 @@ static int do_veth(struct context *context, char *rest)
 	return kernel(context, link_set_alias(context->host, link.index, rest), "set alias of", host);
 }
 
+static int host_up(struct context *context, char *rest)
+{
+	char *name = word(&rest);
+	struct link_info link;
+	int error = link_get(context->host, name, &link);
+
+	if (error)
+		return kernel(context, error, "find", name);
+	if (!rest || strcmp(rest, link.alias))
+		return fail(context, "%s is not the device of this container", name);
+	return kernel(context, link_up(context->host, link.index), "set up", name);
+}
+
 static int check_link(struct context *context, char *rest)
 {
 	char *device = word(&rest), *mac = word(&rest), *mtu = word(&rest);
@@ -185,6 +198,8 @@ static int do_line(struct context *context, char *line)
 			return fail(context, "plan: delete: wrong words");
 		return kernel(context, plan_delete(name, rest), "delete", name);
 	}
+	if (!strcmp(verb, "host-up"))
+		return host_up(context, rest);
 	if (!strcmp(verb, "host-sysctl") || !strcmp(verb, "pod-sysctl")) {
 		bool pod = verb[0] == 'p';
 		char *name = word(&rest);
@@ -247,7 +262,6 @@ void plan_run(char *plan, const char *netns, struct plan_result *result)
 	struct context context = { .host_netns = -1, .pod_netns = -1, .host = -1, .pod = -1, .result = result };
 	char *line;
 
-	memset(result, 0, sizeof(*result));
 	context.host = netlink_open();
 	if (context.host < 0)
 		fail(&context, "open netlink: %s", strerror(-context.host));

@@ -24,6 +24,10 @@ export function addPlan(endpoint: Endpoint): string {
   );
 }
 
+/** The end of an ADD: the host side goes up, now that the program is on it. */
+export const upPlan = (endpoint: Endpoint): string =>
+  lines(`host-up ${endpoint.hostIfName} ${endpointKey(endpoint)}`);
+
 export function checkPlan(endpoint: Endpoint): string {
   const { ifName: pod, gateway } = endpoint;
   return lines(

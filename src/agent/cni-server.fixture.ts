@@ -28,6 +28,7 @@ export interface Agent extends AsyncDisposable {
 function recordPrograms(pins: Map<string, number>): EndpointPrograms {
   return {
     attachTcx: (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
+    attachNewTcx: async (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
     detach: pinName => void pins.delete(pinName),
     pinnedLinks: () => [...pins.keys()],
   };

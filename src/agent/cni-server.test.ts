@@ -440,7 +440,7 @@ describe('CNI', needsRoot, () => {
         runPlugin(folder, 'ADD', { container: `q${at}`, netns: pods[0]!.path, ifName: `net${at}` }),
       ),
     );
-    assert.equal(more.filter(each => each.code === 0).length, 11);
+    assert.equal(more.filter(each => each.code === 0).length, 11, more.map(each => each.output).join(''));
     const refused = JSON.parse(more.find(each => each.code)!.output);
     assert.deepEqual([refused.code, refused.msg], [11, 'no free address in the pod CIDR of this node']);
     await Promise.all(pods.map((_, at) => runPlugin(folder, 'DEL', { container: `p${at}` })));

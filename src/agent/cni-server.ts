@@ -7,7 +7,7 @@ import { createServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Logger } from '../log.ts';
 import { decodeFrames, encodeFrame, type Frame } from './cni-frames.ts';
-import { addPlan, addResult, checkPlan, deletePlan } from './cni-plan.ts';
+import { addPlan, addResult, checkPlan, deletePlan, upPlan } from './cni-plan.ts';
 import { takeReleases } from './cni-releases.ts';
 import { CniCode, CniError, type CniRequest, errorJson, parseRequest, versionOf } from './cni-request.ts';
 import { attachmentKey, type Endpoint, endpointKey, hostInterfaceName } from './endpoint.ts';
@@ -62,6 +62,8 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
   });
   renameSync(aside, path);
   const tidy = async (): Promise<void> => {
+    // Not while pods come and go: it lists devices, which waits for the kernel's lock on them.
+    if (open.size > 0) return;
     const taken = takeReleases(releases, key => void options.endpoints.remove(key));
     if (taken) options.log.info({ taken }, 'releases of pods that went while no agent ran');
     await options.endpoints.sweep(stop.signal);
@@ -141,7 +143,7 @@ class PluginGone extends CniError {
 class Plugin {
   readonly #socket: Socket;
   readonly #frames: AsyncGenerator<Frame>;
-  #gone: Promise<never> | undefined;
+  #next: Promise<IteratorResult<Frame>> | undefined;
 
   constructor(socket: Socket, frames: AsyncGenerator<Frame>) {
     this.#socket = socket;
@@ -149,16 +151,14 @@ class Plugin {
   }
 
   /**
-   * Hands over the call's plan; resolves to the ifindex of the veth it made (0 if none). Throws a CniError
-   * with this code if the plan failed.
+   * Hands over a plan; resolves to the ifindex of the veth it made (0 if none). Throws a CniError with this
+   * code if the plan failed: the plugin has then undone all plans of its call.
    */
   async run(plan: string, code: number, what: string): Promise<number> {
     this.#socket.write(encodeFrame('P', plan));
-    const report = await this.#frames.next();
+    const report = await this.#receive();
+    this.#next = undefined;
     if (report.done) throw new PluginGone();
-    // Nothing more comes from a plugin after its report but the end of the connection.
-    this.#gone = this.#frames.next().then(() => Promise.reject(new PluginGone()));
-    this.#gone.catch(() => undefined);
     const text = report.value.payload.toString();
     if (report.value.type === 'F') throw new CniError(code, what, text);
     const ifindex = /^(\d+) (\d+)$/.exec(text)?.[1];
@@ -167,9 +167,18 @@ class Plugin {
     return Number(ifindex);
   }
 
-  /** Waits for work done after the plan, but not longer than the plugin does. */
+  /** Waits for work done between plans, but not longer than the plugin does: all it can say now is its end. */
   whileThere<T>(work: Promise<T>): Promise<T> {
-    return this.#gone ? Promise.race([work, this.#gone]) : work;
+    const gone = this.#receive().then(() => Promise.reject(new PluginGone()));
+    return Promise.race([work, gone]);
+  }
+
+  #receive(): Promise<IteratorResult<Frame>> {
+    if (!this.#next) {
+      this.#next = this.#frames.next();
+      this.#next.catch(() => undefined);
+    }
+    return this.#next;
   }
 }
 
@@ -186,7 +195,8 @@ const handlers: Readonly<Record<CniRequest['command'], Handler>> = {
     const identity = identityOf(endpoint, options);
     try {
       const ifindex = await plugin.run(addPlan(endpoint), CniCode.kernel, 'set up the pod’s interface');
-      endpoints.attach(key, ifindex);
+      await plugin.whileThere(endpoints.attach(key, ifindex));
+      await plugin.run(upPlan(endpoint), CniCode.kernel, 'set up the node’s side of the pod’s interface');
       const ready = endpoints.markReady(key, await plugin.whileThere(identity));
       await plugin.whileThere(options.programmed(key));
       log.info({ endpoint: key, pod: `${ready.namespace}/${ready.podName}`, ipv4: ready.ipv4 }, 'pod added');

@@ -25,6 +25,7 @@ import type { Ipam } from './ipam.ts';
 /** What is needed of the datapath: programs on devices, kept by pins. `Datapath` has it. */
 export interface EndpointPrograms {
   attachTcx(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): void;
+  attachNewTcx(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): Promise<void>;
   detach(pinName: string): void;
   pinnedLinks(): string[];
 }
@@ -131,20 +132,13 @@ export class Endpoints {
     return endpoint;
   }
 
-  /** The veth is there: programs go on its host side, and only then does the device go up. */
-  attach(key: string, ifindex: number): Endpoint {
-    const endpoint = this.#get(key);
-    const link = linkByName(this.#options.netlink, endpoint.hostIfName);
-    if (!link || link.index !== ifindex)
-      throw new CniError(CniCode.kernel, `device ${endpoint.hostIfName} is not the one the plugin made`);
-    const pin = fromPodPin(endpoint.hostIfName);
-    // Of an earlier try's device with the same name: its link is dead and cannot be adopted.
-    if (this.#options.programs.pinnedLinks().includes(pin)) this.#options.programs.detach(pin);
-    this.#options.programs.attachTcx('from_pod', ifindex, 'ingress', pin);
-    changeLink(this.#options.netlink, ifindex, { up: true });
-    const attached = { ...endpoint, ifindex };
-    this.#keep(attached);
-    return attached;
+  /** The veth is there, its host side still down: the program goes on it. */
+  async attach(key: string, ifindex: number): Promise<void> {
+    const { hostIfName } = this.#get(key);
+    // On another thread, and no look at the device first: while pods come and go by the dozen, the kernel's
+    // lock on devices is taken for hundreds of milliseconds, and the process must not wait for it.
+    await this.#options.programs.attachNewTcx('from_pod', ifindex, 'ingress', fromPodPin(hostIfName));
+    this.#keep({ ...this.#get(key), ifindex });
   }
 
   /** Traffic may be delivered to the endpoint from now on. An identity that was set meanwhile is the newer one. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { buildBpf } from '../../deploy/build.ts';
-import { enterFreshNetns, needsRoot, type PodNetns, podNetns } from '../../test/netns.ts';
+import { type PodNetns, podNetns, wholeProcessInFreshNetns } from '../../test/netns.ts';
 import { parse, parsePrefix } from '../datapath/address.ts';
 import { changeLink, createVeth, linkByName } from '../datapath/link.ts';
 import { addAddress } from '../datapath/link-address.ts';
@@ -25,144 +25,144 @@ const NODE_IP = '172.18.1.2';
 const INTERNAL_IP = '10.1.0.1';
 
 /** One node in a namespace: plugin, agent's CNI half and BPF programs, all real. */
-describe('pods of one node', needsRoot, () => {
-  let folder: string;
-  let netlink: Netlink;
-  let devices: Devices;
-  let objectPath: string;
-  before(async () => {
-    [objectPath] = await Promise.all([buildBpf(), builtPlugin()]);
-    folder = mkdtempSync(join(tmpdir(), 'isthmus-pods-'));
-    mkdirSync(join(folder, 'bpf'));
-    execFileSync('mount', ['-t', 'bpf', 'bpf', join(folder, 'bpf')]);
-    enterFreshNetns();
-    netlink = new Netlink();
-    createVeth(netlink, { name: 'eth0', peer: 'far0' });
-    for (const name of ['lo', 'eth0', 'far0'])
-      changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
-    addAddress(netlink, linkByName(netlink, 'eth0')!.index, `${NODE_IP}/24`);
-    const uplinks = findUplinks(netlink, { devices: [], nodeIp: NODE_IP });
-    devices = ensureDevices({ netlink, uplinks, internalIp: INTERNAL_IP, tunnelPort: 8472, log });
-    replaceRoute(netlink, { prefix: '10.1.0.0/24', ifindex: devices.host.index, source: INTERNAL_IP });
-  });
-  after(() => {
-    execFileSync('umount', ['-l', join(folder, 'bpf')]);
-    rmSync(folder, { recursive: true, force: true });
-  });
-
-  /** What an agent does at its start: programs anew, maps and endpoints adopted. */
-  async function start(): Promise<{
-    readonly agent: Agent;
-    readonly datapath: Datapath;
-    stop(): Promise<void>;
-  }> {
-    const datapath = loadDatapath({
-      objectPath,
-      bpffs: join(folder, 'bpf/isthmus'),
-      config: {
-        node_ip: parse(NODE_IP),
-        internal_ip: parse(INTERNAL_IP),
-        hairpin_ip: parse('169.254.42.1'),
-        host_netns_cookie: netnsCookie(),
-        host_ifindex: devices.host.index,
-        vxlan_ifindex: devices.vxlan.index,
-        flags: 0,
-        cluster_id: 1,
-        nat_port_min: 61000,
-        nat_port_max: 65535,
-        vxlan_port: 8472,
-        host_mac: macBytes(devices.host.mac),
-      },
+if (wholeProcessInFreshNetns(import.meta.filename))
+  describe('pods of one node', () => {
+    let folder: string;
+    let netlink: Netlink;
+    let devices: Devices;
+    let objectPath: string;
+    before(async () => {
+      [objectPath] = await Promise.all([buildBpf(), builtPlugin()]);
+      folder = mkdtempSync(join(tmpdir(), 'isthmus-pods-'));
+      mkdirSync(join(folder, 'bpf'));
+      execFileSync('mount', ['-t', 'bpf', 'bpf', join(folder, 'bpf')]);
+      netlink = new Netlink();
+      createVeth(netlink, { name: 'eth0', peer: 'far0' });
+      for (const name of ['lo', 'eth0', 'far0'])
+        changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
+      addAddress(netlink, linkByName(netlink, 'eth0')!.index, `${NODE_IP}/24`);
+      const uplinks = findUplinks(netlink, { devices: [], nodeIp: NODE_IP });
+      devices = ensureDevices({ netlink, uplinks, internalIp: INTERNAL_IP, tunnelPort: 8472, log });
+      replaceRoute(netlink, { prefix: '10.1.0.0/24', ifindex: devices.host.index, source: INTERNAL_IP });
     });
-    const { addr, length } = parsePrefix('10.1.0.0/24');
-    datapath
-      .map<IpcacheMapRow['key'], IpcacheMapRow['value']>('ipcache')
-      .set(
-        { prefixlen: 32 + length, cluster_id: 0, pad: 0, addr },
-        { identity: 2, tunnel: parse(NODE_IP), encrypt_key: 0, flags: 0, pad: 0 },
-      );
-    const agent = await startAgent(folder, { datapath, hostAddresses: [INTERNAL_IP, NODE_IP] });
-    datapath.attachTcx('from_host', devices.host.index, 'egress', 'from_host');
-    datapath.attachTcx('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
-    return {
-      agent,
-      datapath,
-      async stop() {
-        await agent[Symbol.asyncDispose]();
-        datapath[Symbol.dispose]();
-      },
+    after(() => {
+      execFileSync('umount', ['-l', join(folder, 'bpf')]);
+      rmSync(folder, { recursive: true, force: true });
+    });
+
+    /** What an agent does at its start: programs anew, maps and endpoints adopted. */
+    async function start(): Promise<{
+      readonly agent: Agent;
+      readonly datapath: Datapath;
+      stop(): Promise<void>;
+    }> {
+      const datapath = loadDatapath({
+        objectPath,
+        bpffs: join(folder, 'bpf/isthmus'),
+        config: {
+          node_ip: parse(NODE_IP),
+          internal_ip: parse(INTERNAL_IP),
+          hairpin_ip: parse('169.254.42.1'),
+          host_netns_cookie: netnsCookie(),
+          host_ifindex: devices.host.index,
+          vxlan_ifindex: devices.vxlan.index,
+          flags: 0,
+          cluster_id: 1,
+          nat_port_min: 61000,
+          nat_port_max: 65535,
+          vxlan_port: 8472,
+          host_mac: macBytes(devices.host.mac),
+        },
+      });
+      const { addr, length } = parsePrefix('10.1.0.0/24');
+      datapath
+        .map<IpcacheMapRow['key'], IpcacheMapRow['value']>('ipcache')
+        .set(
+          { prefixlen: 32 + length, cluster_id: 0, pad: 0, addr },
+          { identity: 2, tunnel: parse(NODE_IP), encrypt_key: 0, flags: 0, pad: 0 },
+        );
+      const agent = await startAgent(folder, { datapath, hostAddresses: [INTERNAL_IP, NODE_IP] });
+      datapath.attachTcx('from_host', devices.host.index, 'egress', 'from_host');
+      datapath.attachTcx('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
+      return {
+        agent,
+        datapath,
+        async stop() {
+          await agent[Symbol.asyncDispose]();
+          datapath[Symbol.dispose]();
+        },
+      };
+    }
+
+    const reaches = (from: PodNetns | undefined, address: string): boolean => {
+      try {
+        const ping = ['ping', '-c', '1', '-W', '1', address];
+        if (from) execFileSync('nsenter', [`--net=/proc/${from.pid}/ns/net`, ...ping]);
+        else execFileSync(ping[0]!, ping.slice(1));
+        return true;
+      } catch {
+        return false;
+      }
     };
-  }
+    const add = async (container: string, pod: PodNetns): Promise<string> => {
+      const answer = await runPlugin(folder, 'ADD', { container, netns: pod.path });
+      assert.equal(answer.code, 0, answer.output);
+      return JSON.parse(answer.output).ips[0].address.replace('/32', '');
+    };
 
-  const reaches = (from: PodNetns | undefined, address: string): boolean => {
-    try {
-      const ping = ['ping', '-c', '1', '-W', '1', address];
-      if (from) execFileSync('nsenter', [`--net=/proc/${from.pid}/ns/net`, ...ping]);
-      else execFileSync(ping[0]!, ping.slice(1));
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  const add = async (container: string, pod: PodNetns): Promise<string> => {
-    const answer = await runPlugin(folder, 'ADD', { container, netns: pod.path });
-    assert.equal(answer.code, 0, answer.output);
-    return JSON.parse(answer.output).ips[0].address.replace('/32', '');
-  };
-
-  it('reach each other and the node as soon as ADD has answered, and not after DEL', async () => {
-    const node = await start();
-    await using a = await podNetns();
-    await using b = await podNetns();
-    const first = await add('a', a);
-    const second = await add('b', b);
-    assert.equal(reaches(a, second), true, 'pod to pod');
-    assert.equal(reaches(b, first), true, 'and back');
-    assert.equal(reaches(a, INTERNAL_IP), true, 'pod to gateway');
-    assert.equal(reaches(undefined, first), true, 'node to pod');
-    const checked = await runPlugin(folder, 'CHECK', { container: 'a', netns: a.path });
-    assert.equal(checked.code, 0, checked.output);
-    await runPlugin(folder, 'DEL', { container: 'b', netns: b.path });
-    assert.equal(reaches(a, second), false);
-    assert.deepEqual(node.datapath.pinnedLinks().filter(each => each.startsWith('from_pod')).length, 1);
-    await runPlugin(folder, 'DEL', { container: 'a', netns: a.path });
-    await node.stop();
-  });
-
-  it('are connected again by an ADD that is tried again', async () => {
-    const node = await start();
-    await using a = await podNetns();
-    await using b = await podNetns();
-    const first = await add('a', a);
-    const second = await add('b', b);
-    assert.equal(await add('a', a), first);
-    assert.equal(reaches(a, second), true);
-    for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
-    await node.stop();
-  });
-
-  it('lose no packet while the agent is away and when it comes back', async () => {
-    let node = await start();
-    await using a = await podNetns();
-    await using b = await podNetns();
-    await add('a', a);
-    const second = await add('b', b);
-    const ping = pinging(a, second);
-    await once(ping.child.stdout!, 'data');
-    for (let round = 0; round < 3; round++) {
+    it('reach each other and the node as soon as ADD has answered, and not after DEL', async () => {
+      const node = await start();
+      await using a = await podNetns();
+      await using b = await podNetns();
+      const first = await add('a', a);
+      const second = await add('b', b);
+      assert.equal(reaches(a, second), true, 'pod to pod');
+      assert.equal(reaches(b, first), true, 'and back');
+      assert.equal(reaches(a, INTERNAL_IP), true, 'pod to gateway');
+      assert.equal(reaches(undefined, first), true, 'node to pod');
+      const checked = await runPlugin(folder, 'CHECK', { container: 'a', netns: a.path });
+      assert.equal(checked.code, 0, checked.output);
+      await runPlugin(folder, 'DEL', { container: 'b', netns: b.path });
+      assert.equal(reaches(a, second), false);
+      assert.deepEqual(node.datapath.pinnedLinks().filter(each => each.startsWith('from_pod')).length, 1);
+      await runPlugin(folder, 'DEL', { container: 'a', netns: a.path });
       await node.stop();
-      const sent = ping.seen();
-      while (ping.seen() < sent + 20) await once(ping.child.stdout!, 'data');
-      node = await start();
-      assert.equal(node.agent.endpoints.table.size, 2);
-    }
-    const [transmitted, received] = await ping.stop();
-    assert.ok(transmitted > 60);
-    assert.equal(received, transmitted);
-    for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
-    await node.stop();
+    });
+
+    it('are connected again by an ADD that is tried again', async () => {
+      const node = await start();
+      await using a = await podNetns();
+      await using b = await podNetns();
+      const first = await add('a', a);
+      const second = await add('b', b);
+      assert.equal(await add('a', a), first);
+      assert.equal(reaches(a, second), true);
+      for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
+      await node.stop();
+    });
+
+    it('lose no packet while the agent is away and when it comes back', async () => {
+      let node = await start();
+      await using a = await podNetns();
+      await using b = await podNetns();
+      await add('a', a);
+      const second = await add('b', b);
+      const ping = pinging(a, second);
+      await once(ping.child.stdout!, 'data');
+      for (let round = 0; round < 3; round++) {
+        await node.stop();
+        const sent = ping.seen();
+        while (ping.seen() < sent + 20) await once(ping.child.stdout!, 'data');
+        node = await start();
+        assert.equal(node.agent.endpoints.table.size, 2);
+      }
+      const [transmitted, received] = await ping.stop();
+      assert.ok(transmitted > 60);
+      assert.equal(received, transmitted);
+      for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
+      await node.stop();
+    });
   });
-});
 
 /** A ping every 5 ms, and what it says in the end: packets transmitted and received. */
 function pinging(

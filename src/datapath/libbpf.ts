@@ -31,8 +31,18 @@ export const mapSetInitialValue: (map: Pointer, data: Uint8Array, size: number) 
 export const mapFd: (map: Pointer) => number = libbpf.func('int bpf_map__fd(void *map)');
 export const programFd: (program: Pointer) => number = libbpf.func('int bpf_program__fd(void *program)');
 
+const linkCreateFunction = libbpf.func(
+  'int bpf_link_create(int program, int target, int type, const void *options)',
+);
 export const linkCreate: (program: number, target: number, type: number, options: null) => number =
-  libbpf.func('int bpf_link_create(int program, int target, int type, const void *options)');
+  linkCreateFunction;
+/** The same on a thread of libuv's pool: the kernel waits for an RCU grace period, many milliseconds. */
+export const linkCreateLater = (program: number, target: number, type: number): Promise<number> =>
+  new Promise((resolve, reject) =>
+    linkCreateFunction.async(program, target, type, null, (error: unknown, result: number) =>
+      error ? reject(error) : resolve(result),
+    ),
+  );
 export const linkUpdate: (link: number, program: number, options: null) => number = libbpf.func(
   'int bpf_link_update(int link, int program, const void *options)',
 );

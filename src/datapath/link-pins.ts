@@ -38,7 +38,17 @@ export function attachDevice(at: Attachment & { readonly ifindex: number }): voi
   });
 }
 
-/** The same for a cgroup of the unified hierarchy. */
+/** Attaches to a device that has just been made, without holding up the process; a dead link's pin is replaced. */
+export async function attachNewDevice(at: Attachment & { readonly ifindex: number }): Promise<void> {
+  removePin(at.pin);
+  const link = libbpf.check(
+    await libbpf.linkCreateLater(at.program, at.ifindex, at.type),
+    `attach to device ${at.ifindex}`,
+  );
+  keep(link, at.pin);
+}
+
+/** `attachDevice` for a cgroup of the unified hierarchy. */
 export function attachCgroup(at: Attachment & { readonly path: string }): void {
   const folder = openSync(at.path, 'r');
   try {
@@ -86,9 +96,13 @@ function adoptOrCreate(
     if (adopted) return;
     removePin(pin);
   }
-  mkdirSync(join(pin, '..'), { recursive: true });
-  const link = libbpf.check(libbpf.linkCreate(program, target, type, null), `attach to ${where}`);
+  keep(libbpf.check(libbpf.linkCreate(program, target, type, null), `attach to ${where}`), pin);
+}
+
+/** Pins a link, which then lives without this process. */
+function keep(link: number, pin: string): void {
   try {
+    mkdirSync(join(pin, '..'), { recursive: true });
     libbpf.check(libbpf.pin(link, pin), `pin ${pin}`);
   } finally {
     close(link);

@@ -4,7 +4,7 @@ import { type Btf, type ElfObject, parseBtf, parseElf } from './btf.ts';
 import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
 import * as libbpf from './libbpf.ts';
 import { close } from './libc.ts';
-import { ATTACH, attachCgroup, attachDevice, listPins, removePin } from './link-pins.ts';
+import { ATTACH, attachCgroup, attachDevice, attachNewDevice, listPins, removePin } from './link-pins.ts';
 import { BpfMap } from './map.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
 import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
@@ -65,7 +65,17 @@ export interface Datapath extends Disposable {
   readonly reasons: ReadonlyMap<number, string>;
   /** Attaches, or exchanges the program of the link pinned as `pinName` without an instant in between. */
   attachTcx(program: TcxProgram, ifindex: number, direction: 'ingress' | 'egress', pinName: string): void;
-  /** The same for one socket program at a cgroup v2 folder; pinned under the program's name. */
+  /**
+   * Attaches to a device that has just been made and has no link. Takes many milliseconds, on another thread:
+   * a caller with a device per pod does not hold up the process.
+   */
+  attachNewTcx(
+    program: TcxProgram,
+    ifindex: number,
+    direction: 'ingress' | 'egress',
+    pinName: string,
+  ): Promise<void>;
+  /** `attachTcx` for one socket program at a cgroup v2 folder; pinned under the program's name. */
   attachCgroup(program: CgroupProgram, cgroupPath: string): void;
   detach(pinName: string): void;
   pinnedLinks(): string[];
@@ -126,6 +136,13 @@ export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOpti
     },
     attachTcx: (name, ifindex, direction, pinName) =>
       attachDevice({
+        program: program(name),
+        ifindex,
+        type: ATTACH[direction],
+        pin: join(linkFolder, pinName),
+      }),
+    attachNewTcx: (name, ifindex, direction, pinName) =>
+      attachNewDevice({
         program: program(name),
         ifindex,
         type: ATTACH[direction],
