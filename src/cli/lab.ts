@@ -10,6 +10,7 @@ import { listImages, loadImage } from '../lab/load-image.ts';
 import { commandOnNode, executableFolder, openLab } from '../lab/open-lab.ts';
 import { defaultLab } from '../lab/plan.ts';
 import { runPortProxy } from '../lab/port-proxy.ts';
+import { runRegistry } from '../lab/registry-process.ts';
 import { labNames } from '../lab/state.ts';
 import { parseNode } from '../lab/target.ts';
 import { Failure } from './failure.ts';
@@ -94,6 +95,7 @@ export function register(program: Command): void {
   registerFaults(lab);
 
   lab.command('port-proxy <forwards>', { hidden: true }).action(runPortProxy);
+  lab.command('registry <folder>', { hidden: true }).action(runRegistry);
 }
 
 interface NameFlag {

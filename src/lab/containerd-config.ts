@@ -8,6 +8,10 @@ export const containerdConfig = `version = 2
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
 
+  # Every registry there is, is answered by the lab's own.
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/cni/bin"
     conf_dir = "/etc/cni/net.d"

@@ -21,6 +21,7 @@ import { clusterKubeconfig, executableFolder } from './open-lab.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';
 import { type ClusterPlan, checkLabName, hostDevice, type LabPlan, labCgroupRoot, planLab } from './plan.ts';
 import { startPortProxy } from './port-proxy.ts';
+import { startRegistry } from './registry-process.ts';
 import { labNames, lockLab, readState, removeState, writeState } from './state.ts';
 import { type Report, Timeline } from './timeline.ts';
 
@@ -102,7 +103,7 @@ export async function up(options: UpOptions): Promise<void> {
   await timeline.timed('disks', createDisks(plan, secrets, loopback, store.path));
   signal?.throwIfAborted();
   await timeline.timed('nodes booted', bootNodes(layout, plan, nodesOf(plan), binFolder));
-  await startPortProxy(layout, plan);
+  await Promise.all([startPortProxy(layout, plan), startRegistry(layout, plan, archives)]);
   if (plan.links.length > 0) await applyNetwork({ plan, layout }, undefined, []);
 
   await addContexts(

@@ -4,6 +4,7 @@ import { Failure } from '../cli/failure.ts';
 import { nodesOf } from './node.ts';
 import { commandOnNode, type Lab } from './open-lab.ts';
 import { CommandFailed, run } from './process.ts';
+import { addArchive } from './registry-process.ts';
 
 const ctr = ['ctr', '--namespace', 'k8s.io', 'image'] as const;
 
@@ -23,6 +24,7 @@ export async function loadImage(lab: Lab, file: string): Promise<readonly string
       }
     }),
   );
+  addArchive(lab.plan.name, file);
   return [...(outputs[0] ?? '').matchAll(/^unpacking (\S+)/gm)].map(match => match[1]!);
 }
 

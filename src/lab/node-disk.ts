@@ -5,6 +5,7 @@ import { containerdConfig } from './containerd-config.ts';
 import { cloneStore } from './golden.ts';
 import type { ClusterPlan, LabPlan, NodePlan } from './plan.ts';
 import { run } from './process.ts';
+import { registryHosts } from './registry-process.ts';
 
 /** Files of this machine's /etc that programs of a node need to run at all. */
 const borrowed = [
@@ -103,6 +104,7 @@ function configuration(lab: LabPlan, cluster: ClusterPlan, node: NodePlan): Node
     plain('/etc/hosts', hosts.join('\n')),
     plain('/etc/resolv.conf', '# A lab has no names outside its clusters: a query is refused at once.'),
     plain('/etc/machine-id', node.machineID),
+    plain('/etc/containerd/certs.d/_default/hosts.toml', registryHosts(cluster)),
     plain('/etc/containerd/config.toml', containerdConfig),
     plain('/var/lib/kubelet/config.yaml', JSON.stringify(kubelet(cluster, node), undefined, 2)),
   ];
