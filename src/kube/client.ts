@@ -45,6 +45,9 @@ interface Pools {
 /** Requests under way at once; more wait. A burst of writes must not become a burst of TLS handshakes. */
 const maxRequests = 8;
 
+/** Milliseconds for a TCP connection to be made: three SYNs. */
+const connectTimeout = 5000;
+
 /** How a PATCH's body is meant. Server-side apply takes JSON, which is YAML. */
 const patchTypes = {
   apply: 'application/apply-patch+yaml',
@@ -203,6 +206,12 @@ export class KubeClient {
           // A peer that vanished without a word is noticed after 10 s of silence and 10 unanswered probes a second apart.
           socket.setKeepAlive(true, 10_000);
           socket.setNoDelay(true);
+          if (!socket.connecting) return;
+          // The kernel would try for minutes, ever more rarely: after a cut is healed we want to be back in seconds.
+          const connect = setTimeout(() => {
+            request.destroy(new Error(`no connection after ${connectTimeout} ms`));
+          }, connectTimeout);
+          socket.once('connect', () => clearTimeout(connect)).once('close', () => clearTimeout(connect));
         });
         request.on('response', message => {
           clearTimeout(timer);

@@ -6,6 +6,7 @@ import { kubeInCluster } from '../kube/client.ts';
 import { lead } from '../kube/lease.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import { log } from '../log.ts';
+import { version } from '../version.ts';
 import { parseOperatorConfig } from './config.ts';
 import { runDuties } from './duties.ts';
 
@@ -13,7 +14,7 @@ import { runDuties } from './duties.ts';
 async function main(): Promise<void> {
   const config = parseOperatorConfig(readMountedConfig());
   if (config.debug) log.level = 'debug';
-  const client = kubeInCluster({ component: 'isthmus-operator' });
+  const client = kubeInCluster({ component: 'isthmus-operator', version });
   const identity = process.env.POD_NAME ?? `operator-${process.pid}`;
   const namespace = process.env.POD_NAMESPACE ?? 'kube-system';
   const stop = new AbortController();
@@ -31,12 +32,17 @@ async function main(): Promise<void> {
     labelNames: ['kind'],
     registers: [registry],
   });
-  let lastError: Error | undefined;
+  let problem: { error: Error; at: number } | undefined;
+  /** A lease is tried every two seconds: what failed longer ago has succeeded since. */
+  const recent = () => (problem && Date.now() - problem.at < 10_000 ? problem.error.message : undefined);
   const health = config['operator-api-serve-addr'];
-  if (health) await serveHealth({ ...health, ready: { 'API server': () => lastError?.message } });
+  if (health) await serveHealth({ ...health, ready: { 'API server': recent } });
   const metrics = config['operator-prometheus-serve-addr'];
   if (metrics) await serveMetrics(metrics, registry);
-  log.info({ server: client.server.href, identity, cluster: config['cluster-name'] }, 'operator started');
+  log.info(
+    { version, server: client.server.href, identity, cluster: config['cluster-name'] },
+    'operator started',
+  );
 
   const options = {
     namespace,
@@ -44,16 +50,14 @@ async function main(): Promise<void> {
     identity,
     signal: stop.signal,
     onError: (error: Error) => {
-      lastError = error;
+      problem = { error, at: Date.now() };
       log.warn({ error }, 'lease');
     },
     onLeader: (leader: string) => {
-      lastError = undefined;
       log.info({ leader }, 'leader');
     },
   };
   await lead(client, options, async term => {
-    lastError = undefined;
     leading.set(1);
     try {
       await runDuties({
