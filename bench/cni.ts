@@ -4,7 +4,7 @@
  * and the BPF programs; the identity is known at once, as it is when the pod's labels have been seen before.
  * Options: --rounds N (default 100).
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ import { netnsCookie } from '../src/datapath/netns-cookie.ts';
 import { loadDatapath } from '../src/datapath/object.ts';
 import { ensureBinaries } from '../src/lab/binaries.ts';
 import { log } from '../src/log.ts';
-import { enterFreshNetns, podNetns } from '../test/netns.ts';
+import { podNetns } from '../test/netns.ts';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '100' } } });
 const rounds = Number(values.rounds);
@@ -36,6 +36,13 @@ const {
   'host-local': hostLocal,
 } = await ensureBinaries(['cnitool', 'ptp', 'host-local'], { report });
 const objectPath = await buildBpf();
+const plugin = await builtPlugin();
+// The agent's other threads attach programs: the whole process has to be in the namespace.
+if (process.env.ISTHMUS_BENCH_NETNS !== 'own') {
+  const env = { ...process.env, ISTHMUS_BENCH_NETNS: 'own' };
+  const words = ['--net', process.execPath, ...process.argv.slice(1)];
+  process.exit(spawnSync('unshare', words, { env, stdio: 'inherit' }).status ?? 1);
+}
 const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-cni-'));
 const [bin, bpf] = [join(folder, 'bin'), join(folder, 'bpf')];
 mkdirSync(bin);
@@ -43,7 +50,7 @@ mkdirSync(bpf);
 for (const [name, path] of Object.entries({
   ptp,
   'host-local': hostLocal,
-  'isthmus-cni': await builtPlugin(),
+  'isthmus-cni': plugin,
 }))
   copyFileSync(path, join(bin, name));
 const configuration = (name: string, plugin: object): string => {
@@ -60,7 +67,6 @@ const peer = configuration('ptp', {
 
 execFileSync('mount', ['-t', 'bpf', 'bpf', bpf]);
 try {
-  enterFreshNetns();
   using netlink = new Netlink();
   createVeth(netlink, { name: 'eth0', peer: 'far0' });
   for (const name of ['lo', 'eth0', 'far0'])
