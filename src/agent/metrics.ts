@@ -1,4 +1,4 @@
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { NodeAgent } from './node-agent.ts';
 
 /** The agent's gauges, read when they are asked for. */
@@ -19,6 +19,15 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   gauge('ipam_capacity', 'Addresses of the pod CIDR', () => agent.parts?.ipam.capacity);
   gauge('ipcache_rows', 'Prefixes with a known identity', () => agent.parts?.state.ipcache.size);
   gauge('nodes', 'Nodes known, of all clusters', () => agent.parts?.state.nodes.size);
+  const calls = new Histogram({
+    name: 'isthmus_cni_call_duration_seconds',
+    help: 'Time of calls of the CNI plugin in the agent, with the plugin’s own work; code 0 is success',
+    labelNames: ['command', 'code'],
+    buckets: [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
+    registers: [registry],
+  });
+  agent.onCniCall = (command, milliseconds, code) =>
+    calls.observe({ command, code: String(code) }, milliseconds / 1000);
   new Gauge({
     name: 'isthmus_reconciler_pending',
     help: 'Rows still to be written',

@@ -13,7 +13,7 @@ import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
 import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
 import { cleanNode } from './cleanup.ts';
 import { installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
-import { serveCni } from './cni-server.ts';
+import { type CniServerOptions, serveCni } from './cni-server.ts';
 import type { AgentConfig, Environment } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
 import { type Devices, ensureDevices } from './devices.ts';
@@ -71,6 +71,8 @@ export class NodeAgent {
   remote: RemoteClusters | undefined;
   parts: NodeParts | undefined;
   services: Services | undefined;
+  /** Told of every call of the CNI plugin that ended, for metrics. */
+  onCniCall: CniServerOptions['onCall'];
   readonly #options: NodeAgentOptions;
   readonly #events: EventRecorder;
   /** Ends everything that writes, at SIGTERM or before a clean-up. */
@@ -216,6 +218,7 @@ export class NodeAgent {
       identify: endpoint => identities.identify(endpoint),
       programmed: key => state.programmed(key),
       problem: () => (this.#stop.signal.aborted ? 'the agent ends' : undefined),
+      onCall: (command, milliseconds, code) => this.onCniCall?.(command, milliseconds, code),
     });
     this.#cni = cni;
     keepConfiguration({ ...cniPaths, exclusive: config['cni-exclusive'], log: logOf('cni'), signal });
