@@ -42,6 +42,7 @@ const obtaining = (calls: string[], label: string): Obtain => {
   return async (component, version, names, target) => {
     calls.push(`${label} ${component.name} ${version} ${names.join(' ')}`);
     for (const name of names) await writeFile(join(target, name), label, { mode: 0o755 });
+    return names;
   };
 };
 const failing = (calls: string[], label: string): Obtain => {
@@ -78,6 +79,27 @@ test('a failed download falls through to the build and says why', async () => {
   await ensureBinaries(['helm'], { ...options, obtain });
   assert.deepEqual(calls, ['download', 'build helm v1.2.3 helm']);
   assert.deepEqual(reported, ['helm v1.2.3: download failed']);
+});
+
+test('what is not published is built, and only that', async () => {
+  const calls: string[] = [];
+  const partly: Obtain = async (_component, _version, names, target) => {
+    const published = names.filter(name => name !== 'agnhost');
+    for (const name of published) await writeFile(join(target, name), '', { mode: 0o755 });
+    return published;
+  };
+  await ensureBinaries(['kubelet', 'agnhost'], { ...options, obtain: [partly, obtaining(calls, 'build')] });
+  assert.deepEqual(calls, ['build kubernetes v1.2.3 agnhost']);
+});
+
+test('two callers at once obtain a component once', async () => {
+  const calls: string[] = [];
+  const obtain = [obtaining(calls, 'build')];
+  await Promise.all([
+    ensureBinaries(['etcd'], { ...options, obtain }),
+    ensureBinaries(['etcdctl', 'etcd'], { ...options, obtain }),
+  ]);
+  assert.deepEqual(calls, ['build etcd v1.2.3 etcd', 'build etcd v1.2.3 etcdctl']);
 });
 
 test('when nothing works, the error has every reason and the way out, and the cache no half of it', async () => {

@@ -10,14 +10,17 @@ import { downloadBinaries } from './binary-download.ts';
 
 export type { BinaryName } from './binary-catalog.ts';
 
-/** One way to obtain executables of a component: puts all of `names` into `folder`, or throws. */
+/**
+ * One way to obtain executables of a component: puts those of `names` that can be had this way into `folder` and says
+ * which they are. Throws when it fails.
+ */
 export type Obtain = (
   component: Component,
   version: string,
   names: readonly BinaryName[],
   folder: string,
   options: { readonly report: Report; readonly modules: string; readonly signal?: AbortSignal | undefined },
-) => Promise<void>;
+) => Promise<readonly BinaryName[]>;
 
 export type Report = (line: string) => void;
 
@@ -62,9 +65,23 @@ export async function ensureBinaries<Name extends BinaryName>(
     missing.set(component, entry);
   }
   for (const [component, { pin, target, names: wanted }] of missing) {
-    await obtainAll(component, pin, wanted, target, { ...options, modules });
+    await oneAtATime(target, async () => {
+      const still: BinaryName[] = [];
+      for (const name of wanted) if (!(await executable(join(target, name)))) still.push(name);
+      if (still.length > 0) await obtainAll(component, pin, still, target, { ...options, modules });
+    });
   }
   return Object.fromEntries(found) as Record<Name, string>;
+}
+
+/** Two callers of this process that want the same component must not build it beside each other. */
+const working = new Map<string, Promise<void>>();
+
+async function oneAtATime(target: string, work: () => Promise<void>): Promise<void> {
+  const previous = working.get(target) ?? Promise.resolve();
+  const mine = previous.then(work, work);
+  working.set(target, mine);
+  await mine;
 }
 
 interface Pin {
@@ -108,15 +125,17 @@ async function obtainAll(
   const reasons: string[] = [];
   // Whatever way fills it, the cache only ever holds whole files.
   const temporary = `${target}.${process.pid}.new`;
+  let missing = names;
   try {
     for (const obtain of options.obtain ?? [downloadBinaries, buildBinaries]) {
       await rm(temporary, { recursive: true, force: true });
       await mkdir(temporary, { recursive: true });
       try {
-        await obtain(component, version, names, temporary, { report, modules, signal });
+        const got = await obtain(component, version, missing, temporary, { report, modules, signal });
         await mkdir(target, { recursive: true });
-        for (const name of names) await rename(join(temporary, name), join(target, name));
-        return;
+        for (const name of got) await rename(join(temporary, name), join(target, name));
+        missing = missing.filter(name => !got.includes(name));
+        if (missing.length === 0) return;
       } catch (error) {
         signal?.throwIfAborted();
         const reason = error instanceof Error ? error.message : String(error);
@@ -128,7 +147,7 @@ async function obtainAll(
     await rm(temporary, { recursive: true, force: true });
   }
   throw new Error(
-    `${names.join(', ')} (${component.name} ${version}): could neither be downloaded nor built:\n  ${reasons.join('\n  ')}\n` +
+    `${missing.join(', ')} (${component.name} ${version}): could neither be downloaded nor built:\n  ${reasons.join('\n  ')}\n` +
       'Put the executables into a folder and name it in ISTHMUS_BINARIES.',
   );
 }

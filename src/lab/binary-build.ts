@@ -49,6 +49,7 @@ export const buildBinaries: Obtain = async (
     if (made !== name) await rename(join(folder, made), join(folder, name));
   }
   report(`${title}: built`);
+  return names;
 };
 
 function packageOf(

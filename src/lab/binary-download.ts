@@ -14,7 +14,7 @@ export const downloadBinaries: Obtain = async (component, version, names, folder
   const wanted = new Map<string, { download: Download; names: BinaryName[] }>();
   for (const name of names) {
     const download = component.download(name, version);
-    if (!download) throw new Error(`${name} is not published as a file, building it`);
+    if (!download) continue;
     const same = wanted.get(download.url) ?? { download, names: [] };
     same.names.push(name);
     wanted.set(download.url, same);
@@ -31,6 +31,7 @@ export const downloadBinaries: Obtain = async (component, version, names, folder
       await chmod(join(folder, name), 0o755);
     }
   }
+  return [...wanted.values()].flatMap(file => file.names);
 };
 
 async function checksum(download: Download, signal: AbortSignal | undefined): Promise<string> {
