@@ -173,11 +173,12 @@ function remotes(folder: Folder, stop: AbortController, more: object = {}): Remo
   });
 }
 
-test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async () => {
+test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
   using folder = new Folder();
   await folder.add(eu);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const { tables, ...rest } = { ...mesh(remotes(folder, stop)) };
   await until(() => rest.of('eu')?.state === 'syncing', 'connected, nothing complete yet');
   assert.match(
@@ -217,15 +218,15 @@ test('what one cluster exports, another knows; a bad value stops nothing else', 
   assert.deepEqual(rest.all(), []);
   await folder.add(eu);
   await until(() => rest.of('eu')?.ready === true, 'back');
-  stop.abort();
 });
 
-test('an etcd that dies and comes back empty loses nobody anything', { skip }, async () => {
+test('an etcd that dies and comes back empty loses nobody anything', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
   eu.fill();
   using folder = new Folder();
   await folder.add(eu);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
   await until(() => of('eu')?.ready === true, 'ready');
   const log: string[] = [];
@@ -249,25 +250,24 @@ test('an etcd that dies and comes back empty loses nobody anything', { skip }, a
   eu.etcd.signal('SIGCONT');
   await until(() => of('eu')?.ready === true, 'ready after the pause', 20_000);
   assert.deepEqual(log, ['remote-nodes eu/late put']);
-  stop.abort();
 });
 
-test('heartbeats that stop are noticed though etcd answers', { skip }, async () => {
+test('heartbeats that stop are noticed though etcd answers', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
   eu.fill();
   using folder = new Folder();
   await folder.add(eu);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const { of } = mesh(remotes(folder, stop, { silence: 0.3 }));
   await until(() => of('eu')?.ready === true, 'ready');
   await eu.stopExport();
   await until(() => of('eu')?.state === 'stale', 'stale');
   assert.match(of('eu')!.status, /^(no heartbeat for|not connected for .* no heartbeat for)/);
   assert.ok(of('eu')!.heartbeatAge! >= 0.3);
-  stop.abort();
 });
 
-test('errors are clear, and concern one cluster only', { skip }, async () => {
+test('errors are clear, and concern one cluster only', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
   await using twin = await Cluster.start('twin', 2);
   await using own = await Cluster.start('own', 1);
@@ -275,6 +275,7 @@ test('errors are clear, and concern one cluster only', { skip }, async () => {
   using folder = new Folder();
   await folder.add(eu);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: each => each.name });
   nodes.upsert(ownNode('us-worker', '10.1.0.0/16'));
   const { of, clusters, tables } = mesh(remotes(folder, stop, { syncTimeout: 300, nodes }));
@@ -312,7 +313,6 @@ test('errors are clear, and concern one cluster only', { skip }, async () => {
   assert.deepEqual(clusters.warnings, [
     'cluster eu: pod CIDRs overlap: 10.1.0.0/24 of eu/overlapping and 10.1.0.0/16 of us/us-worker',
   ]);
-  stop.abort();
 });
 
 function ownNode(name: string, podCidr: string): NodeRow {

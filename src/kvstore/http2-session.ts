@@ -19,33 +19,37 @@ export interface Http2SessionOptions {
 export class Http2Session {
   readonly authority: string;
   readonly #session: http2.ClientHttp2Session;
+  readonly #socket: tls.TLSSocket;
   readonly #options: Http2SessionOptions;
   readonly #ended = new AbortController();
   #heardAt = performance.now();
   #streams = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(session: http2.ClientHttp2Session, options: Http2SessionOptions) {
+  private constructor(
+    session: http2.ClientHttp2Session,
+    socket: tls.TLSSocket,
+    options: Http2SessionOptions,
+  ) {
     this.authority = options.authority;
     this.#session = session;
+    this.#socket = socket;
     this.#options = options;
   }
 
   /** @throws Error of the layer that failed */
   static connect(options: Http2SessionOptions): Promise<Http2Session> {
     return new Promise((resolve, reject) => {
-      const session = http2.connect(options.authority, {
-        createConnection: () => {
-          const socket = tls.connect({ ...options.tls, ALPNProtocols: ['h2'] });
-          socket.setNoDelay(true);
-          return socket;
-        },
-      });
-      const self = new Http2Session(session, options);
-      const timer = setTimeout(
-        () => session.destroy(timeout(`no answer after ${options.dialTimeout} ms`)),
-        options.dialTimeout,
-      );
+      const socket = tls.connect({ ...options.tls, ALPNProtocols: ['h2'] });
+      socket.setNoDelay(true);
+      const session = http2.connect(options.authority, { createConnection: () => socket });
+      const self = new Http2Session(session, socket, options);
+      const timer = setTimeout(() => {
+        const error = timeout(`no answer after ${options.dialTimeout} ms`);
+        reject(error);
+        self.#end(error);
+        self.#destroy();
+      }, options.dialTimeout);
       // The listeners stay for the session's whole life: an error without one would end the process.
       session.on('error', error => {
         reject(error);
@@ -74,7 +78,13 @@ export class Http2Session {
   /** Ends the session and all its streams. */
   close(): void {
     this.#end(new Error('connection closed'));
-    this.#session.destroy(undefined, http2.constants.NGHTTP2_CANCEL);
+    this.#destroy();
+  }
+
+  /** A session alone would wait for its socket: for one that never connects, or whose peer is gone, very long. */
+  #destroy(error?: Error): void {
+    this.#session.destroy(error, http2.constants.NGHTTP2_CANCEL);
+    this.#socket.destroy();
   }
 
   async request(
@@ -118,7 +128,7 @@ export class Http2Session {
         if (this.#heardAt > askedAt) return look();
         const error = timeout(`no answer to a ping after ${pingTimeout} ms`);
         this.#end(error);
-        this.#session.destroy(error, http2.constants.NGHTTP2_CANCEL);
+        this.#destroy(error);
       }, pingTimeout).unref();
       this.#session.ping(error => {
         if (error || this.#session.destroyed || this.#streams === 0) return;
