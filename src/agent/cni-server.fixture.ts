@@ -48,8 +48,10 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   const stop = new AbortController();
   const netlink = new Netlink();
   const pins = options.pins ?? new Map<string, number>();
+  const realMap = options.datapath?.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints');
   const endpoints = new Endpoints({
     netlink,
+    mapRows: () => Array.from(realMap?.entries() ?? [], ([key, value]) => ({ key, value })),
     programs: options.datapath ?? recordPrograms(pins),
     ipam: createIpam({
       cidrs: options.cidrs ?? ['10.1.0.0/24'],
@@ -75,7 +77,7 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
   const { programmed } = reconcileEndpointMap({
     endpoints: endpoints.table,
     hostAddresses,
-    map: options.datapath?.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints') ?? rows,
+    map: realMap ?? rows,
     log,
     signal: stop.signal,
   });

@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Link } from '../datapath/link.ts';
-import { type Endpoint, endpointKey, hostInterfaceName, isHostInterfaceName } from './endpoint.ts';
-import { judgeEndpoints } from './endpoint-restore.ts';
+import {
+  type Endpoint,
+  endpointKey,
+  endpointMapRow,
+  hostInterfaceName,
+  isHostInterfaceName,
+} from './endpoint.ts';
+import { judgeEndpoints, recoverEndpoints } from './endpoint-restore.ts';
 
 const endpoint = (id: number, fields: Partial<Endpoint> = {}): Endpoint => ({
   id,
@@ -71,6 +77,17 @@ describe('endpoints after a restart', () => {
   it('go on being deleted as ready ones: the runtime asks again', () => {
     const going = endpoint(2, { state: 'deleting' });
     assert.equal(judgeEndpoints([going], [deviceOf(going)]).live[0]!.state, 'ready');
+  });
+
+  it('are recovered from device and map when their file is lost', () => {
+    const [onFile, lost, leaked] = [endpoint(2), endpoint(3, { identity: 70001 }), endpoint(4)];
+    const recovered = recoverEndpoints([onFile], {
+      links: [deviceOf(onFile), deviceOf(lost), deviceOf(leaked)],
+      rows: [endpointMapRow(onFile)!, endpointMapRow(lost)!],
+      gateway: '10.1.0.1',
+      createdAt: lost.createdAt,
+    });
+    assert.deepEqual(recovered, [{ ...lost, netns: '', namespace: '', podName: '' }]);
   });
 
   it('have device names that the plugin computes alike', () => {

@@ -1,6 +1,9 @@
 /** Which of the endpoints on file still exist. Pure. */
+
+import { format } from '../datapath/address.ts';
 import type { Link } from '../datapath/link.ts';
-import { type Endpoint, endpointKey } from './endpoint.ts';
+import { macText } from '../datapath/netlink-address.ts';
+import { type Endpoint, type EndpointMapRow, endpointKey, isHostInterfaceName } from './endpoint.ts';
 
 export interface Judged {
   /** Their devices are there; `ifindex` is what the kernel says now. */
@@ -34,4 +37,53 @@ export function judgeEndpoints(onFile: readonly Endpoint[], links: readonly Link
     if (dead.at(-1)?.endpoint !== endpoint) for (const each of claims) taken.add(each);
   }
   return { live, creating, dead };
+}
+
+export interface Recovered {
+  readonly links: readonly Link[];
+  /** Rows of the pinned map. */
+  readonly rows: Iterable<EndpointMapRow>;
+  readonly gateway: string;
+  readonly createdAt: string;
+}
+
+/**
+ * Endpoints whose file was lost, from the pod's device (whose alias names the attachment) and its row in the
+ * pinned map. Their pods' names are not known.
+ */
+export function recoverEndpoints(onFile: readonly Endpoint[], found: Recovered): Endpoint[] {
+  const known = new Set(onFile.map(endpointKey));
+  const ids = new Set(onFile.map(each => each.id));
+  const rows = new Map(Array.from(found.rows, row => [row.value.ifindex, row]));
+  return found.links.flatMap(link => {
+    const row = rows.get(link.index);
+    const at = link.alias.lastIndexOf('/');
+    if (!row || at < 1 || known.has(link.alias) || !isHostInterfaceName(link.name)) return [];
+    const { endpoint_id: id, identity, mac, host_mac } = row.value;
+    if (macText(host_mac) !== link.mac || id < 1 || ids.has(id)) return [];
+    ids.add(id);
+    return [
+      {
+        id,
+        containerId: link.alias.slice(0, at),
+        ifName: link.alias.slice(at + 1),
+        netns: '',
+        network: 'isthmus',
+        hostIfName: link.name,
+        ifindex: link.index,
+        ipv4: format(row.key.addr),
+        gateway: found.gateway,
+        mtu: link.mtu,
+        mac: macText(mac),
+        hostMac: link.mac,
+        namespace: '',
+        podName: '',
+        podUid: '',
+        portMappings: [],
+        identity,
+        state: 'ready' as const,
+        createdAt: found.createdAt,
+      },
+    ];
+  });
 }

@@ -12,6 +12,7 @@ import { CniCode, CniError, type CniRequest } from './cni-request.ts';
 import {
   attachmentKey,
   type Endpoint,
+  type EndpointMapRow,
   endpointKey,
   endpointTable,
   fromPodPin,
@@ -19,7 +20,7 @@ import {
   isHostInterfaceName,
 } from './endpoint.ts';
 import type { EndpointFiles } from './endpoint-files.ts';
-import { judgeEndpoints } from './endpoint-restore.ts';
+import { judgeEndpoints, recoverEndpoints } from './endpoint-restore.ts';
 import type { Ipam } from './ipam.ts';
 
 /** What is needed of the datapath: programs on devices, kept by pins. `Datapath` has it. */
@@ -35,6 +36,8 @@ export interface EndpointsOptions {
   readonly programs: EndpointPrograms;
   readonly ipam: Ipam;
   readonly files: EndpointFiles;
+  /** Rows of the pinned map `endpoints`, from which an endpoint whose file is lost is recovered. */
+  readonly mapRows?: () => Iterable<EndpointMapRow>;
   /** The pods' gateway: the node's internal IP. */
   readonly gateway: string;
   /** MTU of the pods' devices. */
@@ -65,7 +68,18 @@ export class Endpoints {
   restore(): void {
     const { files, ipam, log, netlink } = this.#options;
     const onFile = files.load((file, reason) => log.error({ file, reason }, 'endpoint file set aside'));
-    const judged = judgeEndpoints(onFile, listLinks(netlink));
+    const links = listLinks(netlink);
+    const recovered = recoverEndpoints(onFile, {
+      links,
+      rows: this.#options.mapRows?.() ?? [],
+      gateway: this.#options.gateway,
+      createdAt: this.#now().toISOString(),
+    });
+    for (const endpoint of recovered) {
+      log.warn({ endpoint: endpointKey(endpoint), ipv4: endpoint.ipv4 }, 'endpoint without a file recovered');
+      files.save(endpoint);
+    }
+    const judged = judgeEndpoints([...onFile, ...recovered], links);
     for (const endpoint of [...judged.live, ...judged.creating]) {
       const key = endpointKey(endpoint);
       if (!ipam.claim(endpoint.ipv4, key)) {

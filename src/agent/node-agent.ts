@@ -17,6 +17,7 @@ import { type CniServerOptions, serveCni } from './cni-server.ts';
 import type { AgentConfig, Environment } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
 import { type Devices, ensureDevices } from './devices.ts';
+import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
 import { Endpoints } from './endpoints.ts';
 import { watchHostAddresses } from './host-addresses.ts';
@@ -25,7 +26,7 @@ import { isAdopting, loadPrograms } from './load-programs.ts';
 import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
-import { attachPrograms, cgroup2Folder } from './programs.ts';
+import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import { whenQuiet } from './quiet.ts';
 import type { Services } from './services.ts';
 import { readSources, type Sources } from './sources.ts';
@@ -149,11 +150,17 @@ export class NodeAgent {
       reserved: [internalAddress],
       now: () => performance.now(),
     });
+    const programs = deferPrograms(datapath);
     const endpoints = new Endpoints({
       netlink,
-      programs: datapath,
+      programs,
       ipam,
       files: endpointFiles(join(RUN_FOLDER, 'endpoints')),
+      mapRows: () =>
+        Array.from(
+          datapath.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints').entries(),
+          ([key, value]) => ({ key, value }),
+        ),
       gateway: internalAddress,
       mtu: devices.podMtu,
       log: logOf('endpoints'),
@@ -170,11 +177,12 @@ export class NodeAgent {
       signal,
       log: logOf('identity'),
     });
+    const remote = await this.#remoteTables(sources);
     const state = runDatapathState({
       datapath,
       netlink,
       sources,
-      remote: await this.#remoteTables(sources),
+      remote,
       endpoints: endpoints.table,
       hostAddresses,
       cluster: config['cluster-name'],
@@ -208,6 +216,9 @@ export class NodeAgent {
     const services = await state.services;
     this.services = services;
     await whenQuiet([...Object.values(state.reconcilers), services.reconciler], signal);
+    // Maps of a new layout begin empty: what other clusters say has to be in them before they are used.
+    if (datapath.staleMaps().length) await this.#whenHeard(remote, state);
+    programs.release((pin, error) => log.warn({ pin, error }, 'program of a pod'));
     attachPrograms({ datapath, devices, uplinks, cgroup });
     datapath.unpinStaleMaps();
 
@@ -359,6 +370,14 @@ export class NodeAgent {
         return `not read after ${SYNC_TIMEOUT / 1000} s: ${missing().join(', ')}; ${reasons.join('; ')}`;
       },
     });
+  }
+
+  /** Every remote cluster has been heard, or given up on, and what it said is written. */
+  async #whenHeard(remote: RemoteTables, state: DatapathState): Promise<void> {
+    this.#waitFor('maps of a new layout are being filled with what other clusters say');
+    for (const each of [remote.nodes, remote.endpoints, remote.services]) await each.whenSynced();
+    const services = await state.services;
+    await whenQuiet([...Object.values(state.reconcilers), services.reconciler], this.#stop.signal);
   }
 
   /** Every agent sees the problem; the first of the cluster's nodes tells, so that it is told once. */

@@ -141,6 +141,26 @@ if (wholeProcessInFreshNetns(import.meta.filename))
       await node.stop();
     });
 
+    it('are known again by an agent that finds their files lost', async () => {
+      let node = await start();
+      await using a = await podNetns();
+      await using b = await podNetns();
+      const first = await add('a', a);
+      await node.stop();
+      rmSync(join(folder, 'endpoints'), { recursive: true });
+      node = await start();
+      const endpoint = node.agent.endpoints.table.get('a/eth0')!;
+      assert.deepEqual([endpoint.ipv4, endpoint.identity, endpoint.state], [first, 70000, 'ready']);
+      const second = await add('b', b);
+      assert.notEqual(second, first);
+      assert.equal(reaches(b, first), true);
+      const checked = await runPlugin(folder, 'CHECK', { container: 'a', netns: a.path });
+      assert.equal(checked.code, 0, checked.output);
+      for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
+      assert.equal(node.agent.endpoints.table.size, 0);
+      await node.stop();
+    });
+
     it('lose no packet while the agent is away and when it comes back', async () => {
       let node = await start();
       await using a = await podNetns();
