@@ -8,7 +8,7 @@ export function askAgent(
   socketPath: string = process.env.ISTHMUS_AGENT_SOCKET ?? AGENT_SOCKET,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath, method, path, timeout: 60_000 }, response => {
+    const call = request({ socketPath, method, path, agent: false, timeout: 60_000 }, response => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('end', () => {

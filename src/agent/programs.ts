@@ -2,6 +2,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CGROUP_PROGRAMS, type Datapath } from '../datapath/object.ts';
 import type { Devices } from './devices.ts';
+import type { EndpointPrograms } from './endpoints.ts';
 import type { Uplink } from './uplink.ts';
 
 export interface AttachOptions {
@@ -30,6 +31,43 @@ export function attachPrograms({ datapath, devices, uplinks, cgroup }: AttachOpt
   for (const pin of datapath.pinnedLinks())
     if (/^(from|to)_netdev_/.test(pin) && !wanted.has(pin)) datapath.detach(pin);
   for (const program of CGROUP_PROGRAMS) datapath.attachCgroup(program, cgroup);
+}
+
+/** Programs for pods' devices that are put on only once the maps they read are filled. */
+export interface DeferredPrograms extends EndpointPrograms {
+  /** Puts on what has been asked for until now; from then on everything is put on at once. */
+  release(onError: (pinName: string, error: unknown) => void): void;
+}
+
+/**
+ * What runs on the devices of pods that are there already stays until `release`: where an upgrade has
+ * changed the layout of maps, the new programs would find nothing in theirs.
+ */
+export function deferPrograms(datapath: EndpointPrograms): DeferredPrograms {
+  let waiting: Map<string, () => void> | undefined = new Map();
+  return {
+    attachTcx(program, ifindex, direction, pinName) {
+      const attach = (): void => datapath.attachTcx(program, ifindex, direction, pinName);
+      if (waiting) waiting.set(pinName, attach);
+      else attach();
+    },
+    attachNewTcx: (...of) => datapath.attachNewTcx(...of),
+    detach(pinName) {
+      waiting?.delete(pinName);
+      datapath.detach(pinName);
+    },
+    pinnedLinks: () => datapath.pinnedLinks(),
+    release(onError) {
+      const due = waiting;
+      waiting = undefined;
+      for (const [pinName, attach] of due ?? [])
+        try {
+          attach();
+        } catch (error) {
+          onError(pinName, error);
+        }
+    },
+  };
 }
 
 /**
