@@ -86,6 +86,9 @@ async function failover(
       else switched = 0;
     },
   );
+  client.once('close', code =>
+    began.reject(new Error(`the asking client ended with ${code} before its first answer`)),
+  );
   await began.promise;
   acted = performance.now();
   await act();
@@ -104,7 +107,7 @@ async function failover(
 
 async function tell(): Promise<void> {
   story.chapter('1. Create the two Kubernetes clusters');
-  await story.claim('two clusters of three nodes', async () => {
+  await story.need('two clusters of three nodes', async () => {
     await isthmus(
       'lab',
       'up',
@@ -124,7 +127,7 @@ async function tell(): Promise<void> {
   });
 
   story.chapter('2. Install Isthmus in the two clusters');
-  await story.claim('Isthmus is the network of both', async () => {
+  await story.need('Isthmus is the network of both', async () => {
     const id = { us: 1, eu: 2 };
     for (const each of clusters)
       await isthmus(
@@ -145,7 +148,7 @@ async function tell(): Promise<void> {
   });
 
   story.chapter('3. Enable the cluster mesh and connect');
-  await story.claim('the clusters are one mesh', async () => {
+  await story.need('the clusters are one mesh', async () => {
     for (const each of clusters)
       await isthmus('clustermesh', 'enable', '--context', `isthmus-${each}`, '--service-type', 'NodePort');
     await isthmus('clustermesh', 'connect', '--context', 'us', '--destination-context', 'eu');
@@ -154,7 +157,7 @@ async function tell(): Promise<void> {
   });
 
   story.chapter('4. Deploy the hello world application');
-  await story.claim('each cluster answers its own clients', async () => {
+  await story.need('each cluster answers its own clients', async () => {
     for (const each of clusters) await kubectl(each, 'apply', '-f', join(here, `deployment-${each}.yaml`));
     for (const each of clusters)
       for (const name of ['rebel-base', 'busybox-deployment'])

@@ -63,6 +63,12 @@ export class Story {
     return child;
   }
 
+  /** Like claim(), for what everything after stands on: throws where it did not hold. */
+  async need(what: string, check: () => Promise<{ seen: string; ok: boolean }>): Promise<void> {
+    await this.claim(what, check);
+    if (!this.seen.at(-1)?.ok) throw new Error(`the story ends here: ${what} did not come true`);
+  }
+
   /** Runs one claim; what it returns is what was seen. A thrown error is a claim that did not hold. */
   async claim(what: string, check: () => Promise<{ seen: string; ok: boolean }>): Promise<void> {
     const began = performance.now();
