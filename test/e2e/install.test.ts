@@ -1,0 +1,217 @@
+/**
+ * From nothing to a network and back, on a lab of its own whose nodes have none: install, upgrade with a mesh's real
+ * certificates, a reboot of all nodes at once, uninstall with pods running, install again.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+import * as z from 'zod';
+import { chartFolder } from '../../src/cli/helm.ts';
+import { ensureBinaries } from '../../src/lab/binaries.ts';
+import { eventually, isthmus, isthmusOk, labName, serverPod, serviceFor } from './mesh.ts';
+
+// Names of labs are short.
+const lab = `${labName.slice(0, 9)}-i`;
+const folder = mkdtempSync(join(tmpdir(), 'isthmus-install-'));
+const kubeconfig = join(folder, 'kubeconfig');
+const nodes = ['home-control-plane', 'home-worker'];
+const on = ['--context', 'home', '--kubeconfig', kubeconfig];
+let binaries: { readonly kubectl: string; readonly helm: string };
+
+before(async () => {
+  binaries = await ensureBinaries(['kubectl', 'helm'], { report: line => process.stderr.write(`${line}\n`) });
+  const config = {
+    kind: 'Cluster',
+    apiVersion: 'kind.x-k8s.io/v1alpha4',
+    name: 'home',
+    networking: { disableDefaultCNI: true, podSubnet: '10.61.0.0/16', serviceSubnet: '172.20.61.0/24' },
+    nodes: [{ role: 'control-plane' }, { role: 'worker' }],
+  };
+  const file = join(folder, 'home.yaml');
+  writeFileSync(file, JSON.stringify(config));
+  await isthmusOk('lab', 'up', '--name', lab, '-f', file, '--no-install', '--kubeconfig', kubeconfig);
+});
+
+after(async () => {
+  if (!process.env.ISTHMUS_TEST_KEEP) await isthmusOk('lab', 'down', '--name', lab);
+  rmSync(folder, { recursive: true });
+});
+
+test('a node is given to pods when its datapath works, and not before', async () => {
+  await kubectl('taint', 'nodes', '--all', 'node.cilium.io/agent-not-ready=true:NoExecute');
+  await isthmusOk('install', ...on, '--set', 'cluster.id=61', '--wait', '--wait-duration', '2m');
+  for (const node of await nodeObjects()) {
+    const condition = (type: string) => node.status.conditions.find(each => each.type === type);
+    assert.deepEqual(
+      node.spec.taints
+        .map(each => each.key)
+        .filter(key => /agent-not-ready|network-unavailable|not-ready/.test(key)),
+      [],
+      node.metadata.name,
+    );
+    assert.equal(condition('Ready')?.status, 'True', node.metadata.name);
+    assert.equal(condition('NetworkUnavailable')?.status, 'False', node.metadata.name);
+  }
+  await kubectl('-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=60s');
+});
+
+test('pods of both nodes answer by a service', async () => {
+  for (const node of nodes) await apply(serverPod(`server-${node}`, { node, labels: { app: 'server' } }));
+  await apply(serviceFor('server'));
+  await kubectl('wait', '--for=condition=Ready', '--timeout=60s', ...nodes.map(node => `pod/server-${node}`));
+  await bothAnswer();
+});
+
+test('upgrades, and helm template | kubectl apply, leave certificates and agents alone', async () => {
+  await isthmusOk('clustermesh', 'enable', ...on, '--service-type', 'NodePort', '--wait');
+  const [secrets, agents] = [await certificates(), await agentPods()];
+  assert.ok(Object.keys(secrets).includes('isthmus-ca'), Object.keys(secrets).join());
+  await isthmusOk('upgrade', ...on);
+  await isthmusOk('upgrade', ...on, '--set', 'clustermesh.apiserver.service.annotations.of=this-test');
+  await applyTemplate();
+  await isthmusOk('status', ...on, '--wait', '--wait-duration', '2m');
+  assert.deepEqual(await certificates(), secrets);
+  assert.deepEqual(await agentPods(), agents);
+  await bothAnswer();
+});
+
+test('all nodes rebooted at once come back by themselves', async () => {
+  await isthmusOk('lab', 'fault', 'restart', 'home', '--name', lab);
+  await eventually(
+    'the API server is back',
+    async () => (await tryKubectl('get', '--raw', '/readyz')) === 'ok',
+    120,
+  );
+  await isthmusOk('status', ...on, '--wait', '--wait-duration', '3m');
+  await eventually('both pods answer again', () => answers().then(found => found.size === 2), 120);
+});
+
+test('uninstall with pods running leaves the nodes as they were', async () => {
+  await isthmusOk('uninstall', ...on);
+  await nodesAreClean();
+});
+
+test('installed again, the same pods are connected', async () => {
+  await isthmusOk('install', ...on, '--set', 'cluster.id=61', '--wait', '--wait-duration', '2m');
+  await bothAnswer();
+  await apply(serverPod('later', { node: 'home-worker' }));
+  await kubectl('wait', '--for=condition=Ready', '--timeout=60s', 'pod/later');
+});
+
+test('helm uninstall alone cleans the nodes, too', async () => {
+  await run(binaries.helm, 'uninstall', 'isthmus', '-n', 'kube-system', '--kubeconfig', kubeconfig);
+  await nodesAreClean();
+  const { code, stderr } = await isthmus('status', ...on);
+  assert.equal(code, 1);
+  assert.match(stderr, /Isthmus is not installed in namespace kube-system/);
+});
+
+/** Nothing of ours but the devices of pods that still run, and what is known of them. */
+async function nodesAreClean(): Promise<void> {
+  for (const node of nodes) {
+    const look =
+      'ls -d /sys/class/net/isthmus_* /sys/fs/bpf/isthmus /etc/cni/net.d/*isthmus* /opt/cni/bin/isthmus-cni';
+    await eventually(
+      `${node} is clean`,
+      async () => (await onNode(node, `${look} 2>/dev/null; true`)).trim() === '',
+    );
+    assert.doesNotMatch(await onNode(node, 'ip route'), /isthmus|10\.61\./, node);
+  }
+}
+
+async function bothAnswer(): Promise<void> {
+  await eventually('both pods answer', () => answers().then(found => found.size === 2), 60);
+}
+
+/** Who answers when a pod asks the service some times. */
+async function answers(): Promise<Set<string>> {
+  const line = 'for i in $(seq 1 12); do curl -sS -m 2 http://server/hostname; echo; done';
+  const text = await kubectl('exec', `server-${nodes[1]}`, '--', 'sh', '-c', line);
+  return new Set(text.split('\n').filter(Boolean));
+}
+
+async function applyTemplate(): Promise<void> {
+  const values = await run(
+    binaries.helm,
+    'get',
+    'values',
+    'isthmus',
+    '-n',
+    'kube-system',
+    '--kubeconfig',
+    kubeconfig,
+  );
+  const file = join(folder, 'values.yaml');
+  writeFileSync(file, values.replace(/^USER-SUPPLIED VALUES:\n/, ''));
+  const manifest = await run(
+    binaries.helm,
+    ...['template', 'isthmus', chartFolder, '-n', 'kube-system', '-f', file, '--validate', '--is-upgrade'],
+    ...['--kubeconfig', kubeconfig],
+  );
+  const path = join(folder, 'manifest.yaml');
+  writeFileSync(path, manifest);
+  await kubectl('apply', '--server-side', '--force-conflicts', '-f', path);
+}
+
+const Secrets = z.object({
+  items: z.array(
+    z.object({
+      metadata: z.object({ name: z.string() }),
+      data: z.record(z.string(), z.string()).default({}),
+    }),
+  ),
+});
+
+/** Every Secret but Helm's own records, with its content. */
+async function certificates(): Promise<Record<string, Record<string, string>>> {
+  const { items } = Secrets.parse(
+    JSON.parse(await kubectl('-n', 'kube-system', 'get', 'secrets', '-o', 'json')),
+  );
+  const ours = items.filter(each => !each.metadata.name.startsWith('sh.helm.release.'));
+  return Object.fromEntries(ours.map(each => [each.metadata.name, each.data]));
+}
+
+async function agentPods(): Promise<string> {
+  const path = 'jsonpath={.items[*].metadata.uid}';
+  return kubectl('-n', 'kube-system', 'get', 'pods', '-l', 'k8s-app=isthmus', '-o', path);
+}
+
+const Nodes = z.object({
+  items: z.array(
+    z.object({
+      metadata: z.object({ name: z.string() }),
+      spec: z.object({ taints: z.array(z.object({ key: z.string() })).default([]) }),
+      status: z.object({ conditions: z.array(z.object({ type: z.string(), status: z.string() })) }),
+    }),
+  ),
+});
+
+async function nodeObjects() {
+  return Nodes.parse(JSON.parse(await kubectl('get', 'nodes', '-o', 'json'))).items;
+}
+
+function onNode(node: string, line: string): Promise<string> {
+  return isthmusOk('lab', 'shell', '--name', lab, `home/${node}`, '--', 'sh', '-c', line);
+}
+
+function kubectl(...args: string[]): Promise<string> {
+  return run(binaries.kubectl, '--kubeconfig', kubeconfig, ...args);
+}
+
+function tryKubectl(...args: string[]): Promise<string | undefined> {
+  return kubectl(...args).catch(() => undefined);
+}
+
+async function apply(manifest: string): Promise<void> {
+  const path = join(folder, 'object.json');
+  writeFileSync(path, manifest);
+  await kubectl('apply', '-f', path);
+}
+
+async function run(file: string, ...args: string[]): Promise<string> {
+  return (await promisify(execFile)(file, args, { maxBuffer: 64 << 20 })).stdout;
+}
