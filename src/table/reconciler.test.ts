@@ -103,3 +103,22 @@ test('repair rewrites what somebody else changed outside', async () => {
   await reconciler.whenSettled();
   assert.deepEqual([...outside.rows], [['a', 1]]);
 });
+
+test('a long backlog leaves the event loop a turn between batches', async () => {
+  const rows = table();
+  const outside = new Outside();
+  const reconciler = new Reconciler(rows, outside, { batch: 10 });
+  for (let n = 0; n < 100; n++) rows.upsert({ key: String(n), value: n });
+  const seen: number[] = [];
+  const look = (): void => {
+    seen.push(outside.rows.size);
+    if (outside.rows.size < 100) setImmediate(look);
+  };
+  setImmediate(look);
+  rows.markSynced();
+  await reconciler.whenSettled();
+  assert.ok(
+    seen.some(size => size > 0 && size < 100),
+    `saw ${seen}`,
+  );
+});

@@ -117,6 +117,8 @@ export class Reconciler<Row> {
           this.#attempts.delete(key);
         }
       }
+      // A target may be synchronous: between full batches others get their turn.
+      if (batch.length >= size) await new Promise(resolve => setImmediate(resolve));
     }
     this.#running = false;
     this.#idle.resolve();
