@@ -196,15 +196,17 @@ test('with 10,000 services an endpoint change costs less than 5 ms and writes wh
   await sync();
   const times: number[] = [];
   const writes = maps.slots.writes;
-  for (let round = 0; round < 21; round++) {
+  for (let round = 0; round < 41; round++) {
     const before = maps.slots.writes + maps.frontends.writes;
-    const started = performance.now();
+    // CPU time, not time: tests share their machine.
+    const started = process.cpuUsage();
     slices.upsert(slice('s7', ...big.filter((_, n) => n !== round)));
     while (maps.slots.writes + maps.frontends.writes === before) await Promise.resolve();
-    times.push(performance.now() - started);
+    const { user, system } = process.cpuUsage(started);
+    times.push((user + system) / 1000);
   }
-  assert.ok(maps.slots.writes - writes < 21 * 3, `${maps.slots.writes - writes} slots written`);
-  const median = times.sort((a, b) => a - b)[10]!;
+  assert.ok(maps.slots.writes - writes < 41 * 3, `${maps.slots.writes - writes} slots written`);
+  const median = times.sort((a, b) => a - b)[20]!;
   assert.ok(median < 5, `median ${median.toFixed(1)} ms`);
   stop.abort();
 });
