@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { Failure } from '../cli/failure.ts';
 import { type KubeClient, kubeFromConfig } from '../kube/client.ts';
+import { parseIPv4Prefix } from './address.ts';
 import { gatherExecutables } from './bin-folder.ts';
 import { type BinaryName, ensureBinaries } from './binaries.ts';
 import { bootstrapCluster, registerNodes, waitForApi, waitForReady } from './bootstrap.ts';
@@ -22,7 +23,15 @@ import { diskDirectory, stateDirectory } from './paths.ts';
 import { type ClusterPlan, checkLabName, hostDevice, type LabPlan, labCgroupRoot, planLab } from './plan.ts';
 import { startPortProxy } from './port-proxy.ts';
 import { startRegistry } from './registry-process.ts';
-import { labNames, lockLab, readState, removeState, writeState } from './state.ts';
+import {
+  blocksOfOtherLabs,
+  labNames,
+  lockLab,
+  lockPlanning,
+  readState,
+  removeState,
+  writeState,
+} from './state.ts';
 import { type Report, Timeline } from './timeline.ts';
 
 export interface UpOptions {
@@ -75,19 +84,13 @@ export async function up(options: UpOptions): Promise<void> {
   }
   for (const note of config.notes) timeline.step(`Note: ${note}`);
 
-  const [binaries, archives, taken] = await Promise.all([
+  const [binaries, archives] = await Promise.all([
     timeline.timed('executables found', ensureBinaries(executables, { report, ...(signal && { signal }) })),
     timeline.timed('image archives found', imageArchives(report, signal)),
-    takenPrefixes(),
   ]);
   signal?.throwIfAborted();
   const kubeconfig = kubeconfigTarget(options.kubeconfig);
-  const plan = planLab(name, config, {
-    prefixes: taken,
-    contexts: contextsOfOtherLabs(name, kubeconfig),
-    machineID: () => randomBytes(16).toString('hex'),
-  });
-  writeState({ version: 1, phase: 'up', plan, kubeconfig, faults: [] });
+  const plan = await claimPlan(name, config, kubeconfig);
   prepareHost();
   timeline.step(`Starting ${plan.clusters.map(c => `${c.name} (${c.nodes.length} nodes)`).join(', ')}`);
 
@@ -133,6 +136,19 @@ export async function up(options: UpOptions): Promise<void> {
   writeState({ version: 1, phase: 'ready', plan, kubeconfig, faults: [] });
   await connect(plan, kubeconfig, options, timeline);
   timeline.step(`Lab ${name} is up after ${timeline.seconds.toFixed(1)} s`);
+}
+
+/** Chooses the lab's addresses and names, and writes them down before another lab can choose. */
+async function claimPlan(name: string, config: LabConfig, kubeconfig: string): Promise<LabPlan> {
+  using _lock = await lockPlanning();
+  const others = blocksOfOtherLabs(name).flatMap(block => parseIPv4Prefix(block) ?? []);
+  const plan = planLab(name, config, {
+    prefixes: [...(await takenPrefixes()), ...others],
+    contexts: contextsOfOtherLabs(name, kubeconfig),
+    machineID: () => randomBytes(16).toString('hex'),
+  });
+  writeState({ version: 1, phase: 'up', plan, kubeconfig, faults: [] });
+  return plan;
 }
 
 /** Removes a lab, whole or half-made, and everything it put on this machine. True when there was one. */

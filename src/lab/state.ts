@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
 import { faultSpec } from './fault-spec.ts';
@@ -54,6 +55,28 @@ export function labNames(): string[] {
     .filter(entry => entry.isDirectory())
     .map(entry => entry.name)
     .sort();
+}
+
+/** The address blocks of all labs but this one: also of those that have no routes yet. */
+export function blocksOfOtherLabs(lab: string): string[] {
+  return labNames()
+    .filter(name => name !== lab)
+    .flatMap(name => readState(name)?.plan.block ?? []);
+}
+
+/**
+ * Takes the right to choose addresses for a lab, which only one command on this machine may have at a time:
+ * two labs that come up together would choose the same. Waits for its turn, ten seconds at most.
+ */
+export async function lockPlanning(): Promise<Disposable> {
+  for (const until = performance.now() + 10_000; ; ) {
+    try {
+      return lockLab('.planning');
+    } catch (error) {
+      if (!(error instanceof Failure) || performance.now() > until) throw error;
+    }
+    await pause(20);
+  }
 }
 
 /**
