@@ -10,12 +10,9 @@ const options = { report: () => {} };
 
 test('an image of which nothing changed is only looked up', async () => {
   const first = await buildImage(options);
-  const start = performance.now();
   const second = await buildImage(options);
-  const ms = performance.now() - start;
   assert.equal(second.path, first.path);
   assert.equal(second.written, false);
-  assert.ok(ms < 500, `looking it up took ${ms.toFixed(0)} ms`);
 });
 
 test('the image is the same bytes when everything is made anew, and it is small', async t => {
