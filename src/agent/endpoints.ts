@@ -170,6 +170,12 @@ export class Endpoints {
     if (endpoint && endpoint.identity !== identity) this.#keep({ ...endpoint, identity });
   }
 
+  /** Names the pod of an endpoint that was recovered without its file. */
+  namePod(key: string, pod: Pick<Endpoint, 'namespace' | 'podName' | 'podUid'>): void {
+    const endpoint = this.#table.get(key);
+    if (endpoint) this.#keep({ ...endpoint, ...pod });
+  }
+
   /** No traffic is delivered to the endpoint any more; its address stays taken until `remove`. */
   markDeleting(key: string): void {
     const endpoint = this.#table.get(key);

@@ -28,6 +28,7 @@ import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import { whenQuiet } from './quiet.ts';
+import { nameRecoveredEndpoints } from './recovered-pods.ts';
 import type { Services } from './services.ts';
 import { readSources, type Sources } from './sources.ts';
 import { findUplinks, type Uplink } from './uplink.ts';
@@ -72,6 +73,8 @@ export class NodeAgent {
   remote: RemoteClusters | undefined;
   parts: NodeParts | undefined;
   services: Services | undefined;
+  /** The node was taken back to what it was before: nothing is made on it any more. */
+  cleanedUp = false;
   /** Told of every call of the CNI plugin that ended, for metrics. */
   onCniCall: CniServerOptions['onCall'];
   readonly #options: NodeAgentOptions;
@@ -166,6 +169,7 @@ export class NodeAgent {
       log: logOf('endpoints'),
     });
     endpoints.restore();
+    nameRecoveredEndpoints(endpoints, sources.pods);
     const identities = runPodIdentities({
       client,
       sources,
@@ -245,6 +249,7 @@ export class NodeAgent {
 
   /** Takes the node back to what it was before; from then on the agent is idle, until its pod goes. */
   async cleanUp(): Promise<object> {
+    this.cleanedUp = true;
     this.starting = 'the node was cleaned up: the agent is idle until its pod goes';
     this.#stop.abort(new Error('clean-up'));
     await this.#cni?.[Symbol.asyncDispose]();
