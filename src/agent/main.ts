@@ -39,19 +39,25 @@ async function main(): Promise<void> {
   });
   log.info({ version, node: environment.K8S_NODE_NAME, cluster: config['cluster-name'] }, 'agent started');
 
-  await using _running = await agent.start();
-  log.info(
-    {
-      milliseconds: Math.round(performance.now() - started),
-      memory: `${Math.round(process.memoryUsage.rss() / 2 ** 20)} MiB`,
-    },
-    'agent ready',
-  );
   const ended = new Promise<void>(resolve => {
     if (stop.signal.aborted) resolve();
     else stop.signal.addEventListener('abort', () => resolve(), { once: true });
   });
-  await Promise.race([ended, agent.failed]);
+  try {
+    await using _running = await agent.start();
+    log.info(
+      {
+        milliseconds: Math.round(performance.now() - started),
+        memory: `${Math.round(process.memoryUsage.rss() / 2 ** 20)} MiB`,
+      },
+      'agent ready',
+    );
+    await Promise.race([ended, agent.failed]);
+  } catch (error) {
+    // Stopped, or told to clean the node up, while it was still starting: that is no failure.
+    if (!stop.signal.aborted && !agent.cleanedUp) throw error;
+    await ended;
+  }
   log.info('agent ends, the datapath stays');
   client.close();
 }
