@@ -67,7 +67,7 @@ async function edit(file: string, change: (document: KubeconfigDocument) => void
   if (!isMap(document.contents)) throw new Failure(`${file}: expected a kubeconfig, found something else`);
   change(document);
   const mode = exists ? statSync(file).mode & 0o777 : 0o600;
-  writeFileSync(`${file}.isthmus`, document.toString({ lineWidth: 0 }), { mode });
+  writeFileSync(`${file}.isthmus`, document.toString({ lineWidth: 0, indentSeq: false }), { mode });
   renameSync(`${file}.isthmus`, file);
 }
 

@@ -47,7 +47,7 @@ export function parseTarget(plan: LabPlan, text: string): Target {
   if (onControlPlane.includes(name)) {
     const controlPlane = cluster.nodes[0]!;
     if (node !== undefined && node !== controlPlane)
-      throw unknown(text, `${name} runs on ${controlPlane.name}: ${cluster.name}:${name}`);
+      throw unknown(text, `${cluster.name}:${name}, because it runs on ${controlPlane.name}`);
     return { kind: 'process', cluster, node: controlPlane, process: name };
   }
   if (perNode.includes(name) && node === undefined) {

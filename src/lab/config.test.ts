@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Failure } from '../cli/failure.ts';
+import { defaultConfig, nameFromFile, parseConfig, parseDelay, parseLoss, parseRate } from './config.ts';
+
+/** The configuration of a tutorial that people follow: no name in it, and no network wanted. */
+const tutorial = `---
+apiVersion: kind.x-k8s.io/v1alpha4
+kind: Cluster
+networking:
+  disableDefaultCNI: true
+  podSubnet: 10.1.0.0/16
+  serviceSubnet: 172.20.1.0/24
+nodes:
+  - role: control-plane
+    extraPortMappings:
+      - containerPort: 32042
+        hostPort: 32042
+  - role: worker
+  - role: worker
+`;
+
+const parse = (text: string, path = 'kind-us-cluster.yaml') => parseConfig([{ path, text }]);
+
+function failure(text: string): string {
+  try {
+    parse(text);
+  } catch (error) {
+    assert.ok(error instanceof Failure, String(error));
+    return error.message;
+  }
+  assert.fail('it was accepted');
+}
+
+test("a tutorial's kind file works as it is, named by its file", () => {
+  const [cluster] = parse(tutorial).clusters;
+  assert.equal(cluster?.name, 'us');
+  assert.equal(cluster.install, false);
+  assert.equal(cluster.podSubnet, '10.1.0.0/16');
+  assert.equal(cluster.serviceSubnet, '172.20.1.0/24');
+  assert.deepEqual(
+    cluster.nodes.map(node => node.role),
+    ['control-plane', 'worker', 'worker'],
+  );
+  assert.deepEqual(cluster.nodes[0]?.portMappings, [
+    { containerPort: 32042, hostPort: 32042, listenAddress: '0.0.0.0', protocol: 'TCP' },
+  ]);
+});
+
+test('a name on the command line beats the file name, and the document beats both', () => {
+  const named = parseConfig([{ path: 'kind-us-cluster.yaml', text: tutorial, clusterName: 'asia' }]);
+  assert.equal(named.clusters[0]?.name, 'asia');
+  const own = parseConfig([{ path: 'x.yaml', text: `${tutorial}name: africa\n`, clusterName: 'asia' }]);
+  assert.equal(own.clusters[0]?.name, 'africa');
+});
+
+test('several documents in a file are several clusters and the links between them', () => {
+  const { clusters, links } = parse(`
+apiVersion: kind.x-k8s.io/v1alpha4
+kind: Cluster
+name: us
+---
+apiVersion: kind.x-k8s.io/v1alpha4
+kind: Cluster
+name: eu
+nodes: [{role: worker, labels: {zone: b}}, {role: control-plane}]
+---
+apiVersion: lab.isthmus.io/v1alpha1
+kind: Link
+between: [us, eu]
+delay: 40ms
+loss: 0.1%
+rate: 100mbit
+`);
+  assert.deepEqual(
+    clusters.map(({ name, podSubnet, serviceSubnet }) => [name, podSubnet, serviceSubnet]),
+    [
+      ['us', '10.1.0.0/16', '10.97.0.0/16'],
+      ['eu', '10.2.0.0/16', '10.98.0.0/16'],
+    ],
+  );
+  assert.deepEqual(
+    clusters[1]?.nodes.map(({ role, labels }) => [role, labels]),
+    [
+      ['control-plane', {}],
+      ['worker', { zone: 'b' }],
+    ],
+  );
+  assert.deepEqual(links, [{ between: ['us', 'eu'], delay: 40, loss: 0.1, rate: 100e6 }]);
+});
+
+test('what is understood but has no effect here is said', () => {
+  const { notes } = parse(
+    `${tutorial}name: us\n`.replace('disableDefaultCNI: true', 'kubeProxyMode: iptables'),
+  );
+  assert.match(notes.join(), /cluster us: kubeProxyMode is ignored/);
+});
+
+test('an error names file, document, field, what was found and what was expected', () => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    [
+      tutorial.replace('role: worker', 'role: wroker'),
+      /^kind-us-cluster.yaml, document 1 \(Cluster\): nodes\[1\]\.role: found "wroker", expected "control-plane" or "worker"$/,
+    ],
+    [
+      tutorial.replace('10.1.0.0/16', '10.1.0.0'),
+      /networking\.podSubnet: found "10\.1\.0\.0", expected an IPv4 prefix/,
+    ],
+    [tutorial.replace('podSubnet', 'podSubnets'), /networking\.podSubnets: unknown field/],
+    [tutorial.replace('hostPort: 32042', 'hostPort: 70000'), /hostPort: found 70000, expected at most 65535/],
+    [
+      tutorial.replace('hostPort: 32042', 'hostPort: http'),
+      /hostPort: found "http", expected a value of type number/,
+    ],
+    [
+      tutorial.replace('- role: control-plane', '- role: worker'),
+      /found 0 with role control-plane, expected exactly 1/,
+    ],
+    [tutorial.replace('v1alpha4', 'v1alpha9'), /found apiVersion "kind\.x-k8s\.io\/v1alpha9"/],
+    [
+      tutorial.replace('disableDefaultCNI: true', 'ipFamily: dual'),
+      /networking\.ipFamily: found "dual", expected "ipv4"/,
+    ],
+    ['kind: Cluster', /document 1: apiVersion: found nothing, expected a value of type string/],
+    ['', /no document in it/],
+    [`${tutorial}name: Us\n`, /name: found "Us", expected lower-case letters/],
+    [
+      'apiVersion: lab.isthmus.io/v1alpha1\nkind: Link\nbetween: [us, eu]\n',
+      /link us-eu: between: found "us", expected one of/,
+    ],
+    [
+      'apiVersion: lab.isthmus.io/v1alpha1\nkind: Link\nbetween: [us, eu]\ndelay: 40\n',
+      /delay: found 40, expected a value of type string/,
+    ],
+    [
+      'apiVersion: lab.isthmus.io/v1alpha1\nkind: Link\nbetween: [us, eu]\ndelay: soon\n',
+      /delay: found "soon", expected a time such as 40ms/,
+    ],
+  ];
+  for (const [text, expected] of cases) assert.match(failure(text), expected);
+});
+
+test('clusters of one name and ports mapped twice are refused', () => {
+  assert.match(failure(`${tutorial}name: us\n${tutorial}name: us\n`), /two clusters are named us/);
+  assert.match(
+    failure(`${tutorial}name: us\n${tutorial}name: eu\n`),
+    /TCP port 32042 of this machine is mapped twice, by us and eu/,
+  );
+});
+
+test('two documents without a name need one', () => {
+  assert.match(failure(tutorial + tutorial), /name: missing/);
+});
+
+test('without a file it is us and eu, of three nodes each', () => {
+  const { clusters } = defaultConfig();
+  assert.deepEqual(
+    clusters.map(({ name, nodes, install }) => [name, nodes.length, install]),
+    [
+      ['us', 3, true],
+      ['eu', 3, true],
+    ],
+  );
+});
+
+test('file names give cluster names', () => {
+  assert.equal(nameFromFile('/tmp/kind-us-cluster.yaml'), 'us');
+  assert.equal(nameFromFile('eu.yml'), 'eu');
+  assert.equal(nameFromFile('us-east.kind.yaml'), 'us-east');
+  assert.equal(nameFromFile('kind.yaml'), undefined);
+});
+
+test('times, shares and rates', () => {
+  assert.equal(parseDelay('40ms'), 40);
+  assert.equal(parseDelay('1.5s'), 1500);
+  assert.equal(parseDelay('250us'), 0.25);
+  assert.equal(parseDelay('40'), undefined);
+  assert.equal(parseLoss('0.1%'), 0.1);
+  assert.equal(parseLoss('101%'), undefined);
+  assert.equal(parseRate('100mbit'), 100e6);
+  assert.equal(parseRate('1.5Gbit'), 1.5e9);
+  assert.equal(parseRate('0mbit'), undefined);
+});
