@@ -225,12 +225,17 @@ async function agentAccount(pod: IsthmusPod, choice: ClusterChoice): Promise<Acc
       command,
       signal,
     });
-    if (exitCode !== 0) return unanswered((stderr || stdout).trim() || `exit code ${exitCode}`);
+    if (exitCode !== 0) return unanswered(firstLine(stderr || stdout) || `exit code ${exitCode}`);
     const status = AgentStatus.parse(JSON.parse(stdout));
     return { status, errors: status.errors.map(problem), warnings: status.warnings.map(problem) };
   } catch (error) {
     return unanswered(error instanceof Error ? error.message : String(error));
   }
+}
+
+/** What our own command prints when it fails is a sentence, and a hint that is none here. */
+function firstLine(text: string): string {
+  return (text.trim().split('\n')[0] ?? '').replace(/^Error: /, '');
 }
 
 function podProblems(pod: IsthmusPod): readonly Problem[] {

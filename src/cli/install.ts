@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
 import { isNotFound } from '../kube/status.ts';
@@ -79,6 +79,29 @@ export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>):
   report('ℹ️  Its CRDs (cilium.io) with their objects, its CA and its certificates stay, for another install');
 }
 
+/**
+ * What the chart's Job before `helm uninstall` does. A Job that somebody applied with the rest of what
+ * `helm template` prints must not take the network away.
+ */
+export async function cleanNodesAsHook(job: string, options: Omit<ReleaseOptions, 'values'>): Promise<void> {
+  const { cluster, report } = options;
+  const client = clientOf(cluster);
+  try {
+    const { metadata } = await client.get(
+      `/apis/batch/v1/namespaces/${cluster.namespace}/jobs/${job}`,
+      ManagedObject,
+    );
+    if (metadata.managedFields.some(each => each.manager.includes('helm'))) return await cleanNodes(options);
+    report(`ℹ️  Job ${job} was not made by Helm: nothing is uninstalled, the nodes stay as they are`);
+  } finally {
+    client.close();
+  }
+}
+
+const ManagedObject = z.object({
+  metadata: z.object({ managedFields: z.array(z.object({ manager: z.string() })) }),
+});
+
 export function register(program: Command): void {
   withValues(program.command('install'))
     .description('Install Isthmus in a cluster with its Helm chart')
@@ -101,9 +124,11 @@ export function register(program: Command): void {
     .command('uninstall')
     .description('Remove Isthmus from a cluster and clean its nodes')
     .option('--nodes-only', 'clean the nodes and leave the rest to Helm; the agents stay idle')
-    .action(async (flags: { nodesOnly?: boolean }, command: Command) => {
+    .addOption(new Option('--as-hook <job>', "clean the nodes if this Job is Helm's").hideHelp())
+    .action(async (flags: { nodesOnly?: boolean; asHook?: string }, command: Command) => {
       const options = { cluster: chooseCluster(command), report: printLine };
-      await (flags.nodesOnly ? cleanNodes(options) : uninstallIsthmus(options));
+      if (flags.asHook !== undefined) await cleanNodesAsHook(flags.asHook, options);
+      else await (flags.nodesOnly ? cleanNodes(options) : uninstallIsthmus(options));
     });
 }
 

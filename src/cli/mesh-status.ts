@@ -168,12 +168,7 @@ async function askNode(pod: IsthmusPod, choice: ClusterChoice): Promise<Account>
     return {
       pod,
       failure: undefined,
-      clusters: clusters.map(({ name, ready, status, warnings }) => ({
-        name,
-        ready,
-        status,
-        warnings: Array.isArray(warnings) ? warnings.map(String) : [],
-      })),
+      clusters,
     };
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));

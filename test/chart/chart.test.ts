@@ -98,6 +98,13 @@ test('Helm makes no certificate and nothing random', async () => {
   );
 });
 
+test('helm template | kubectl apply gets no Job that belongs before an uninstall', async () => {
+  assert.deepEqual(
+    (await render(meshed)).filter(each => each.kind === 'Job'),
+    [],
+  );
+});
+
 test('joining a mesh restarts no agent', async () => {
   const [before, after] = await Promise.all([render(plain), render(meshed)]);
   assert.deepEqual(find(after, 'DaemonSet', 'isthmus'), find(before, 'DaemonSet', 'isthmus'));

@@ -8,7 +8,7 @@ import * as z from 'zod';
 import { clusterStatus, isWell } from '../../src/cli/cluster-status.ts';
 import { Failure } from '../../src/cli/failure.ts';
 import { chartFolder, installedValues } from '../../src/cli/helm.ts';
-import { installIsthmus, uninstallIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
+import { cleanNodesAsHook, installIsthmus, uninstallIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
 import type { ClusterChoice } from '../../src/cli/kubeconfig.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
 import { LocalApiServer, missingBinaries } from '../kube/local-api-server.ts';
@@ -126,6 +126,9 @@ test('install', { skip }, async t => {
       await promisify(execFile)(kubectl, [...on, 'apply', '--server-side', '--force-conflicts', '-f', file]);
       assert.deepEqual(await versions(api, 'secrets'), secrets);
       assert.equal(await environment(api, 'KUBERNETES_SERVICE_HOST'), '172.18.1.2');
+      // The Job that belongs before an uninstall is among it, and knows that this is none.
+      await cleanNodesAsHook('isthmus-clean-nodes', { cluster, report });
+      assert.match(lines.at(-1) ?? '', /was not made by Helm: nothing is uninstalled/);
     },
   );
 
