@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { registerRemoteMetrics } from '../clustermesh/remote-metrics.ts';
 import type { NodeAgent } from './node-agent.ts';
 
 /** The agent's gauges, read when they are asked for. */
@@ -19,6 +20,7 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   gauge('ipam_capacity', 'Addresses of the pod CIDR', () => agent.parts?.ipam.capacity);
   gauge('ipcache_rows', 'Prefixes with a known identity', () => agent.parts?.state.ipcache.size);
   gauge('nodes', 'Nodes known, of all clusters', () => agent.parts?.state.nodes.size);
+  registerRemoteMetrics(registry, () => agent.remote?.status ?? []);
   const calls = new Histogram({
     name: 'isthmus_cni_call_duration_seconds',
     help: 'Time of calls of the CNI plugin in the agent, with the plugin’s own work; code 0 is success',

@@ -42,7 +42,15 @@ test('every trouble names its object', () => {
       ipcache: { pending: 0, failing: new Map([['10.0.0.1/32', new Error('map is full')]]), applied: 3 },
     },
     problems: [{ service: 'ns/web', message: 'annotation x: found "y"' }],
-    clusters: [{ name: 'eu', ready: false, status: 'not connected', errors: ['refused'], warnings: [] }],
+    clusters: [
+      {
+        name: 'eu',
+        ready: false,
+        status: 'not connected',
+        errors: ['refused'],
+        warnings: ['a value is refused'],
+      },
+    ],
     now: 61_000,
   });
   assert.deepEqual(status.errors, [
@@ -54,6 +62,9 @@ test('every trouble names its object', () => {
   assert.deepEqual(status.warnings, [
     '/api/v1/services ns/web is left out: spec.ports.0.port: expected number',
     'service ns/web: annotation x: found "y"',
+    'cluster eu: a value is refused',
   ]);
-  assert.deepEqual(status.clusters, [{ name: 'eu', ready: false, status: 'not connected' }]);
+  assert.deepEqual(status.clusters, [
+    { name: 'eu', ready: false, status: 'not connected', warnings: ['a value is refused'] },
+  ]);
 });

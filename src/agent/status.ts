@@ -58,7 +58,12 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
       total: endpoints.length,
       ready: endpoints.filter(each => each.state === 'ready').length,
     },
-    clusters: inputs.clusters.map(({ name, ready, status }) => ({ name, ready, status })),
+    clusters: inputs.clusters.map(({ name, ready, status, warnings }) => ({
+      name,
+      ready,
+      status,
+      warnings: [...warnings],
+    })),
     reconcilers: Object.fromEntries(
       Object.entries(inputs.reconcilers).map(([name, { pending, failing, applied }]) => [
         name,

@@ -32,7 +32,9 @@ function status(agent: NodeAgent): AgentStatus {
       errors: each.ready || each.state === 'syncing' ? [] : [each.status],
       warnings: [
         ...each.warnings,
-        ...Object.entries(each.refused).map(([key, reason]) => `${key} is refused: ${reason}`),
+        ...Object.entries(each.refused).map(
+          ([key, reason]) => `value refused: ${reason.startsWith(key) ? reason : `${key}: ${reason}`}`,
+        ),
       ],
     })),
     errors: [],

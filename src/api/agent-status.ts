@@ -15,7 +15,15 @@ export const AgentStatus = z.looseObject({
   endpoints: z.object({ total: z.number(), ready: z.number() }).optional(),
   /** Clusters this one is configured to connect to. */
   clusters: z
-    .array(z.looseObject({ name: z.string(), ready: z.boolean(), status: z.string().default('') }))
+    .array(
+      z.looseObject({
+        name: z.string(),
+        ready: z.boolean(),
+        status: z.string().default(''),
+        /** What is wrong without ending the connection: values refused, ranges that overlap. */
+        warnings: z.array(z.string()).default([]),
+      }),
+    )
     .optional(),
 });
 export type AgentStatus = z.infer<typeof AgentStatus>;

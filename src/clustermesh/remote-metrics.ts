@@ -1,0 +1,46 @@
+import { Gauge, type Registry } from 'prom-client';
+import type { RemoteClusterStatus } from './remote-status.ts';
+
+/** Gauges of the remote clusters a daemon follows, computed when they are asked for. */
+export function registerRemoteMetrics(
+  registry: Registry,
+  status: () => readonly RemoteClusterStatus[],
+): void {
+  const gauge = (
+    name: string,
+    help: string,
+    value: (each: RemoteClusterStatus) => number | undefined,
+  ): void => {
+    new Gauge({
+      name: `isthmus_clustermesh_${name}`,
+      help,
+      labelNames: ['target_cluster'],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const each of status()) {
+          const found = value(each);
+          if (found !== undefined) this.set({ target_cluster: each.name }, found);
+        }
+      },
+    });
+  };
+  new Gauge({
+    name: 'isthmus_clustermesh_remote_clusters',
+    help: 'Configured remote clusters',
+    registers: [registry],
+    collect() {
+      this.set(status().length);
+    },
+  });
+  gauge('remote_cluster_readiness_status', '1 while the remote cluster is ready', each =>
+    each.ready ? 1 : 0,
+  );
+  gauge('remote_cluster_failures', 'Connections lost or not made', each => each.failures);
+  gauge('remote_cluster_refused_values', 'Values refused now', each => Object.keys(each.refused).length);
+  gauge('remote_cluster_heartbeat_age_seconds', 'Since the last heartbeat', each => each.heartbeatAge);
+  gauge('remote_cluster_nodes', 'Nodes known', each => each.counts.nodes);
+  gauge('remote_cluster_endpoints', 'Addresses known', each => each.counts.ip);
+  gauge('remote_cluster_services', 'Global services known', each => each.counts.services);
+  gauge('remote_cluster_identities', 'Identities known', each => each.counts.identities);
+}
