@@ -24,7 +24,7 @@ struct arp {
 	__u8 target_ip[4];
 } __attribute__((packed));
 
-static __noinline int answer_arp(struct __sk_buff *skb)
+__noinline int answer_arp(struct __sk_buff *skb)
 {
 	struct endpoint_value *endpoint;
 	struct addr sender_addr;

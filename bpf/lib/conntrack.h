@@ -61,7 +61,7 @@ static __always_inline __u16 conntrack_observe(const struct packet *p, bool repl
 }
 
 /* A flow's first packet, or the first after its row expired. */
-static __noinline int conntrack_create(const struct packet *p, const struct flow *key, bool high, __u32 now)
+__noinline int conntrack_create(const struct packet *p, const struct flow *key, bool high, __u32 now)
 {
 	struct conntrack_value value = {};
 
@@ -115,7 +115,9 @@ static __always_inline __u16 track(struct packet *p)
 			return observed;
 		}
 	}
+	/* A reply whose row was forgotten (evicted, expired): the other end began. */
+	p->reply = p->returned;
 	if (p->kind != PACKET_ICMP_ERROR)
-		conntrack_create(p, &key, high, now);
+		conntrack_create(p, &key, high != p->returned, now);
 	return 0;
 }

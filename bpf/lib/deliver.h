@@ -74,7 +74,7 @@ static __always_inline int to_stack(struct __sk_buff *skb, enum origin origin)
  * not concern pods. What the table can not answer (no route, too big, expired) goes to the
  * stack, which tells the sender by ICMP.
  */
-static __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin)
+__noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin)
 {
 	struct bpf_fib_lookup fib = {};
 	struct bpf_redir_neigh next = {};

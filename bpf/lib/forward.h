@@ -33,7 +33,6 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 {
 	enum direction direction = direction_of(origin);
 	struct target target;
-	bool returned = false;
 	int result;
 
 	resolve(&p->flow.daddr, p->flow.cluster_id, &target);
@@ -45,12 +44,12 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (result != NOT_OURS) {
 			if (result)
 				return drop(skb, result, direction);
-			returned = true;
+			p->returned = true;
 			resolve(&p->flow.daddr, p->flow.cluster_id, &target);
 		}
 	}
 
-	if (!returned && origin != ORIGIN_OVERLAY &&
+	if (!p->returned && origin != ORIGIN_OVERLAY &&
 	    (target.kind == TARGET_NODE || target.kind == TARGET_OTHER)) {
 		bool any_node = origin == ORIGIN_NETDEV ?
 					target.kind == TARGET_NODE :
@@ -66,7 +65,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 	}
 
 	/* What is the kernel's own is not tracked: the node's traffic, and what it routes for others. */
-	if (origin == ORIGIN_NETDEV && !p->translated && !returned && target.kind != TARGET_POD)
+	if (origin == ORIGIN_NETDEV && !p->translated && !p->returned && target.kind != TARGET_POD)
 		return TC_ACT_OK;
 
 	if (origin == ORIGIN_NETDEV) {
@@ -78,13 +77,13 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		p->src_identity = info ? info->identity : IDENTITY_WORLD;
 	}
 
-	if (!returned || target.kind == TARGET_POD) {
+	if (!p->returned || target.kind == TARGET_POD) {
 		__u16 flags = track(p);
 
 		if (p->reply && (flags & CONNTRACK_NAT)) {
 			result = nat_translate(skb, p);
 			if (result == 0) {
-				returned = true;
+				p->returned = true;
 				resolve(&p->flow.daddr, p->flow.cluster_id, &target);
 			} else if (result != NOT_OURS) {
 				return drop(skb, result, direction);
@@ -97,7 +96,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		return deliver_local(skb, p, target.endpoint, origin);
 	case TARGET_TUNNEL:
 		/* No transit: a packet out of the tunnel goes back into it only as a translated reply. */
-		if (origin == ORIGIN_OVERLAY && !returned)
+		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
 		/* What the node sends or routes from another address must find its way back here. */
 		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, &config.internal_ip)) {
@@ -110,13 +109,13 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		}
 		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
 	case TARGET_NODE:
-		if (origin == ORIGIN_HOST)
+		if (at_egress(origin))
 			return drop(skb, DROP_UNROUTABLE, direction);
 		return to_stack(skb, origin);
 	default:
 		if (origin == ORIGIN_HOST)
 			return drop(skb, DROP_UNROUTABLE, direction);
-		if (origin == ORIGIN_OVERLAY && !returned)
+		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
 		return to_uplink(skb, p, origin);
 	}

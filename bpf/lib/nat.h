@@ -21,6 +21,31 @@ struct nat_pair {
 	__u16 pad;
 };
 
+/*
+ * Room for a translation in the making: with it on the stack the longest chain of calls
+ * would pass the verifier's 512 bytes. Programs of tc run with softirqs off, so that one a
+ * CPU is enough.
+ */
+struct nat_scratch {
+	struct nat_pair pair;
+	struct flow key;
+	struct nat_value value;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat_scratch);
+} nat_scratch SEC(".maps");
+
+static __always_inline struct nat_scratch *nat_room(void)
+{
+	__u32 index = 0;
+
+	return bpf_map_lookup_elem(&nat_scratch, &index);
+}
+
 static __always_inline bool nat_expired(const struct nat_value *row, __u32 now)
 {
 	return (__s32)(row->expires - now) <= 0;
@@ -33,80 +58,81 @@ static __always_inline bool flow_equal(const struct flow *a, const struct flow *
 	       addr_equal(&a->daddr, &b->daddr);
 }
 
-/* Writes the row of the way back; fails where another living flow has it, unless `steal`. */
-static __noinline int nat_claim(const struct nat_pair *pair, bool steal)
+static __always_inline void nat_fill(struct nat_value *value, const struct nat_pair *pair, __u16 flags)
 {
-	struct flow key;
-	struct nat_value value = {};
+	value->expires = pair->expires;
+	value->backend_id = pair->backend_id;
+	value->service_id = pair->service_id;
+	value->flags = flags;
+	value->pad = 0;
+}
+
+/* Writes the row of the way back; fails where another living flow has it, unless `steal`. */
+__noinline int nat_claim(bool steal)
+{
+	struct nat_scratch *room = nat_room();
 	struct nat_value *taken;
 
-	if (!pair)
+	if (!room)
 		return -1;
-	turn(&pair->to, &key);
-	turn(&pair->from, &value.to);
-	value.expires = pair->expires;
-	value.backend_id = pair->backend_id;
-	value.service_id = pair->service_id;
-	value.flags = pair->flags | NAT_REPLY;
+	turn(&room->pair.to, &room->key);
+	turn(&room->pair.from, &room->value.to);
+	nat_fill(&room->value, &room->pair, room->pair.flags | NAT_REPLY);
 	if (!steal) {
-		if (!bpf_map_update_elem(&nat, &key, &value, BPF_NOEXIST))
+		if (!bpf_map_update_elem(&nat, &room->key, &room->value, BPF_NOEXIST))
 			return 0;
-		taken = bpf_map_lookup_elem(&nat, &key);
-		if (taken && !nat_expired(taken, seconds()) && !flow_equal(&taken->to, &value.to))
+		taken = bpf_map_lookup_elem(&nat, &room->key);
+		if (taken && !nat_expired(taken, seconds()) && !flow_equal(&taken->to, &room->value.to))
 			return -1;
 	}
-	return bpf_map_update_elem(&nat, &key, &value, BPF_ANY);
+	return bpf_map_update_elem(&nat, &room->key, &room->value, BPF_ANY);
 }
 
-static __noinline int nat_install_forward(const struct nat_pair *pair)
+__noinline int nat_install_forward(void)
 {
-	struct nat_value value = {};
+	struct nat_scratch *room = nat_room();
 
-	if (!pair)
+	if (!room)
 		return -1;
-	value.to = pair->to;
-	value.expires = pair->expires;
-	value.backend_id = pair->backend_id;
-	value.service_id = pair->service_id;
-	value.flags = pair->flags;
-	return bpf_map_update_elem(&nat, &pair->from, &value, BPF_ANY);
+	room->value.to = room->pair.to;
+	nat_fill(&room->value, &room->pair, room->pair.flags);
+	return bpf_map_update_elem(&nat, &room->pair.from, &room->value, BPF_ANY);
 }
 
-/* Finds a source port for pair->to (its saddr is set) and installs both rows. 0 or a drop reason. */
-static __noinline int nat_install_source(struct nat_pair *pair)
+/* Finds a source port for the pair in the making (to.saddr is set) and installs it. 0 or a drop reason. */
+__noinline int nat_install_source(void)
 {
+	struct nat_scratch *room = nat_room();
 	__u32 range = config.nat_port_max - config.nat_port_min + 1;
 	__u32 port;
 
-	if (!pair)
+	if (!room)
 		return DROP_NO_NAT_PORT;
-	pair->flags |= NAT_SOURCE;
+	room->pair.flags |= NAT_SOURCE;
 	port = bpf_get_prandom_u32() % range;
 	for (int i = 0; i < NAT_PORT_TRIES; i++) {
-		pair->to.sport = bpf_htons((__u16)(config.nat_port_min + port));
-		if (!nat_claim(pair, false))
-			return nat_install_forward(pair) ? DROP_NO_NAT_PORT : 0;
-		/* A step, not a random draw: two flows that meet here part on the next one. */
-		port = (port + 1 + (bpf_get_prandom_u32() & 0xff)) % range;
+		room->pair.to.sport = bpf_htons((__u16)(config.nat_port_min + port));
+		if (!nat_claim(false))
+			return nat_install_forward() ? DROP_NO_NAT_PORT : 0;
+		/* Once around a small range, else a random step: two flows that meet here part again. */
+		port = (port + 1 + (range > NAT_PORT_TRIES ? bpf_get_prandom_u32() & 0xff : 0)) % range;
 	}
 	return DROP_NO_NAT_PORT;
 }
 
-/* Installs both rows without choosing a port. */
-static __noinline int nat_install(const struct nat_pair *pair)
+/* Installs the pair in the making without choosing a port. */
+__noinline int nat_install(void)
 {
-	if (!pair)
-		return DROP_NO_NAT_ROW;
-	return nat_claim(pair, true) || nat_install_forward(pair) ? DROP_NO_NAT_ROW : 0;
+	return nat_claim(true) || nat_install_forward() ? DROP_NO_NAT_ROW : 0;
 }
 
 /* Keeps a pair alive and notes its end. Both rows are reached at most once a second, and at FIN and RST. */
-static __noinline int nat_keep(const struct packet *p, struct nat_value *row)
+__noinline int nat_keep(const struct packet *p, struct nat_value *row)
 {
 	struct flow key;
 	struct nat_value *peer;
 	__u32 now = seconds(), expires;
-	bool tcp, ending;
+	bool tcp, ending, reopened = false;
 
 	if (!p || !row)
 		return 0;
@@ -114,8 +140,14 @@ static __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 		return 0;
 	tcp = p->flow.proto == IPPROTO_TCP;
 	ending = p->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST);
-	if (row->flags & NAT_CLOSING)
-		return 0;
+	if (row->flags & NAT_CLOSING) {
+		/* The same ports again: a new connection begins on the rows of the old one. */
+		if ((p->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+			return 0;
+		row->flags &= ~(NAT_CLOSING | NAT_FIN);
+		row->expires = 0;
+		reopened = true;
+	}
 	expires = now + (tcp ? LIFETIME_TCP : LIFETIME_OTHER);
 	if (row->expires == expires && !ending)
 		return 0;
@@ -130,6 +162,9 @@ static __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 		row->flags |= NAT_CLOSING;
 		peer->flags |= NAT_CLOSING;
 		row->expires = peer->expires = now + LIFETIME_CLOSING;
+	} else if (reopened) {
+		peer->flags &= ~(NAT_CLOSING | NAT_FIN);
+		peer->expires = expires;
 	} else if (!tcp) {
 		peer->expires = expires;
 	}
@@ -137,7 +172,7 @@ static __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 }
 
 /* Translates by an existing row. 0 done, NOT_OURS no row, or a drop reason. */
-static __noinline int nat_translate(struct __sk_buff *skb, struct packet *p)
+__noinline int nat_translate(struct __sk_buff *skb, struct packet *p)
 {
 	struct nat_value *row;
 	struct flow to;
@@ -157,9 +192,9 @@ static __noinline int nat_translate(struct __sk_buff *skb, struct packet *p)
  * Gives the packet a source port of this node under `addr`, the same for the whole flow.
  * 0 or a drop reason.
  */
-static __noinline int nat_source(struct __sk_buff *skb, struct packet *p, const struct addr *addr)
+__noinline int nat_source(struct __sk_buff *skb, struct packet *p, const struct addr *addr)
 {
-	struct nat_pair pair = {};
+	struct nat_scratch *room;
 	int result;
 
 	if (!p || !addr)
@@ -171,11 +206,16 @@ static __noinline int nat_source(struct __sk_buff *skb, struct packet *p, const 
 		return p->kind == PACKET_OTHER ? DROP_NAT_UNSUPPORTED_L4 : DROP_NO_NAT_ROW;
 	if (p->flow.proto == IPPROTO_ICMP && !p->flow.sport)
 		return DROP_NO_NAT_ROW; /* an echo reply nobody asked for */
-	pair.from = p->flow;
-	pair.to = p->flow;
-	pair.to.saddr = *addr;
-	pair.service_id = p->service_id;
-	pair.expires = seconds() + LIFETIME_OTHER;
-	result = nat_install_source(&pair);
-	return result ? result : rewrite(skb, p, &pair.to);
+	room = nat_room();
+	if (!room)
+		return DROP_NO_NAT_PORT;
+	room->pair.from = p->flow;
+	room->pair.to = p->flow;
+	room->pair.to.saddr = *addr;
+	room->pair.backend_id = 0;
+	room->pair.service_id = p->service_id;
+	room->pair.flags = 0;
+	room->pair.expires = seconds() + LIFETIME_OTHER;
+	result = nat_install_source();
+	return result ? result : rewrite(skb, p, &room->pair.to);
 }

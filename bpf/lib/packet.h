@@ -41,6 +41,7 @@ struct packet {
 	bool first_fragment;
 	/* set on the way */
 	bool translated;     /* by a service or source row: replies need one too */
+	bool returned;       /* by a row made for replies */
 	bool reply;
 	__u32 service_id;
 };
@@ -57,7 +58,7 @@ static __always_inline bool is_icmp_error(__u8 type)
 }
 
 /* Fills the flow of an ICMP error from the packet it quotes, turned around. */
-static __noinline int parse_icmp_error(struct __sk_buff *skb, struct packet *p)
+__noinline int parse_icmp_error(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr quoted;
 	__be16 ports[4];
@@ -93,7 +94,7 @@ static __noinline int parse_icmp_error(struct __sk_buff *skb, struct packet *p)
 }
 
 /* Gives a later fragment the ports of the first, or remembers those of the first. */
-static __noinline int fragment_ports(struct packet *p, __u32 id, bool first)
+__noinline int fragment_ports(struct packet *p, __u32 id, bool first)
 {
 	struct fragment_key key = {};
 	struct fragment_value *known, value;

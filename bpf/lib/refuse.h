@@ -51,7 +51,7 @@ static __always_inline void answer_ip(struct iphdr *ip, const struct packet *p, 
 	ip->check = fold(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
 }
 
-static __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
+__noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
 {
 	struct {
 		__be32 saddr, daddr;
@@ -89,7 +89,7 @@ static __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
-static __noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
+__noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
 {
 	struct unreachable answer = {};
 	__u8 quote[ICMP_QUOTE];

@@ -46,7 +46,7 @@ static __always_inline int rewrite_ports(struct __sk_buff *skb, __u32 offset, __
  * The quoted packet of an ICMP error gets the addresses its sender knows. Its own header
  * checksum takes up the change of its addresses, so the ICMP checksum moves with the ports only.
  */
-static __noinline int rewrite_icmp_error(struct __sk_buff *skb, struct packet *p, const struct flow *to)
+__noinline int rewrite_icmp_error(struct __sk_buff *skb, struct packet *p, const struct flow *to)
 {
 	__be32 outer[2], addrs[2], old[2];
 	__be16 from_ports[2], to_ports[2];
@@ -86,7 +86,7 @@ static __noinline int rewrite_icmp_error(struct __sk_buff *skb, struct packet *p
 }
 
 /* Rewrites the packet and p->flow; 0 or a drop reason. */
-static __noinline int rewrite(struct __sk_buff *skb, struct packet *p, const struct flow *to)
+__noinline int rewrite(struct __sk_buff *skb, struct packet *p, const struct flow *to)
 {
 	__be16 from_ports[2], to_ports[2];
 	__be32 addrs[2];

@@ -33,32 +33,36 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 }
 
 /* A flow's first packet to a frontend: chooses, installs, translates. */
-static __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origin origin,
-				    const struct frontend_value *frontend)
+__noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origin origin,
+			     const struct frontend_value *frontend)
 {
-	struct nat_pair pair = {};
+	struct nat_scratch *room = nat_room();
 	struct backend_value *backend;
+	struct nat_pair *pair;
+	__u32 backend_id = 0;
 	int failed;
 
-	if (!p || !frontend)
+	if (!p || !frontend || !room)
 		return DROP_SERVICE_INCONSISTENT;
-	backend = backend_choose(frontend, &pair.backend_id);
+	backend = backend_choose(frontend, &backend_id);
 	if (!backend)
 		return DROP_SERVICE_INCONSISTENT;
-	pair.from = p->flow;
-	pair.to = p->flow;
-	pair.to.daddr = backend->addr;
-	pair.to.dport = backend->port;
-	pair.to.cluster_id = backend->cluster_id;
-	pair.service_id = frontend->service_id;
-	pair.flags = NAT_SERVICE;
-	pair.expires = seconds() + LIFETIME_OTHER;
-	service_source(p, origin, &pair);
-	failed = (pair.flags & NAT_SOURCE) ? nat_install_source(&pair) : nat_install(&pair);
+	pair = &room->pair;
+	pair->from = p->flow;
+	pair->to = p->flow;
+	pair->to.daddr = backend->addr;
+	pair->to.dport = backend->port;
+	pair->to.cluster_id = backend->cluster_id;
+	pair->backend_id = backend_id;
+	pair->service_id = frontend->service_id;
+	pair->flags = NAT_SERVICE;
+	pair->expires = seconds() + LIFETIME_OTHER;
+	service_source(p, origin, pair);
+	failed = (pair->flags & NAT_SOURCE) ? nat_install_source() : nat_install();
 	if (failed)
 		return failed;
-	p->service_id = pair.service_id;
-	return rewrite(skb, p, &pair.to);
+	p->service_id = pair->service_id;
+	return rewrite(skb, p, &pair->to);
 }
 
 /* Whether a flow's chosen backend may go on being used; a TCP connection keeps it to its end. */
@@ -78,7 +82,7 @@ static __always_inline bool backend_current(const struct packet *p, const struct
  * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend, or a
  * drop reason.
  */
-static __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
+__noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
 {
 	struct frontend_value *frontend;
 	struct nat_value *row;

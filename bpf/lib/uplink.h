@@ -21,39 +21,61 @@ static __always_inline int uplink_in(struct __sk_buff *skb)
 	return forward(skb, &p, ORIGIN_NETDEV);
 }
 
+__noinline int from_node(struct __sk_buff *skb, struct packet *p)
+{
+	if (!p)
+		return TC_ACT_SHOT;
+	p->src_identity = IDENTITY_HOST;
+	return forward(skb, p, ORIGIN_UPLINK);
+}
+
 /*
  * Masquerade of local pods, except what answers a flow that came to the pod's own address.
- * A frontend with a backend in the node's own network gets its name back here.
  */
-static __always_inline int uplink_out(struct __sk_buff *skb)
+__noinline int masquerade(struct __sk_buff *skb, struct packet *p)
 {
 	struct endpoint_value *endpoint;
 	struct conntrack_value *row;
-	struct packet p = {};
 	struct addr source;
 	struct flow key;
 	bool high;
 	int result;
 
-	if (parse(skb, &p))
-		return TC_ACT_OK;
-	if (addr_is_config(&p.flow.saddr, &config.node_ip)) {
-		if (is_tunnel(&p))
-			return TC_ACT_OK;
-		result = nat_translate(skb, &p);
-		return result == 0 || result == NOT_OURS ? TC_ACT_OK : drop(skb, result, DIRECTION_EGRESS);
-	}
-	endpoint = endpoint_find(&p.source, 0);
+	if (!p)
+		return TC_ACT_SHOT;
+	endpoint = endpoint_find(&p->source, 0);
 	if (!endpoint || (endpoint->flags & ENDPOINT_HOST))
 		return TC_ACT_OK;
-	high = conntrack_key(&p.flow, &key);
+	high = conntrack_key(&p->flow, &key);
 	row = bpf_map_lookup_elem(&conntrack, &key);
 	if (row && (__s32)(row->expires - seconds()) > 0 && high != !!(row->flags & CONNTRACK_INITIATOR_HIGH))
 		return TC_ACT_OK;
 	config_addr(&source, &config.node_ip);
-	result = nat_source(skb, &p, &source);
+	result = nat_source(skb, p, &source);
 	if (result)
 		return drop(skb, result, DIRECTION_EGRESS);
 	count(skb, REASON_MASQUERADED, DIRECTION_EGRESS);
+	return TC_ACT_OK;
+}
+
+static __always_inline int uplink_out(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	int result;
+
+	if (parse(skb, &p))
+		return TC_ACT_OK;
+	if (!addr_is_config(&p.flow.saddr, &config.node_ip))
+		return masquerade(skb, &p);
+	if (is_tunnel(&p))
+		return TC_ACT_OK;
+	/* The answer of a backend in the node's own network gets the frontend's name back. */
+	result = nat_translate(skb, &p);
+	if (result != NOT_OURS)
+		return result ? drop(skb, result, DIRECTION_EGRESS) : TC_ACT_OK;
+	/* A service the node itself calls where no socket hook saw it: kernel sockets, raw packets. */
+	if ((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&
+	    frontend_find(&p.flow.daddr, p.flow.dport, p.flow.proto, false, true))
+		return from_node(skb, &p);
 	return TC_ACT_OK;
 }
