@@ -22,6 +22,7 @@ import { clusterKubeconfig, executableFolder } from './open-lab.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';
 import { type ClusterPlan, checkLabName, hostDevice, type LabPlan, labCgroupRoot, planLab } from './plan.ts';
 import { startPortProxy } from './port-proxy.ts';
+import { CommandFailed } from './process.ts';
 import { startRegistry } from './registry-process.ts';
 import {
   blocksOfOtherLabs,
@@ -91,11 +92,32 @@ export async function up(options: UpOptions): Promise<void> {
   signal?.throwIfAborted();
   const kubeconfig = kubeconfigTarget(options.kubeconfig);
   const plan = await claimPlan(name, config, kubeconfig);
+  try {
+    await make({ ...options, layout, plan, kubeconfig, timeline, binaries, archives });
+  } catch (error) {
+    throw unfinished(name, error);
+  }
+  await connect(plan, kubeconfig, options, timeline);
+  timeline.step(`Lab ${name} is up after ${timeline.seconds.toFixed(1)} s`);
+}
+
+interface Making extends UpOptions {
+  readonly layout: CgroupLayout;
+  readonly plan: LabPlan;
+  readonly kubeconfig: string;
+  readonly timeline: Timeline;
+  readonly binaries: Readonly<Record<(typeof executables)[number], string>>;
+  readonly archives: readonly string[];
+}
+
+/** Makes what the plan says. */
+async function make(options: Making): Promise<void> {
+  const { name, layout, plan, kubeconfig, timeline, signal, archives } = options;
   prepareHost();
   timeline.step(`Starting ${plan.clusters.map(c => `${c.name} (${c.nodes.length} nodes)`).join(', ')}`);
 
   const binFolder = executableFolder(name);
-  const { loopback, ...programs } = binaries;
+  const { loopback, ...programs } = options.binaries;
   gatherExecutables(binFolder, Object.values(programs));
   const [secrets, store] = await Promise.all([
     timeline.timed('certificates', Promise.all(plan.clusters.map(createClusterSecrets))),
@@ -134,8 +156,16 @@ export async function up(options: UpOptions): Promise<void> {
     }),
   );
   writeState({ version: 1, phase: 'ready', plan, kubeconfig, faults: [] });
-  await connect(plan, kubeconfig, options, timeline);
-  timeline.step(`Lab ${name} is up after ${timeline.seconds.toFixed(1)} s`);
+}
+
+/** A lab that could not be made stays for a look: its logs say more than the error. */
+function unfinished(name: string, error: unknown): unknown {
+  if (!(error instanceof Failure || error instanceof CommandFailed)) return error;
+  const own = error instanceof Failure && error.hint !== undefined ? `${error.hint}; ` : '';
+  return new Failure(error.message, {
+    hint: `${own}isthmus lab down${forLab(name)} removes what is there, and so does another lab up`,
+    cause: error,
+  });
 }
 
 /** Chooses the lab's addresses and names, and writes them down before another lab can choose. */
