@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
+import { readState } from '../../src/lab/state.ts';
 import { Story } from './story.ts';
 
 const { values: options } = parseArgs({
@@ -26,7 +27,13 @@ const ask = 'for i in $(seq 1 10); do wget -qO- nginx:80; echo ""; done';
 
 const isthmus = (...args: string[]) => story.run('isthmus', args);
 const kubectl = (cluster: Cluster, ...args: string[]) =>
-  story.run('kubectl', ['--context', `isthmus-${cluster}`, ...args]);
+  story.run('kubectl', ['--context', contextOf(cluster), ...args]);
+/** `isthmus-us`, unless another lab on this machine has that name. */
+const contextOf = (cluster: Cluster): string =>
+  readState(options.name)?.plan.clusters.find(each => each.name === cluster)?.context ?? `isthmus-${cluster}`;
+/** The short name that `isthmus` takes for a context, where it is not ambiguous. */
+const shortOf = (cluster: Cluster): string =>
+  contextOf(cluster) === `isthmus-${cluster}` ? cluster : contextOf(cluster);
 
 /** Asks the hello-world service ten times from the busybox of a cluster; counts who answered. */
 async function answers(cluster: Cluster, times = 1): Promise<Record<Cluster | 'failed', number>> {
@@ -74,7 +81,7 @@ async function failover(
   const began = Promise.withResolvers<void>();
   const client = story.follow(
     'kubectl',
-    ['--context', `isthmus-${cluster}`, 'exec', 'deploy/busybox-deployment', '--', '/bin/sh', '-c', loop],
+    ['--context', contextOf(cluster), 'exec', 'deploy/busybox-deployment', '--', '/bin/sh', '-c', loop],
     (line, at) => {
       if (!line) return;
       began.resolve();
@@ -133,7 +140,7 @@ async function tell(): Promise<void> {
       await isthmus(
         'install',
         '--context',
-        `isthmus-${each}`,
+        contextOf(each),
         '--set',
         `cluster.name=${each}`,
         '--set',
@@ -141,7 +148,7 @@ async function tell(): Promise<void> {
         '--set',
         'ipam.mode=kubernetes',
       );
-    for (const each of clusters) await isthmus('status', '--context', `isthmus-${each}`, '--wait');
+    for (const each of clusters) await isthmus('status', '--context', contextOf(each), '--wait');
     for (const each of clusters)
       await kubectl(each, 'wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=60s');
     return { seen: 'every node Ready', ok: true };
@@ -150,9 +157,16 @@ async function tell(): Promise<void> {
   story.chapter('3. Enable the cluster mesh and connect');
   await story.need('the clusters are one mesh', async () => {
     for (const each of clusters)
-      await isthmus('clustermesh', 'enable', '--context', `isthmus-${each}`, '--service-type', 'NodePort');
-    await isthmus('clustermesh', 'connect', '--context', 'us', '--destination-context', 'eu');
-    for (const each of clusters) await isthmus('clustermesh', 'status', '--context', each, '--wait');
+      await isthmus('clustermesh', 'enable', '--context', contextOf(each), '--service-type', 'NodePort');
+    await isthmus(
+      'clustermesh',
+      'connect',
+      '--context',
+      shortOf('us'),
+      '--destination-context',
+      shortOf('eu'),
+    );
+    for (const each of clusters) await isthmus('clustermesh', 'status', '--context', shortOf(each), '--wait');
     return { seen: 'us and eu connected', ok: true };
   });
 
@@ -201,7 +215,7 @@ async function tell(): Promise<void> {
   });
   await story.claim('healed: the mesh is whole again', async () => {
     await isthmus('lab', 'fault', 'heal', '--name', options.name);
-    for (const each of clusters) await isthmus('clustermesh', 'status', '--context', each, '--wait');
+    for (const each of clusters) await isthmus('clustermesh', 'status', '--context', shortOf(each), '--wait');
     await kubectl('us', 'annotate', '--overwrite', 'service', 'nginx', 'service.cilium.io/affinity=remote');
     const remote = await expectAnswers('us', counts => counts[other('us')] === 10);
     await kubectl('us', 'annotate', '--overwrite', 'service', 'nginx', 'service.cilium.io/affinity=local');
@@ -220,9 +234,9 @@ if (options.keep) {
   story.say(`
 The clusters are yours:
   export PATH=${join(binaries.kubectl, '..')}:$PATH
-  kubectl --context isthmus-us get pods -A -o wide
-  kubectl --context isthmus-eu get nodes
-  npx isthmus status --context us
+  kubectl --context ${contextOf('us')} get pods -A -o wide
+  kubectl --context ${contextOf('eu')} get nodes
+  npx isthmus status --context ${shortOf('us')}
   npx isthmus lab fault cut eu --name ${options.name}
   npx isthmus lab down --name ${options.name}     when you have seen enough`);
 } else {
