@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: two clusters on this machine, joined, and a service that answers from both and
- * survives the loss of either. The story is the walk-through of docs/demo.md with the same names.
+ * survives the loss of either. The story, step by step, with the names of its manifests beside this file.
  * Options: --keep leaves the clusters running; --name gives the lab another name.
  */
 import { join } from 'node:path';
