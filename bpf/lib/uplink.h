@@ -69,13 +69,11 @@ static __always_inline int uplink_out(struct __sk_buff *skb)
 		return masquerade(skb, &p);
 	if (is_tunnel(&p))
 		return TC_ACT_OK;
-	/* The answer of a backend in the node's own network gets the frontend's name back. */
-	result = nat_translate(skb, &p);
-	if (result != NOT_OURS)
-		return result ? drop(skb, result, DIRECTION_EGRESS) : TC_ACT_OK;
 	/* A service the node itself calls where no socket hook saw it: kernel sockets, raw packets. */
 	if ((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&
 	    frontend_find(&p.flow.daddr, p.flow.dport, p.flow.proto, false, true))
 		return from_node(skb, &p);
-	return TC_ACT_OK;
+	/* The answer of a backend in the node's own network gets the frontend's name back. */
+	result = nat_translate(skb, &p);
+	return result && result != NOT_OURS ? drop(skb, result, DIRECTION_EGRESS) : TC_ACT_OK;
 }
