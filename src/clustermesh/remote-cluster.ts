@@ -347,6 +347,7 @@ export class RemoteCluster {
 
   #refuse(key: string, error: unknown): void {
     const reason = error instanceof Error ? error : new Error(String(error));
+    if (this.#refused.get(key) === reason.message) return; // said before: a list repeats what a watch told
     if (this.#refused.size < refusedKept || this.#refused.has(key)) this.#refused.set(key, reason.message);
     this.#options.onRefused?.(key, reason);
   }

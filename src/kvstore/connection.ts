@@ -81,6 +81,11 @@ export class EtcdConnection implements Disposable {
     return this.#lost.signal;
   }
 
+  /** SHA-256 of the certificate the server showed. */
+  get peerCertificate(): string {
+    return this.#session.peerCertificate;
+  }
+
   /** Identity of the etcd at the other end; undefined before its first response. */
   get clusterId(): bigint | undefined {
     return this.#clusterId;

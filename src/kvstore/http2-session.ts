@@ -71,6 +71,11 @@ export class Http2Session {
     });
   }
 
+  /** SHA-256 of the server's certificate. */
+  get peerCertificate(): string {
+    return this.#socket.getPeerCertificate().fingerprint256 ?? '';
+  }
+
   get ended(): AbortSignal {
     return this.#ended.signal;
   }

@@ -193,6 +193,41 @@ test('10,000 keys are listed, and followed, in less than a second', { skip }, as
   await Promise.all([done, served]);
 });
 
+test('a value that is too large fails alone', { skip }, async t => {
+  using root = await etcd.connect(admin);
+  const rows = new Table<EtcdRow>({ name: 'rows', keyOf: row => row.key });
+  for (let i = 0; i < 20; i++) rows.upsert({ key: `size/${i}`, value: 'small' });
+  rows.upsert({ key: 'size/7', value: 'x'.repeat(2_000_000) });
+  rows.markSynced();
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  // One transaction takes them all, as if a limit here were set above that of the server.
+  const target = new EtcdTarget({ prefixes: ['size/'], bytes: 100_000_000 });
+  const served = target.serve(root, stop.signal);
+  const reconciler = new Reconciler(rows, target, { signal: stop.signal });
+  await reconciler.whenSettled();
+  const found: string[] = [];
+  await listPrefix(root, 'size/', page => found.push(...page.map(each => each.key)));
+  assert.equal(found.length, 19);
+  assert.deepEqual([...reconciler.status.failing.keys()], ['size/7']);
+  assert.match(reconciler.status.failing.get('size/7')!.message, /too large|larger than max/);
+  stop.abort();
+  await served;
+});
+
+test('certificates are read anew for every connection', { skip }, async () => {
+  await using own = await LocalEtcd.start('us', binary!);
+  const serial = async (): Promise<string> => {
+    using connection = await own.connect(admin);
+    await connection.maintenance.status({});
+    return connection.peerCertificate;
+  };
+  const before = await serial();
+  assert.equal(await serial(), before);
+  await own.rotate(admin);
+  assert.notEqual(await serial(), before);
+});
+
 test('rows come back after a lost lease and after etcd lost its data', { skip }, async () => {
   await using own = await LocalEtcd.start('us', binary!);
   const rows = new Table<EtcdRow>({ name: 'rows', keyOf: row => row.key });

@@ -69,15 +69,7 @@ export class EtcdTarget implements Target<EtcdRow> {
   async apply(batch: readonly Operation<EtcdRow>[]): Promise<ReadonlyMap<string, Error>> {
     const failed = new Map<string, Error>();
     const connection = await this.#connected.promise;
-    for (const part of this.#transactions(batch)) {
-      try {
-        await this.#commit(connection, part);
-      } catch (error) {
-        if (isLeaseNotFound(error)) this.#report(this.#leases.forgetAll());
-        for (const { key } of part)
-          failed.set(key, error instanceof Error ? error : new Error(String(error)));
-      }
-    }
+    for (const part of this.#transactions(batch)) await this.#write(connection, part, failed);
     return failed;
   }
 
@@ -95,6 +87,26 @@ export class EtcdTarget implements Target<EtcdRow> {
       } catch {
         await pause(100, connection.lost); // the session reports its failure and connects anew
       }
+    }
+  }
+
+  /** Writes one transaction; one that etcd finds too large is cut in half until the value to blame stands alone. */
+  async #write(
+    connection: EtcdConnection,
+    part: readonly Operation<EtcdRow>[],
+    failed: Map<string, Error>,
+  ): Promise<void> {
+    try {
+      await this.#commit(connection, part);
+    } catch (error) {
+      if (part.length > 1 && isTooLarge(error)) {
+        const half = Math.ceil(part.length / 2);
+        await this.#write(connection, part.slice(0, half), failed);
+        await this.#write(connection, part.slice(half), failed);
+        return;
+      }
+      if (isLeaseNotFound(error)) this.#report(this.#leases.forgetAll());
+      for (const { key } of part) failed.set(key, error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -142,6 +154,10 @@ function deleteOp(key: string): RequestOp {
   return create(RequestOpSchema, {
     request: { case: 'requestDeleteRange', value: { key: encodeKey(key) } },
   });
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof ConnectError && /too large|larger than max/.test(error.message);
 }
 
 function isLeaseNotFound(error: unknown): boolean {

@@ -60,14 +60,7 @@ export class LocalEtcd implements AsyncDisposable {
     const port = await freePort();
     const now = new Date();
     const authority = await createAuthority(`${cluster} CA`, now, new Date(now.getTime() + 10 * day));
-    const pair = await issueCertificate(authority, {
-      commonName: 'clustermesh-apiserver',
-      dnsNames: ['*.mesh.cilium.io', 'localhost'],
-      ipAddresses: ['127.0.0.1'],
-      usages: ['server', 'client'],
-      notBefore: now,
-      notAfter: new Date(now.getTime() + day),
-    });
+    const pair = await serverCertificate(authority);
     const tls = writePair(directory, 'server', pair, authority.cert);
     const server = { binary, dataDir: join(directory, 'data'), listen: `127.0.0.1:${port}`, tls };
     const etcd = new LocalEtcd(cluster, directory, port, authority, server);
@@ -129,6 +122,13 @@ export class LocalEtcd implements AsyncDisposable {
     return files;
   }
 
+  /** Replaces the certificates of the server and of one client in their files, as a renewed Secret does. */
+  async rotate(commonName: string): Promise<void> {
+    writePair(this.directory, 'server', await serverCertificate(this.#authority), this.#authority.cert);
+    this.#certificates.delete(commonName);
+    await this.certificate(commonName);
+  }
+
   /** A connection as the user of this name. */
   async connect(commonName: string): Promise<EtcdConnection> {
     return dial([this.endpoint], { tls: await this.certificate(commonName) }, AbortSignal.timeout(5000));
@@ -138,6 +138,18 @@ export class LocalEtcd implements AsyncDisposable {
     await this.kill();
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+function serverCertificate(authority: KeyPair): Promise<KeyPair> {
+  const now = Date.now();
+  return issueCertificate(authority, {
+    commonName: 'clustermesh-apiserver',
+    dnsNames: ['*.mesh.cilium.io', 'localhost'],
+    ipAddresses: ['127.0.0.1'],
+    usages: ['server', 'client'],
+    notBefore: new Date(now - 60_000),
+    notAfter: new Date(now + day),
+  });
 }
 
 function writePair(directory: string, name: string, pair: KeyPair, ca: string): TlsFiles {
