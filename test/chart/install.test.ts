@@ -63,6 +63,14 @@ test('install', { skip }, async t => {
     assert.equal(await environment(api, 'KUBERNETES_SERVICE_PORT'), '6443');
   });
 
+  await t.test('the notes say how to go on', async () => {
+    const on = ['--kubeconfig', cluster.kubeconfig!, '--namespace', 'kube-system'];
+    const { stdout } = await promisify(execFile)(await helmPath(), ['get', 'notes', 'isthmus', ...on]);
+    assert.match(stdout, /every node of cluster us \(id 1\)/);
+    assert.match(stdout, /isthmus status --wait/);
+    assert.match(stdout, /exports itself to others by the Service clustermesh-apiserver \(NodePort\)/);
+  });
+
   await t.test('a second install points to upgrade', async () => {
     await assert.rejects(installIsthmus({ cluster, values: { set }, report }), (error: unknown) => {
       return error instanceof Failure && /isthmus upgrade/.test(error.hint ?? '');
@@ -159,6 +167,17 @@ test('install', { skip }, async t => {
     );
     // No controller has looked at them yet, so nothing is known to be wrong.
     assert.deepEqual(status.errors, []);
+  });
+
+  await t.test('a reset takes what a file says before what is found', async () => {
+    const file = join(dirname(cluster.kubeconfig!), 'values.yaml');
+    writeFileSync(file, 'cluster: {name: home, id: 7}\noperator: {replicas: 3}\n');
+    await upgradeIsthmus({ cluster, values: { files: [file] }, resetValues: true, report });
+    assert.ok(lines.includes('ℹ️  Using cluster name "home", id 7'), lines.join('\n'));
+    const deployment = z.object({ spec: z.object({ replicas: z.number() }) });
+    const path = '/apis/apps/v1/namespaces/kube-system/deployments/isthmus-operator';
+    assert.equal((await admin.get(path, deployment)).spec.replicas, 3);
+    assert.deepEqual((await clusterStatus(admin, cluster)).cluster, { name: 'home', id: 7 });
   });
 
   await t.test('uninstall leaves only what the next install goes on with', async () => {
