@@ -153,8 +153,6 @@ function choose(
       throw error;
     }
   });
-  if (others.some(each => each.context === local.context))
-    throw new Failure(`source and destination are the same context ${local.context}`, { exitCode: 2 });
   return { local, others };
 }
 
