@@ -6,7 +6,7 @@ import { describeFailure, EtcdFailure, type Failure } from './failure.ts';
 export interface SessionOptions extends ConnectionOptions {
   /** Called before each attempt, so that a changed configuration is followed. */
   readonly endpoints: () => readonly Endpoint[];
-  /** First and largest delay in milliseconds between attempts; doubles between, with jitter. Default 100, 5000. */
+  /** First and largest delay in milliseconds between attempts; doubles between, with jitter. Default 100, 2000. */
   readonly backoff?: { readonly first: number; readonly max: number };
   /** Milliseconds after which the next endpoint is tried beside one that has not answered. Default 300. */
   readonly stagger?: number;
@@ -25,7 +25,7 @@ export async function keepSession(
   signal: AbortSignal,
   body: (connection: EtcdConnection, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const { first, max } = options.backoff ?? { first: 100, max: 5000 };
+  const { first, max } = options.backoff ?? { first: 100, max: 2000 };
   let attempt = 0;
   let avoid: string | undefined;
   while (!signal.aborted) {
