@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Looks at pinned maps of a node's datapath every 0.2 ms and says when they change, so that the daemons
+ * that write them are not disturbed. Rows are those of bpf/types.h.
+ *
+ *   map-watch services FOLDER         ADDRESS lines of services on standard input, ended by an empty line: each
+ *                                     has port 80/TCP; prints "STAMP ADDRESS BACKEND" whenever the first backend
+ *                                     of one is another (0.0.0.0: it has none)
+ *   map-watch endpoints FOLDER ID FILE
+ *                                     addresses on standard input, ended by an empty line; prints "STAMP file"
+ *                                     when FILE is there, then "STAMP all" when the ipcache knows each address as
+ *                                     one of cluster ID
+ *
+ * First it prints "ready". Stamps are microseconds of CLOCK_MONOTONIC. FOLDER holds the pins, such as
+ * /proc/PID/root/sys/fs/bpf/isthmus/maps. It ends with its standard input.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../bpf/types.h"
+
+#define PAUSE_US 200
+
+static void die(const char *what)
+{
+	fprintf(stderr, "map-watch: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+/* The map whose pin is called NAME_<hash>. */
+static int open_map(const char *folder, const char *name)
+{
+	char path[4096] = "";
+	size_t length = strlen(name);
+	DIR *list = opendir(folder);
+	if (!list)
+		die(folder);
+	for (struct dirent *entry; (entry = readdir(list));)
+		if (!strncmp(entry->d_name, name, length) && entry->d_name[length] == '_')
+			snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+	closedir(list);
+	union bpf_attr attr = { .pathname = (uintptr_t)path };
+	int fd = syscall(SYS_bpf, BPF_OBJ_GET, &attr, sizeof attr);
+	if (fd < 0)
+		die(name);
+	return fd;
+}
+
+static int lookup(int map, const void *key, void *value)
+{
+	union bpf_attr attr = { .map_fd = map, .key = (uintptr_t)key, .value = (uintptr_t)value };
+	return syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &attr, sizeof attr);
+}
+
+static void say(const char *format, const char *a, const char *b)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	printf("%lld ", now.tv_sec * 1000000LL + now.tv_nsec / 1000);
+	printf(format, a, b);
+	fflush(stdout);
+}
+
+/* Rests between two looks; ends the program with its standard input. */
+static void rest(void)
+{
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+	struct timespec pause = { .tv_nsec = PAUSE_US * 1000 };
+	if (ppoll(&input, 1, &pause, NULL) > 0)
+		exit(0);
+}
+
+static struct addr mapped(struct in_addr from)
+{
+	struct addr addr = { .bytes = { [10] = 0xff, [11] = 0xff } };
+	memcpy(addr.bytes + 12, &from, 4);
+	return addr;
+}
+
+static struct in_addr *addresses;
+static int count;
+
+static void read_addresses(void)
+{
+	char line[64];
+	while (fgets(line, sizeof line, stdin) && line[0] != '\n') {
+		line[strcspn(line, "\n")] = 0;
+		addresses = realloc(addresses, (count + 1) * sizeof *addresses);
+		if (inet_pton(AF_INET, line, &addresses[count++]) != 1)
+			die(line);
+	}
+}
+
+static void watch_services(const char *folder)
+{
+	int frontends = open_map(folder, "frontends");
+	int slots = open_map(folder, "slots");
+	int backends = open_map(folder, "backends");
+	struct in_addr *last = calloc(count, sizeof *last);
+	memset(last, 0xff, count * sizeof *last);
+	for (;; rest())
+		for (int i = 0; i < count; i++) {
+			struct frontend_key key = { .addr = mapped(addresses[i]), .port = htons(80), .proto = IPPROTO_TCP };
+			struct frontend_value frontend;
+			struct in_addr backend = { 0 };
+			if (!lookup(frontends, &key, &frontend) && frontend.count) {
+				struct slot_key slot = { .service_id = frontend.service_id };
+				struct backend_value value;
+				struct slot_value named;
+				/* Between two writes of the agent: the next look tells. */
+				if (lookup(slots, &slot, &named) || lookup(backends, &named, &value))
+					continue;
+				memcpy(&backend, value.addr.bytes + 12, 4);
+			}
+			if (backend.s_addr == last[i].s_addr)
+				continue;
+			last[i] = backend;
+			char service[INET_ADDRSTRLEN], address[INET_ADDRSTRLEN];
+			inet_ntop(AF_INET, &addresses[i], service, sizeof service);
+			inet_ntop(AF_INET, &backend, address, sizeof address);
+			say("%s %s\n", service, address);
+		}
+}
+
+static void watch_endpoints(const char *folder, __u32 cluster, const char *file)
+{
+	int ipcache = open_map(folder, "ipcache");
+	struct stat state;
+	while (stat(file, &state))
+		rest();
+	say("file\n", "", "");
+	for (int i = 0; i < count; rest())
+		/* Each is looked at until it is there, and never again. */
+		for (; i < count; i++) {
+			struct ipcache_key key = { .prefixlen = 32 + 128, .addr = mapped(addresses[i]) };
+			struct ipcache_value value;
+			if (lookup(ipcache, &key, &value) || value.identity >> 16 != cluster)
+				break;
+		}
+	say("all\n", "", "");
+	for (;; usleep(10000))
+		rest();
+}
+
+int main(int argc, char **argv)
+{
+	/* Names are looked up while the input is read: nothing may be left in a buffer for poll() to miss. */
+	setvbuf(stdin, NULL, _IONBF, 0);
+	if (argc < 3)
+		return 2;
+	read_addresses();
+	puts("ready");
+	fflush(stdout);
+	if (!strcmp(argv[1], "services"))
+		watch_services(argv[2]);
+	else if (argc == 5)
+		watch_endpoints(argv[2], atoi(argv[3]), argv[4]);
+	return 2;
+}

@@ -1,0 +1,82 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import * as z from 'zod';
+import { serviceKey } from '../../src/clustermesh/layout.ts';
+import { PrefixFollower } from '../../src/kvstore/watch.ts';
+import { type Bed, meshEtcd, now } from './bed.ts';
+import type { GlobalService } from './global-service.ts';
+import { watchServices } from './map-watch.ts';
+
+/** Where a changed endpoint arrives. */
+export const places = ['own mesh etcd', 'own map', 'remote map'] as const;
+export type Place = (typeof places)[number];
+
+/** Says when an endpoint of a service has arrived somewhere. */
+export interface Arrivals extends Disposable {
+  /** Stamp in µs; resolves when the service has this backend there. Rejects after 60 s. */
+  arrival(place: Place, service: string, backend: string): Promise<number>;
+}
+
+/** Watches the mesh etcd of us, and a node of each cluster. */
+export async function watchArrivals(bed: Bed, services: readonly GlobalService[]): Promise<Arrivals> {
+  const seen = new Map<string, number>();
+  const waiting = new Map<string, (stamp: number) => void>();
+  const arrived = (place: Place, service: string, backend: string, stamp: number): void => {
+    const key = `${place} ${service} ${backend}`;
+    if (seen.has(key)) return;
+    seen.set(key, stamp);
+    waiting.get(key)?.(stamp);
+    waiting.delete(key);
+  };
+  const stop = new AbortController();
+  const etcd = await meshEtcd(bed.us);
+  const prefix = serviceKey('us', bed.namespace, '');
+  const follower = new PrefixFollower(prefix, {
+    put: ({ key, value }) => {
+      const stamp = now();
+      const [backend] = Object.keys(exported.parse(JSON.parse(value)).backends);
+      if (backend !== undefined) arrived('own mesh etcd', key.slice(prefix.length), backend, stamp);
+    },
+    delete: () => undefined,
+    listed: () => undefined,
+  });
+  const following = follower.follow(etcd, stop.signal);
+  following.catch(() => undefined);
+  const watches: Disposable[] = [];
+  for (const [place, side] of [
+    ['own map', 'us'],
+    ['remote map', 'eu'],
+  ] as const) {
+    const names = new Map(services.map(each => [each[side], each.name]));
+    watches.push(
+      await watchServices(bed.lab, bed[side].node, [...names.keys()], (address, backend, stamp) =>
+        arrived(place, names.get(address)!, backend, stamp),
+      ),
+    );
+  }
+  return {
+    async arrival(place, service, backend) {
+      const key = `${place} ${service} ${backend}`;
+      const known = seen.get(key);
+      if (known !== undefined) return known;
+      const { promise, resolve } = Promise.withResolvers<number>();
+      waiting.set(key, resolve);
+      const late = new AbortController();
+      const timeout = pause(60_000, undefined, { signal: late.signal }).then(() => {
+        throw new Error(`${place}: ${service} has no ${backend} after 60 s`);
+      });
+      timeout.catch(() => undefined);
+      try {
+        return await Promise.race([promise, timeout]);
+      } finally {
+        late.abort();
+      }
+    },
+    [Symbol.dispose]() {
+      stop.abort();
+      etcd.close();
+      for (const each of watches) each[Symbol.dispose]();
+    },
+  };
+}
+
+const exported = z.object({ backends: z.record(z.string(), z.unknown()) });

@@ -1,0 +1,70 @@
+/** The daemons of Isthmus on a lab's nodes, seen from this machine: their processes, memory, CPU, maps. */
+import { readFileSync } from 'node:fs';
+import { buildBpf } from '../deploy/build.ts';
+import type { BpfMap } from '../src/datapath/map.ts';
+import { type MapName, openPinnedMap } from '../src/datapath/object.ts';
+import { cgroupProcesses } from '../src/lab/cgroup.ts';
+import { initProcess } from '../src/lab/node.ts';
+import type { Lab } from '../src/lab/open-lab.ts';
+import type { NodePlan } from '../src/lab/plan.ts';
+
+export interface Daemon {
+  /** agent, operator, clustermesh-apiserver, etcd. */
+  readonly name: string;
+  readonly cluster: string;
+  readonly node: string;
+  readonly pid: number;
+}
+
+/** Those that run now. */
+export function daemons(lab: Lab): Daemon[] {
+  return lab.clusters.flatMap(cluster =>
+    cluster.plan.nodes.flatMap(node =>
+      cgroupProcesses(lab.layout, node.cgroup, true).flatMap(pid => {
+        const name = daemonName(pid);
+        return name === undefined ? [] : [{ name, cluster: cluster.name, node: node.name, pid }];
+      }),
+    ),
+  );
+}
+
+function daemonName(pid: number): string | undefined {
+  try {
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    const bundle = words.map(word => /^\/isthmus\/dist\/(.+)\.mjs$/.exec(word)?.[1]).find(Boolean);
+    return bundle ?? (words[0] === '/usr/local/bin/etcd' ? 'etcd' : undefined);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Resident memory in MiB. */
+export function memoryOf(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kilobytes) / 1024;
+}
+
+/** CPU time used so far, in ms. */
+export function cpuOf(pid: number): number {
+  const fields = statFields(pid);
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Milliseconds from boot at which the process was started; the clock of `process.hrtime`. */
+export function startOf(pid: number): number {
+  return Number(statFields(pid)[19]) * 10;
+}
+
+/** Fields of /proc/PID/stat from the third on (proc_pid_stat(5)). */
+function statFields(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** A pinned map of a node's datapath. */
+export async function mapOn<K, V>(lab: Lab, node: NodePlan, name: MapName): Promise<BpfMap<K, V>> {
+  const pid = initProcess(lab.layout, node);
+  const map = openPinnedMap<K, V>(await buildBpf(), `/proc/${pid}/root/sys/fs/bpf/isthmus`, name);
+  if (!map) throw new Error(`node ${node.name} has no map ${name}`);
+  return map;
+}
