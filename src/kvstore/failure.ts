@@ -13,7 +13,7 @@ export function describeFailure(error: unknown): Failure {
   if (error instanceof EtcdFailure) return { layer: error.layer, message: error.message };
   const root = rootOf(error);
   const code = codeOf(root);
-  const message = root instanceof Error ? root.message : String(root);
+  const message = inWords(root instanceof Error ? root.message : String(root));
   if (/^(ENOTFOUND|EAI_)/.test(code)) return { layer: 'dns', message };
   if (/^(ECONN|EHOST|ENET|ETIMEDOUT|EPIPE|EADDR)/.test(code)) return { layer: 'tcp', message };
   if (code === 'ENOENT' || code === 'EACCES') return { layer: 'files', message };
@@ -38,6 +38,22 @@ export class EtcdFailure extends Error {
 const tlsCode =
   /^(ERR_TLS|ERR_SSL|ERR_OSSL|CERT_|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA)/;
 const tlsMessage = /certificate|SSL routines|tlsv1|TLS/;
+
+/**
+ * OpenSSL's text of an alert has addresses and files of its own source in it, Node's a hint for its own command
+ * line: what is kept is whose certificate was refused, and the word for why.
+ */
+function inWords(message: string): string {
+  const alert = /SSL routines:[^:]*:(?:tlsv1|sslv3|ssl\/tls) alert ([a-z ]+):/.exec(message)?.[1];
+  if (alert !== undefined) {
+    const ours = /certificate|unknown ca/.test(alert);
+    return `the server refuses ${ours ? 'our certificate' : 'the connection'} (TLS alert: ${alert})`;
+  }
+  const [reason] = message.split('; if the root CA is installed locally');
+  return /^(unable to (verify|get)|self-signed certificate)/.test(message)
+    ? `the server's certificate is not signed by the CA it should be (${reason})`
+    : message;
+}
 
 function rootOf(error: unknown): unknown {
   let root = error;

@@ -55,6 +55,13 @@ export class Http2Session {
         reject(error);
         self.#end(error);
       });
+      // A server that refuses our certificate says so after the handshake (TLS 1.3). The session hears of it only
+      // when its socket is closed, which it leaves open.
+      socket.on('error', error => {
+        reject(error);
+        self.#end(error);
+        socket.destroy();
+      });
       session.on('close', () => {
         clearTimeout(timer);
         clearTimeout(self.#timer);

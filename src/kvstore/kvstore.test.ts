@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { findEtcd, LocalEtcd, until } from '../../test/etcd/local-etcd.ts';
+import { findEtcd, LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from '../clustermesh/access.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { Table } from '../table/table.ts';
@@ -24,18 +24,6 @@ after(async () => etcd?.[Symbol.asyncDispose]());
 
 function put(connection: EtcdConnection, key: string, value: string, lease = 0n) {
   return connection.kv.put({ key: encodeKey(key), value: encodeKey(value), lease });
-}
-
-/** Milliseconds of processor time of the quickest of some tries: other work on the machine must not fail a test of speed. */
-async function quickest(tries: number, work: () => Promise<void>): Promise<number> {
-  let best = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < tries; i++) {
-    const before = process.cpuUsage();
-    await work();
-    const { user, system } = process.cpuUsage(before);
-    best = Math.min(best, (user + system) / 1000);
-  }
-  return best;
 }
 
 function collector(prefix: string) {
@@ -116,6 +104,25 @@ test('failures name their layer', { skip }, async () => {
   assert.equal(await layerOf('name.invalid', port, 'name.invalid'), 'dns');
   assert.equal(await layerOf('127.0.0.1', port, undefined, { ...tls, ca: '/nonexistent' }), 'files');
   assert.equal(await layerOf('127.0.0.1', port, undefined), 'none');
+});
+
+test('a certificate of a wrong CA is named, whosever it is', { skip }, async () => {
+  const tls = await etcd.certificate(admin);
+  const foreign = await etcd.foreignCertificate(admin);
+  const failure = (files: typeof tls) =>
+    dial([etcd.endpoint], { tls: files }, AbortSignal.timeout(10_000)).then(
+      () => assert.fail('it was accepted'),
+      error => describeFailure(error),
+    );
+  const client = await failure({ ...foreign, ca: tls.ca });
+  assert.equal(client.layer, 'tls');
+  assert.match(
+    client.message,
+    /: the server refuses our certificate \(TLS alert: (unknown ca|bad certificate)\)$/,
+  );
+  const server = await failure({ ...tls, ca: foreign.ca });
+  assert.equal(server.layer, 'tls');
+  assert.match(server.message, /: the server's certificate is not signed by the CA it should be \([^;]*\)$/);
 });
 
 test('a follower survives compaction and reconnection with the smallest difference', { skip }, async () => {
