@@ -29,6 +29,20 @@ static __always_inline __u32 tunnel_identity(__u32 identity)
 	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
 }
 
+/*
+ * Whether a pod speaks to the tunnel of a node. Its packet would leave under this node's address, and
+ * the other end would believe whatever identity is in it.
+ */
+static __always_inline bool is_forged_tunnel(const struct packet *p)
+{
+	struct node_key key;
+
+	if (p->flow.proto != IPPROTO_UDP || p->flow.dport != config.vxlan_port)
+		return false;
+	key.addr = p->flow.daddr;
+	return bpf_map_lookup_elem(&nodes, &key);
+}
+
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum origin origin)
 {
 	enum direction direction = direction_of(origin);
@@ -117,6 +131,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			return drop(skb, DROP_UNROUTABLE, direction);
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
+		if (origin == ORIGIN_POD && is_forged_tunnel(p))
+			return drop(skb, DROP_TUNNEL_FROM_POD, direction);
 		return to_uplink(skb, p, origin);
 	}
 }

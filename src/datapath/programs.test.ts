@@ -65,6 +65,7 @@ describe('programs, packet by packet (BPF_PROG_TEST_RUN)', () => {
     endpoint(INTERNAL, 0, 1);
     ipcache(`${REMOTE}/32`, 65792, '192.168.77.2');
     ipcache('10.1.1.0/24', 2, NODE);
+    datapath.map('nodes').set({ addr: parse('192.168.77.2') }, { cluster_id: 1, flags: 0 });
     service(1, VIP, 80, PROTO.tcp, [{ id: 1, address: REMOTE, port: 8080 }]);
     service(2, VIP, 53, PROTO.udp, [{ id: 2, address: REMOTE, port: 5353 }]);
     service(3, EMPTY_VIP, 80, PROTO.tcp, []);
@@ -168,6 +169,7 @@ describe('programs, packet by packet (BPF_PROG_TEST_RUN)', () => {
     const cases: readonly (readonly [string, Uint8Array, string])[] = [
       ['another pod as source', tcp(ports(NEIGHBOUR, REMOTE)), 'DROP_INVALID_SOURCE'],
       ['the world as source', tcp(ports(WORLD, REMOTE)), 'DROP_INVALID_SOURCE'],
+      ['a tunnel packet to a node', udp(ports(POD, '192.168.77.2', 40_000, 8472)), 'DROP_TUNNEL_FROM_POD'],
       ['IPv6', ethernet(0x86dd, new Array<number>(60).fill(0)), 'DROP_UNSUPPORTED_L3'],
       ['neither IP nor ARP', ethernet(0x88cc, new Array<number>(60).fill(0)), 'DROP_UNSUPPORTED_L3'],
       ['IP version 6 under the type of IPv4', patched(14, 0x65), 'DROP_MALFORMED_PACKET'],
