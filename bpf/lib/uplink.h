@@ -4,19 +4,31 @@
 
 #include "forward.h"
 
-static __always_inline bool is_tunnel(const struct packet *p)
+/*
+ * Whether this is a packet of the tunnel itself. Every packet between nodes passes both of
+ * the uplink's programs besides its own, so this looks at the frame before anything is parsed.
+ * `outgoing`: the node's address is the source, else the destination.
+ */
+static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
 {
-	return p->flow.proto == IPPROTO_UDP && p->flow.dport == config.vxlan_port;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + L3_OFFSET;
+	struct udphdr *udp = (void *)(ip + 1);
+
+	return (void *)(udp + 1) <= end && skb->protocol == bpf_htons(ETH_P_IP) && ip->version == 4 &&
+	       ip->ihl == 5 && ip->protocol == IPPROTO_UDP && udp->dest == config.vxlan_port &&
+	       !(ip->frag_off & bpf_htons(IP_OFFSET)) &&
+	       (outgoing ? ip->saddr : ip->daddr) == ((const volatile __u32 *)config.node_ip.bytes)[3];
 }
 
 static __always_inline int uplink_in(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
+	if (is_tunnel(skb, false))
+		return TC_ACT_OK;
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
 	if (parse(skb, &p))
-		return TC_ACT_OK;
-	if (is_tunnel(&p) && addr_is_config(&p.flow.daddr, &config.node_ip))
 		return TC_ACT_OK;
 	return forward(skb, &p, ORIGIN_NETDEV);
 }
@@ -63,12 +75,10 @@ static __always_inline int uplink_out(struct __sk_buff *skb)
 	struct packet p = {};
 	int result;
 
-	if (parse(skb, &p))
+	if (is_tunnel(skb, true) || parse(skb, &p))
 		return TC_ACT_OK;
 	if (!addr_is_config(&p.flow.saddr, &config.node_ip))
 		return masquerade(skb, &p);
-	if (is_tunnel(&p))
-		return TC_ACT_OK;
 	/* A service the node itself calls where no socket hook saw it: kernel sockets, raw packets. */
 	if ((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&
 	    frontend_find(&p.flow.daddr, p.flow.dport, p.flow.proto, false, true))
