@@ -237,7 +237,7 @@ test('an etcd that dies and comes back empty loses nobody anything', { skip }, a
     table.subscribe(change => log.push(`${table.name} ${change.key} ${change.after ? 'put' : 'deleted'}`));
   await eu.etcd.kill();
   await until(() => of('eu')?.state === 'stale', 'stale');
-  assert.match(of('eu')!.status, /not connected for 0 s, what is known of it is that old: tcp: /);
+  assert.match(of('eu')!.status, /not connected for \d+ s, what is known of it is that old: tcp: /);
   assert.ok(tables.services.has('eu/shop/a'));
   eu.rows.nodes.upsert(row('eu', 2, 'nodes', 'late'));
   await eu.etcd.initialize();

@@ -187,7 +187,7 @@ function freePort(): Promise<number> {
 }
 
 /** Resolves when `condition` holds; looks again at each turn of a few milliseconds. */
-export async function until(condition: () => boolean, what: string, milliseconds = 10_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, milliseconds = 30_000): Promise<void> {
   for (const deadline = Date.now() + milliseconds; !condition(); ) {
     if (Date.now() > deadline) throw new Error(`not so after ${milliseconds} ms: ${what}`);
     await new Promise(resolve => setTimeout(resolve, 2));
