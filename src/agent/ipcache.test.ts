@@ -134,6 +134,17 @@ test('a pod of the own cluster keeps its address against another cluster that cl
   assert.equal(await show('10.1.1.9/32'), '65800 172.18.1.3');
 });
 
+test('a pod CIDR that another cluster claims too stays this cluster’s', async () => {
+  const clash = { ...node('d', '172.18.2.3', '10.1.1.0/24', '10.2.9.1'), cluster: 'ap', clusterId: 3 };
+  w = world();
+  w.remoteNodes.upsert(clash);
+  await turn();
+  w.own.upsert(node('b', '172.18.1.3', '10.1.1.0/24', '10.1.1.1'));
+  assert.equal(await show('10.1.1.0/24'), '3 172.18.1.3');
+  w.own.delete('b');
+  assert.equal(await show('10.1.1.0/24'), '3 172.18.2.3');
+});
+
 test('node addresses carry cluster and whether NodePorts apply', async () => {
   await turn();
   const flags = [...w.addresses.values()].map(row => {

@@ -63,7 +63,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
 
 function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefix'> | undefined {
   const host = /\/(32|128)$/.test(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
-  const node = first(inputs.nodes.by('prefix', prefix));
+  const node = nearest(inputs.nodes.by('prefix', prefix));
   if (host !== undefined) {
     const endpoint = first(inputs.local.by('ipv4', host));
     if (endpoint && endpoint.state !== 'deleting')
@@ -88,9 +88,19 @@ function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefi
   }
   const remote = first(inputs.remote.by('prefix', prefix));
   if (remote)
-    return { identity: remote.identity, tunnel: remote.nodeIp, source: `cluster ${remote.cluster}` };
+    return {
+      identity: remote.identity || reserved.unmanaged,
+      tunnel: remote.nodeIp,
+      source: `cluster ${remote.cluster}`,
+    };
   if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: 'pod cidr' };
   return undefined;
+}
+
+/** Of nodes that claim one prefix, which is a mistake of whoever chose the ranges: this one, then the own cluster's. */
+function nearest(nodes: Iterable<ClusterNode>): ClusterNode | undefined {
+  const all = [...nodes];
+  return all.find(each => each.local) ?? all.find(each => each.own) ?? all[0];
 }
 
 function first<T>(rows: Iterable<T>): T | undefined {

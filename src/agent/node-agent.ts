@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Service } from '../api/service.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
+import { watchLinks } from '../datapath/link-watch.ts';
 import { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -59,6 +60,7 @@ const cniPaths = { binFolder: '/opt/cni/bin', configFolder: '/etc/cni/net.d' } a
 const RUN_FOLDER = '/run/isthmus';
 /** Longer than an operator takes to be scheduled and to make the definitions on a fresh cluster. */
 const SYNC_TIMEOUT = 180_000;
+const ROUTE_REPAIR = 60_000;
 
 /**
  * The node daemon as one pipeline: the API server and other clusters → tables → derivations → maps, routes
@@ -116,7 +118,11 @@ export class NodeAgent {
   }
 
   /** Resolves when pods can be added; the node's runtime has been told so. Throws when that cannot be. */
-  async start(): Promise<AsyncDisposable> {
+  start(): Promise<AsyncDisposable> {
+    return Promise.race([this.#start(), this.failed]);
+  }
+
+  async #start(): Promise<AsyncDisposable> {
     const { config } = this;
     const { client, environment } = this.#options;
     const signal = this.#stop.signal;
@@ -145,6 +151,7 @@ export class NodeAgent {
       log: logOf('devices'),
     });
     for (const warning of devices.warnings) log.warn(warning);
+    this.#watchDevices(devices, uplinks);
     const cgroup = cgroup2Folder(config['cgroup-root']);
     const datapath = loadPrograms({ config, node, internalAddress, devices });
     const hostAddresses = watchHostAddresses(netlink, signal);
@@ -238,8 +245,11 @@ export class NodeAgent {
     this.#cni = cni;
     keepConfiguration({ ...cniPaths, exclusive: config['cni-exclusive'], log: logOf('cni'), signal });
     this.starting = undefined;
+    // Somebody may have flushed routes: ours come back.
+    const repair = setInterval(() => void state.reconcilers.routes?.repair(), ROUTE_REPAIR).unref();
     return {
       [Symbol.asyncDispose]: async () => {
+        clearInterval(repair);
         this.#stop.abort();
         await cni[Symbol.asyncDispose]();
         netlink[Symbol.dispose]();
@@ -277,6 +287,19 @@ export class NodeAgent {
         this.#failed.reject(
           new Error(`Node ${node.name} has another address or pod CIDR: was ${was}, is ${is}`),
         );
+    });
+  }
+
+  /** Without a device that programs are attached to nothing works: everything is made anew. */
+  #watchDevices(devices: Devices, uplinks: readonly Uplink[]): void {
+    const needed = new Map([devices.host, devices.net, devices.vxlan].map(each => [each.index, each.name]));
+    for (const { ifindex, name } of uplinks) needed.set(ifindex, name);
+    watchLinks({
+      signal: this.#stop.signal,
+      onEvent: event => {
+        const name = event.type === 'link-gone' ? needed.get(event.link.index) : undefined;
+        if (name !== undefined) this.#failed.reject(new Error(`device ${name} is gone`));
+      },
     });
   }
 
