@@ -36,7 +36,14 @@ export function register(program: Command): void {
     .option('--no-install', 'leave the clusters without a network')
     .option('-v, --verbose', 'show where the time goes')
     .action(async (options: UpFlags, command: Command) => {
+      const interrupt = new AbortController();
+      process.once('SIGINT', () =>
+        interrupt.abort(
+          new Failure('interrupted', { exitCode: 130, hint: 'isthmus lab down removes what is there' }),
+        ),
+      );
       await up({
+        signal: interrupt.signal,
         name: options.name,
         config: options.file.length === 0 ? defaultConfig() : parseConfig(options.file.map(readConfig)),
         install: options.install,

@@ -113,7 +113,6 @@ interface Making extends UpOptions {
 /** Makes what the plan says. */
 async function make(options: Making): Promise<void> {
   const { name, layout, plan, kubeconfig, timeline, signal, archives } = options;
-  prepareHost();
   timeline.step(`Starting ${plan.clusters.map(c => `${c.name} (${c.nodes.length} nodes)`).join(', ')}`);
 
   const binFolder = executableFolder(name);
@@ -168,7 +167,7 @@ function unfinished(name: string, error: unknown): unknown {
   });
 }
 
-/** Chooses the lab's addresses and names, and writes them down before another lab can choose. */
+/** Chooses the lab's addresses and names, and writes them down before another lab can choose or the last one go. */
 async function claimPlan(name: string, config: LabConfig, kubeconfig: string): Promise<LabPlan> {
   using _lock = await lockPlanning();
   const others = blocksOfOtherLabs(name).flatMap(block => parseIPv4Prefix(block) ?? []);
@@ -178,6 +177,7 @@ async function claimPlan(name: string, config: LabConfig, kubeconfig: string): P
     machineID: () => randomBytes(16).toString('hex'),
   });
   writeState({ version: 1, phase: 'up', plan, kubeconfig, faults: [] });
+  prepareHost();
   return plan;
 }
 
@@ -303,6 +303,8 @@ async function remove(name: string, layout: CgroupLayout): Promise<boolean> {
   }
   rmSync(diskDirectory(name), { recursive: true, force: true });
   removeState(name);
+  // What labs share goes with the last, and another may be about to come up.
+  using _lock = await lockPlanning();
   if (labNames().length === 0) await removeCgroup(layout, labCgroupRoot);
   restoreHost();
   return found;

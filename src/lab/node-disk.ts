@@ -139,8 +139,10 @@ function kubelet(cluster: ClusterPlan, node: NodePlan): Readonly<Record<string, 
     imageGCHighThresholdPercent: 100,
     imageGCLowThresholdPercent: 99,
     serializeImagePulls: false,
+    // Looked at often, written only when it changes: a lab that idles should leave its machine alone.
     nodeStatusUpdateFrequency: '4s',
-    nodeLeaseDurationSeconds: 12,
+    nodeStatusReportFrequency: '1m',
+    nodeLeaseDurationSeconds: 16,
     maxPods: 110,
     ...(node.role === 'control-plane'
       ? { registerWithTaints: [{ key: 'node-role.kubernetes.io/control-plane', effect: 'NoSchedule' }] }
