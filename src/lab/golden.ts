@@ -156,12 +156,22 @@ function isBeingMade(folder: string, key: string): boolean {
   });
 }
 
+/** Removes what commands that were killed left of stores they were making. */
+export function removeUnfinishedStores(): void {
+  const folder = cacheFolder('golden');
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    if (name.endsWith('.new') && !existsSync(`/proc/${name.split('.')[1]}`))
+      rmSync(join(folder, name), { recursive: true, force: true });
+  }
+}
+
 function prune(folder: string): void {
-  const entries = readdirSync(folder).map(name => ({ name, used: statSync(join(folder, name)).mtimeMs }));
-  const stores = entries.filter(({ name }) => !name.endsWith('.new')).sort((a, b) => b.used - a.used);
-  const unfinished = entries.filter(
-    ({ name }) => name.endsWith('.new') && !existsSync(`/proc/${name.split('.')[1]}`),
-  );
-  for (const { name } of [...stores.slice(keptStores), ...unfinished])
+  removeUnfinishedStores();
+  const stores = readdirSync(folder)
+    .filter(name => !name.endsWith('.new'))
+    .map(name => ({ name, used: statSync(join(folder, name)).mtimeMs }))
+    .sort((a, b) => b.used - a.used);
+  for (const { name } of stores.slice(keptStores))
     rmSync(join(folder, name), { recursive: true, force: true });
 }

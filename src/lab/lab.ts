@@ -10,7 +10,7 @@ import { type CgroupLayout, cgroupLayout, killCgroup, removeCgroup } from './cgr
 import { apiServer, type ClusterSecrets, createClusterSecrets, renderKubeconfig } from './cluster-pki.ts';
 import type { ClusterConfig, LabConfig } from './config.ts';
 import { applyNetwork } from './fault.ts';
-import { goldenStore } from './golden.ts';
+import { goldenStore, removeUnfinishedStores } from './golden.ts';
 import { prepareHost, restoreHost } from './host-settings.ts';
 import { imageArchives } from './image-archives.ts';
 import { joinClusters } from './join.ts';
@@ -302,6 +302,7 @@ async function remove(name: string, layout: CgroupLayout): Promise<boolean> {
     );
   }
   rmSync(diskDirectory(name), { recursive: true, force: true });
+  removeUnfinishedStores();
   removeState(name);
   // What labs share goes with the last, and another may be about to come up.
   using _lock = await lockPlanning();
