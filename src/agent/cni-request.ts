@@ -35,12 +35,30 @@ export type CniVersion = (typeof supportedVersions)[number];
 
 const attachment = z.object({ containerID: z.string(), ifname: z.string() });
 
-const configuration = z.object({
-  cniVersion: z.enum(supportedVersions),
-  name: z.string().min(1),
-  type: z.string(),
-  runtimeConfig: z.object({ portMappings: portMappings.optional() }).optional(),
-  prevResult: z.object({ ips: z.array(z.object({ address: z.string() })).default([]) }).optional(),
+/** containerd writes `HostPort`, cri-o `hostPort`: Go, which the convention was made in, reads both. */
+const anyCase = (list: unknown): unknown =>
+  Array.isArray(list)
+    ? list.map((row: unknown) =>
+        typeof row === 'object' && row !== null
+          ? Object.fromEntries(
+              Object.entries(row).map(([key, value]) => [key.charAt(0).toLowerCase() + key.slice(1), value]),
+            )
+          : row,
+      )
+    : list;
+
+const added = z.object({
+  runtimeConfig: z
+    .object({ portMappings: z.preprocess(anyCase, portMappings.nullish()) })
+    .partial()
+    .optional(),
+});
+
+const checked = z.object({
+  prevResult: z.object({ ips: z.array(z.object({ address: z.string() })).default([]) }).nullish(),
+});
+
+const collected = z.object({
   // Go writes an empty list as null.
   'cni.dev/valid-attachments': z
     .array(attachment)
@@ -48,6 +66,9 @@ const configuration = z.object({
     .transform(list => list ?? [])
     .optional(),
 });
+
+/** What every command needs; a DEL must not fail for anything else. */
+const configuration = z.object({ cniVersion: z.enum(supportedVersions), name: z.string().min(1) });
 
 export interface CniRequest {
   readonly command: 'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS';
@@ -84,32 +105,24 @@ export function parseRequest(payload: Buffer): CniRequest {
   } catch (error) {
     throw new CniError(CniCode.decode, 'the configuration is not JSON', String(error));
   }
-  const parsed = configuration.safeParse(content);
-  if (!parsed.success) {
-    const wrongVersion = parsed.error.issues.some(issue => issue.path[0] === 'cniVersion');
-    throw new CniError(
-      wrongVersion ? CniCode.incompatibleVersion : CniCode.invalidConfiguration,
-      wrongVersion
-        ? `cniVersion: expected one of ${supportedVersions.join(', ')}`
-        : 'the configuration is not as expected',
-      z.prettifyError(parsed.error),
-    );
-  }
+  const parsed = parse(configuration, content);
+  const mappings = command === 'ADD' ? parse(added, content).runtimeConfig?.portMappings : undefined;
+  const previous = command === 'CHECK' ? parse(checked, content).prevResult : undefined;
+  const valid = command === 'GC' ? parse(collected, content)['cni.dev/valid-attachments'] : undefined;
   const args = keyValues(environment.get('CNI_ARGS') ?? '');
-  const valid = parsed.data['cni.dev/valid-attachments'];
   const forPod = command === 'ADD' || command === 'CHECK' || command === 'DEL';
   return {
     command,
-    version: parsed.data.cniVersion,
-    network: parsed.data.name,
+    version: parsed.cniVersion,
+    network: parsed.name,
     containerId: forPod ? name(environment, 'CNI_CONTAINERID') : '',
     ifName: forPod ? name(environment, 'CNI_IFNAME') : '',
     netns: environment.get('CNI_NETNS') ?? '',
     namespace: args.get('K8S_POD_NAMESPACE') ?? '',
     podName: args.get('K8S_POD_NAME') ?? '',
     podUid: args.get('K8S_POD_UID') ?? '',
-    portMappings: (parsed.data.runtimeConfig?.portMappings ?? []).filter(each => each.hostPort > 0),
-    previous: parsed.data.prevResult?.ips.map(each => each.address),
+    portMappings: (mappings ?? []).filter(each => each.hostPort > 0),
+    previous: previous?.ips.map(each => each.address),
     valid: valid && new Set(valid.map(each => `${each.containerID}/${each.ifname}`)),
   };
 }
@@ -121,6 +134,19 @@ export const errorJson = (version: string, error: CniError): string =>
 /** The version to answer an unreadable request with. */
 export function versionOf(payload: Buffer): string {
   return /"cniVersion"\s*:\s*"([0-9.]{1,15})"/.exec(payload.toString())?.[1] ?? '1.0.0';
+}
+
+function parse<T>(schema: z.ZodType<T>, content: unknown): T {
+  const parsed = schema.safeParse(content);
+  if (parsed.success) return parsed.data;
+  const wrongVersion = parsed.error.issues.some(issue => issue.path[0] === 'cniVersion');
+  throw new CniError(
+    wrongVersion ? CniCode.incompatibleVersion : CniCode.invalidConfiguration,
+    wrongVersion
+      ? `cniVersion: expected one of ${supportedVersions.join(', ')}`
+      : 'the configuration is not as expected',
+    z.prettifyError(parsed.error),
+  );
 }
 
 function split(payload: Buffer): { environment: Map<string, string>; input: string } {

@@ -17,7 +17,7 @@ const portMapping = z.object({
   hostIP: z.string().optional(),
 });
 
-/** A pod's hostPort as the runtime hands it over (CNI convention `portMappings`); hostPort 0 is none. */
+/** A pod's hostPort (CNI convention `portMappings`); hostPort 0 is none. */
 export type PortMapping = z.infer<typeof portMapping>;
 export const portMappings = z.array(portMapping);
 
