@@ -1,15 +1,25 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import * as z from 'zod';
 import { findEtcd, LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { encodeKey } from '../kvstore/range.ts';
 import { keepSession } from '../kvstore/session.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
-import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
+import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
 import { RemoteClusters } from './remote-clusters.ts';
@@ -190,6 +200,7 @@ test('what one cluster exports, another knows; a bad value stops nothing else', 
   await until(() => rest.of('eu')?.ready === true, 'ready');
   assert.equal(tables.services.synced, true);
   assert.equal(eu.exporter.synced, true);
+  assert.match(rest.of('eu')!.warnings.join(), /^the client certificate ends on \d{4}-\d\d-\d\d: renew it/);
   assert.deepEqual(rest.of('eu')?.counts, { nodes: 1, identities: 1, ip: 1, services: 1 });
   assert.deepEqual([...tables.endpoints.by('prefix', '10.2.0.7/32')][0]?.nodeIp, '172.18.2.2');
 
@@ -313,10 +324,75 @@ test('errors are clear, and concern one cluster only', { skip }, async t => {
   const value = overlapping.value.replace('10.2.0.0', '10.1.0.0');
   await root.kv.put({ key: encodeKey(overlapping.key), value: encodeKey(value) });
   await until(() => tables.nodes.has('eu/overlapping'), 'a node with a foreign range');
-  assert.deepEqual(clusters.warnings, [
+  const overlaps = clusters.warnings.filter(each => each.includes('overlap'));
+  assert.deepEqual(overlaps, [
     'cluster eu: pod CIDRs overlap: 10.1.0.0/24 of eu/overlapping and 10.1.0.0/16 of us/us-worker',
   ]);
 });
+
+test('a cluster that has another ID now is a different one: everything old goes', { skip }, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { of, tables } = mesh(remotes(folder, stop));
+  await until(() => of('eu')?.ready === true, 'ready');
+  {
+    using root = await eu.etcd.connect(adminUser('eu'));
+    const renumbered = '{"id":3,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255}}';
+    await root.kv.put({ key: encodeKey('cilium/cluster-config/eu'), value: encodeKey(renumbered) });
+  }
+  await eu.etcd.kill();
+  await eu.etcd.run();
+  await until(() => of('eu')?.clusterId === 3, 'the new ID');
+  await until(() => tables.nodes.size + tables.endpoints.size + tables.services.size === 0, 'drained');
+  await until(
+    () => Object.keys(of('eu')!.refused).length === 4,
+    'what still speaks of the old ID is refused',
+  );
+});
+
+test('the etcd of a real Cilium is read, its own objects and its copies of another cluster', {
+  skip,
+}, async t => {
+  await using ca = await LocalEtcd.start('ca', binary!);
+  {
+    using root = await ca.connect(adminUser('ca'));
+    for (const { key, value } of ciliumKeys())
+      await root.kv.put({ key: encodeKey(key), value: encodeKey(value) });
+    await syncRemoteUsers(root, ['us']);
+  }
+  using folder = new Folder();
+  for (const [cluster, user] of [
+    ['ca', remoteUser('us')],
+    ['cb', localUser('ca')],
+  ] as const) {
+    const { ca: authority, cert, key } = await ca.certificate(user);
+    folder.set(
+      cluster,
+      `endpoints: ["https://127.0.0.1:${ca.endpoint.port}"]\ntrusted-ca-file: ${authority}\ncert-file: ${cert}\nkey-file: ${key}\n`,
+    );
+  }
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { of, tables } = mesh(remotes(folder, stop, { clusterId: 9 }));
+  await until(() => of('ca')?.ready === true && of('cb')?.ready === true, 'both ready');
+  assert.deepEqual([of('ca')?.cached, of('cb')?.cached], [false, true]);
+  assert.deepEqual([of('ca')?.refused, of('cb')?.refused], [{}, {}]);
+  for (const name of ['ca', 'cb'])
+    for (const kind of kinds) assert.ok(of(name)!.counts[kind] >= 2, `${name} ${kind}`);
+  assert.ok(tables.services.has('ca/default/gsvc') && tables.services.has('cb/default/gsvc'));
+});
+
+/** What a Cilium 1.20.2 keeps in the etcd of cluster ca, which is connected to cluster cb. */
+function ciliumKeys(): { key: string; value: string }[] {
+  const file = new URL('../../test/etcd/fixtures/cilium-1.20.2-ca.json', import.meta.url);
+  return z
+    .array(z.object({ key: z.string(), value: z.string() }))
+    .parse(JSON.parse(readFileSync(file, 'utf8')));
+}
 
 function ownNode(name: string, podCidr: string): NodeRow {
   return {

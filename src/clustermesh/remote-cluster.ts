@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { MaxClusters } from '../api/identity-number.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
@@ -67,6 +69,8 @@ export class RemoteCluster {
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
+  /** When the client certificate in use ends. */
+  #certificateEnds: Date | undefined;
   readonly done: Promise<void>;
 
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
@@ -121,7 +125,7 @@ export class RemoteCluster {
       heartbeatAge,
       disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
       refused: Object.fromEntries(this.#refused),
-      warnings: [],
+      warnings: expiryWarning(this.#certificateEnds),
     };
   }
 
@@ -187,6 +191,7 @@ export class RemoteCluster {
       if (running.aborted) return;
       this.#accept(await this.#readConfig(connection));
       this.#connection = connection;
+      this.#certificateEnds = new X509Certificate(readFileSync(this.#remote.tls.cert)).validToDate;
       this.#refusal = undefined;
       if (this.#config?.syncedCanaries) follow(this.#canaryFollower(kind => follow(this.#follower(kind))));
       else for (const kind of kinds) follow(this.#follower(kind));
@@ -364,6 +369,14 @@ export class RemoteCluster {
     this.#synced.clear();
     this.#refused.clear();
   }
+}
+
+/** Nothing renews the certificate another cluster gave us but another `connect`: it is said a month ahead. */
+function expiryWarning(ends: Date | undefined): string[] {
+  if (!ends || ends.getTime() - Date.now() > 30 * 86_400_000) return [];
+  return [
+    `the client certificate ends on ${ends.toISOString().slice(0, 10)}: renew it with isthmus clustermesh connect`,
+  ];
 }
 
 const shown: Readonly<Record<Kind, string>> = {
