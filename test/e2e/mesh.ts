@@ -160,7 +160,7 @@ export async function ready(cluster: ClusterOfTest, ns: string, ...pods: string[
     ns,
     'wait',
     '--for=condition=Ready',
-    '--timeout=60s',
+    '--timeout=180s',
     ...pods.map(each => `pod/${each}`),
   );
 }
