@@ -44,14 +44,10 @@ int from_host(struct __sk_buff *skb)
 SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
-	struct packet p = {};
-	int result = tunnel_source(skb, &p.src_identity);
+	__u32 identity = 0;
+	int result = tunnel_source(skb, &identity);
 
-	if (!result)
-		result = parse(skb, &p);
-	if (result)
-		return drop(skb, result == NOT_OURS ? DROP_UNSUPPORTED_L3 : result, DIRECTION_INGRESS);
-	return forward(skb, &p, ORIGIN_OVERLAY);
+	return result ? drop(skb, result, DIRECTION_INGRESS) : from_tunnel(skb, identity);
 }
 
 /* Ingress of an uplink: NodePorts, replies to masqueraded flows, direct traffic to pods. */

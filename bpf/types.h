@@ -206,6 +206,7 @@ struct metric_value {
 
 /* --- what an agent tells the programs when it loads them ----------------------------- */
 #define CONFIG_SOCKET_HOST_ONLY 1 /* translate sockets of the host's network namespace only */
+#define CONFIG_UNPACK_BY_DEVICE 2 /* leave VXLAN to the device, and to its receive offload */
 
 struct config {
 	struct addr node_ip;     /* on the uplink: source of tunnels and masquerade */

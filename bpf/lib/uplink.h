@@ -2,7 +2,7 @@
 /* The uplink's two programs. Both let the tunnel's own packets pass before anything else. */
 #pragma once
 
-#include "forward.h"
+#include "overlay.h"
 
 /*
  * Whether this is a packet of the tunnel itself. Every packet between nodes passes both of
@@ -26,7 +26,7 @@ static __always_inline int uplink_in(struct __sk_buff *skb)
 	struct packet p = {};
 
 	if (is_tunnel(skb, false))
-		return TC_ACT_OK;
+		return unpack(skb);
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
 	if (parse(skb, &p))
 		return TC_ACT_OK;

@@ -284,6 +284,27 @@ describe('packets between pods, nodes and the world', () => {
     assert.equal(Math.max(0, end.sum.lost_packets - overflown), 0);
   });
 
+  it('a bulk stream across the tunnel keeps its large segments', async () => {
+    const [node, other] = bed.nodes;
+    const server = bed.start(other.pods[1]!.netns, ['iperf3', '-s', '-1', '--forceflush']);
+    await once(server.stdout!, 'data');
+    const { stdout } = await bed.run(node.pods[0]!.netns, [
+      'iperf3',
+      '-c',
+      other.pods[1]!.ip,
+      '-n',
+      '200M',
+      '-J',
+    ]);
+    const { end } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } } };
+    assert.ok(end.sum_received.bytes > 190_000_000);
+    const link = await bed.run(node.netns, ['ip', '-j', '-s', 'link', 'show', 'eth0']);
+    const [{ stats64 } = { stats64: { tx: { bytes: 0, packets: 1 } } }] = JSON.parse(link.stdout) as {
+      stats64: { tx: { bytes: number; packets: number } };
+    }[];
+    assert.ok(stats64.tx.bytes / stats64.tx.packets > 5_000, 'offload survives encapsulation');
+  });
+
   it('fragments: a datagram larger than the tunnel, to a pod and by a service', async () => {
     const a = bed.nodes[0].pods[0]!;
     const b = bed.nodes[1].pods[0]!;
@@ -292,6 +313,15 @@ describe('packets between pods, nodes and the world', () => {
       assert.equal(ping.code, 0, ping.stdout);
     }
   });
+});
+
+it('pods talk as well where unpacking is left to the VXLAN device', async () => {
+  await using bed = await createTestbed({ flags: 2 });
+  const a = bed.nodes[0].pods[0]!;
+  const b = bed.nodes[1].pods[0]!;
+  await ready(bed.start(b.netns, wire('serve', b.ip, '80', '53')));
+  assert.equal((await bed.run(a.netns, wire('tcp', b.ip, '80'))).stdout, `${b.ip} ${a.ip} ${b.ip}`);
+  assert.equal((await bed.run(a.netns, wire('udp', b.ip, '53'))).stdout, `${b.ip} ${a.ip} ${b.ip}:53`);
 });
 
 async function ready(child: ReturnType<Testbed['start']>): Promise<void> {

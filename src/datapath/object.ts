@@ -39,7 +39,7 @@ export interface DatapathConfig {
   readonly host_netns_cookie: bigint;
   readonly host_ifindex: number;
   readonly vxlan_ifindex: number;
-  /** CONFIG_*: 1 = translate sockets of the host's namespace only. */
+  /** CONFIG_*: 1 = translate sockets of the host's namespace only; 2 = leave unpacking VXLAN to the device. */
   readonly flags: number;
   readonly cluster_id: number;
   /** First and last port for masquerade and NodePorts; outside net.ipv4.ip_local_port_range. */
