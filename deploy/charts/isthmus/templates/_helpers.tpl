@@ -41,6 +41,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- dict "host" $host "port" $port | toJson -}}
 {{- end }}
 
+{{/*
+How Node is started, as elements of a command. The space for young objects may grow to three times 4 MiB instead of
+16: bulk work takes no longer with it, and what the space grew to stays in a daemon's memory for hours.
+*/}}
+{{- define "isthmus.node" -}}
+/usr/bin/node, --max-semi-space-size=4
+{{- end }}
+
 {{/* The environment every daemon needs to find itself and the API server. */}}
 {{- define "isthmus.env" -}}
 {{- $api := include "isthmus.apiServer" . | fromJson -}}
