@@ -46,6 +46,11 @@ const groups: readonly GroupEntry[] = [
 /** Options before the command that take a value: their value is not the command's name. */
 const valued = new Set(['--context', '--kubeconfig', '-n', '--namespace']);
 
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
 process.exitCode = await run(process.argv.slice(2));
 
 /** Runs one command line and gives the exit code of the process. */
