@@ -55,8 +55,11 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
       dirty.delete(group);
       const rows = [...spec.compute(group)];
       const keys = rows.map(spec.keyOf);
-      const present = new Set(keys);
-      for (const key of produced.get(group) ?? []) if (!present.has(key)) out.delete(key);
+      const before = produced.get(group);
+      if (before) {
+        const present = new Set(keys);
+        for (const key of before) if (!present.has(key)) out.delete(key);
+      }
       for (const row of rows) out.upsert(row);
       if (keys.length) produced.set(group, keys);
       else produced.delete(group);

@@ -21,7 +21,7 @@ export interface ReadonlyTable<Row> {
   has(key: string): boolean;
   values(): IterableIterator<Row>;
   keys(): IterableIterator<string>;
-  /** Rows whose index key equals `value`. */
+  /** Rows whose index key equals `value`, those first that have had it longest. */
   by(index: string, value: string): Iterable<Row>;
   /** Calls back synchronously for every later change; returns the unsubscribe function. */
   subscribe(listener: (change: Change<Row>) => void): () => void;
@@ -45,7 +45,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
   readonly #rows = new Map<string, Row>();
   readonly #indexes = new Map<
     string,
-    { of: (row: Row) => readonly string[]; keys: Map<string, Set<string>> }
+    { of: (row: Row) => readonly string[]; keys: Map<string, string | Set<string>> }
   >();
   readonly #listeners = new Set<(change: Change<Row>) => void>();
   #synced = Promise.withResolvers<void>();
@@ -86,7 +86,9 @@ export class Table<Row> implements ReadonlyTable<Row> {
   *by(index: string, value: string): Iterable<Row> {
     const found = this.#indexes.get(index);
     if (!found) throw new Error(`table ${this.name} has no index ${index}`);
-    for (const key of found.keys.get(value) ?? []) yield this.#rows.get(key)!;
+    const keys = found.keys.get(value);
+    if (typeof keys === 'string') yield this.#rows.get(keys)!;
+    else for (const key of keys ?? []) yield this.#rows.get(key)!;
   }
 
   /** Inserts or replaces; announces nothing when the row equals the one it replaces. */
@@ -138,16 +140,25 @@ export class Table<Row> implements ReadonlyTable<Row> {
 
   #reindex(key: string, before: Row | undefined, after: Row | undefined): void {
     for (const { of, keys } of this.#indexes.values()) {
-      for (const value of before === undefined ? [] : of(before)) {
-        const set = keys.get(value);
-        set?.delete(key);
-        if (set?.size === 0) keys.delete(value);
-      }
-      for (const value of after === undefined ? [] : of(after)) {
-        const set = keys.get(value);
-        if (set) set.add(key);
-        else keys.set(value, new Set([key]));
-      }
+      const old = before === undefined ? [] : of(before);
+      const next = after === undefined ? [] : of(after);
+      // What stays keeps its place among the rows of its index key.
+      for (const value of old) if (!next.includes(value)) removeFrom(keys, value, key);
+      for (const value of next) if (!old.includes(value)) addTo(keys, value, key);
     }
   }
+}
+
+/** Most index keys lead to one row: a set for each would be most of a large table's memory. */
+function addTo(index: Map<string, string | Set<string>>, value: string, key: string): void {
+  const present = index.get(value);
+  if (present === undefined) index.set(value, key);
+  else if (typeof present !== 'string') present.add(key);
+  else if (present !== key) index.set(value, new Set([present, key]));
+}
+
+function removeFrom(index: Map<string, string | Set<string>>, value: string, key: string): void {
+  const present = index.get(value);
+  if (present === key) index.delete(value);
+  else if (present instanceof Set && present.delete(key) && present.size === 0) index.delete(value);
 }
