@@ -1,0 +1,164 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildBpf } from '../../deploy/build.ts';
+import { parse, parsePrefix } from './address.ts';
+import { type Datapath, loadDatapath, type TcxProgram } from './object.ts';
+import { type Ports, PROTO } from './packet.fixture.ts';
+
+/** Loopback stands for the pod's device: packets of a test run come from it. */
+export const DEVICE = 1;
+export const POD = '10.1.1.2';
+export const NEIGHBOUR = '10.1.1.3';
+export const REMOTE = '10.1.2.2';
+export const REMOTE_NODE = '192.168.77.2';
+export const NODE = '192.168.77.1';
+export const INTERNAL = '10.1.1.1';
+export const WORLD = '198.51.100.7';
+export const VIP = '10.96.0.10';
+export const EMPTY_VIP = '10.96.0.99';
+
+export interface Sent {
+  readonly verdict: number;
+  readonly out: Uint8Array;
+  /** What was counted, by name. */
+  readonly reasons: readonly string[];
+}
+
+/** Loaded programs of a node with two pods and some services, attached to nothing. */
+export interface Programs extends Disposable {
+  readonly datapath: Datapath;
+  send(program: TcxProgram, packet: Uint8Array): Sent;
+  endpoint(address: string, ifindex: number, flags: number): void;
+  /** `tunnel` undefined: not behind one. */
+  ipcache(prefix: string, identity: number, tunnel: string | undefined): void;
+  /** Forgets all flows. */
+  forget(): void;
+}
+
+export const ports = (from: string, to: string, fromPort = 40_000, toPort = 80): Ports => ({
+  from,
+  to,
+  fromPort,
+  toPort,
+});
+
+export async function createPrograms(): Promise<Programs> {
+  const objectPath = await buildBpf();
+  const folder = mkdtempSync(join(tmpdir(), 'isthmus-programs-'));
+  execFileSync('mount', ['-t', 'bpf', 'bpf', folder]);
+  const datapath = loadDatapath({
+    objectPath,
+    bpffs: folder,
+    config: {
+      node_ip: parse(NODE),
+      internal_ip: parse(INTERNAL),
+      hairpin_ip: parse('169.254.42.1'),
+      host_netns_cookie: 1n,
+      host_ifindex: DEVICE,
+      vxlan_ifindex: DEVICE,
+      flags: 0,
+      cluster_id: 1,
+      nat_port_min: 61_000,
+      nat_port_max: 61_003,
+      vxlan_port: 8472,
+      host_mac: new Uint8Array(6),
+    },
+  });
+  const endpoint = (address: string, ifindex: number, flags: number): void =>
+    datapath.map('endpoints').set(
+      { cluster_id: 0, addr: parse(address) },
+      {
+        ifindex,
+        identity: 65800,
+        endpoint_id: 1,
+        policy_set: 0,
+        mac: Uint8Array.of(2, 0, 0, 0, 1, 1),
+        host_mac: Uint8Array.of(2, 0, 0, 0, 1, 2),
+        flags,
+      },
+    );
+  const ipcache = (prefix: string, identity: number, tunnel: string | undefined): void => {
+    const { addr, length } = parsePrefix(prefix);
+    datapath
+      .map('ipcache')
+      .set(
+        { prefixlen: 32 + length, cluster_id: 0, addr },
+        { identity, tunnel: tunnel ? parse(tunnel) : new Uint8Array(16), encrypt_key: 0, flags: 0 },
+      );
+  };
+  const service = (
+    id: number,
+    address: string,
+    port: number,
+    proto: number,
+    backends: readonly { readonly id: number; readonly address: string; readonly port: number }[],
+  ): void => {
+    for (const [slot, backend] of backends.entries()) {
+      datapath
+        .map('backends')
+        .set(
+          { backend_id: backend.id },
+          { addr: parse(backend.address), port: backend.port, proto, flags: 0, cluster_id: 0 },
+        );
+      datapath.map('slots').set({ service_id: id, slot }, { backend_id: backend.id });
+    }
+    datapath
+      .map('frontends')
+      .set(
+        { addr: parse(address), port, proto, scope: 0 },
+        { service_id: id, count: backends.length, affinity_timeout: 0, flags: 0 },
+      );
+  };
+  /** Runs a packet and names the reasons that were counted. */
+  const send = (program: TcxProgram, packet: Uint8Array): Sent => {
+    const before = counters();
+    const { verdict, packet: out } = datapath.testRun(program, { packet, ifindex: DEVICE });
+    const reasons = [...counters()]
+      .filter(([reason, n]) => n > (before.get(reason) ?? 0))
+      .map(([reason]) => reason);
+    return { verdict, out, reasons };
+  };
+  const counters = (): Map<string, number> => {
+    const map = datapath.map<number, { readonly packets: bigint }>('metrics');
+    return new Map(
+      [...datapath.reasons].map(([number, name]) => [
+        name,
+        [0, 1, 2, 3].reduce(
+          (sum, direction) =>
+            sum + map.getPerCpu(number * 4 + direction).reduce((n, each) => n + Number(each.packets), 0),
+          0,
+        ),
+      ]),
+    );
+  };
+
+  endpoint(POD, DEVICE, 0);
+  endpoint(NEIGHBOUR, DEVICE + 1000, 0);
+  endpoint(NODE, 0, 1);
+  endpoint(INTERNAL, 0, 1);
+  datapath.map('nodes').set({ addr: parse(REMOTE_NODE) }, { cluster_id: 1, flags: 0 });
+  ipcache(`${REMOTE}/32`, 65_792, REMOTE_NODE);
+  ipcache('10.1.1.0/24', 2, NODE);
+  service(1, VIP, 80, PROTO.tcp, [{ id: 1, address: REMOTE, port: 8080 }]);
+  service(2, VIP, 53, PROTO.udp, [{ id: 2, address: REMOTE, port: 5353 }]);
+  service(3, EMPTY_VIP, 80, PROTO.tcp, []);
+  service(4, EMPTY_VIP, 53, PROTO.udp, []);
+  service(5, VIP, 81, PROTO.tcp, [{ id: 3, address: POD, port: 8080 }]);
+  return {
+    datapath,
+    send,
+    endpoint,
+    ipcache,
+    forget() {
+      for (const name of ['conntrack', 'nat', 'fragments'] as const)
+        for (const [key] of [...datapath.map(name).entries()]) datapath.map(name).delete(key);
+    },
+    [Symbol.dispose]() {
+      datapath[Symbol.dispose]();
+      execFileSync('umount', ['-l', folder]);
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
