@@ -315,13 +315,25 @@ describe('packets between pods, nodes and the world', () => {
   });
 });
 
-it('pods talk as well where unpacking is left to the VXLAN device', async () => {
-  await using bed = await createTestbed({ flags: 2 });
-  const a = bed.nodes[0].pods[0]!;
+it('with unpacking left to the device, and sockets of pods left to the packet programs', async () => {
+  await using bed = await createTestbed({ flags: 1 | 2 });
+  const node = bed.nodes[0];
+  const a = node.pods[0]!;
   const b = bed.nodes[1].pods[0]!;
   await ready(bed.start(b.netns, wire('serve', b.ip, '80', '53')));
   assert.equal((await bed.run(a.netns, wire('tcp', b.ip, '80'))).stdout, `${b.ip} ${a.ip} ${b.ip}`);
   assert.equal((await bed.run(a.netns, wire('udp', b.ip, '53'))).stdout, `${b.ip} ${a.ip} ${b.ip}:53`);
+
+  const backends = [{ id: 1, address: b.ip, port: 80 }];
+  setService(node, { id: 1, address: '10.96.0.10', port: 8080, protocol: 'tcp', backends });
+  const flows = (): number => [...node.datapath.map('nat').entries()].length;
+  assert.equal(flows(), 0);
+  const ask = async (netns: string): Promise<string> =>
+    (await bed.run(netns, wire('tcp', '10.96.0.10', '8080'), node)).stdout;
+  assert.equal(await ask(node.netns), `${b.ip} ${node.internalIp} 10.96.0.10`);
+  assert.equal(flows(), 0, "the node's own socket was translated");
+  assert.equal(await ask(a.netns), `${b.ip} ${a.ip} 10.96.0.10`);
+  assert.equal(flows(), 2, "the pod's packets were");
 });
 
 async function ready(child: ReturnType<Testbed['start']>): Promise<void> {
