@@ -9,6 +9,7 @@ import {
   mesh,
   namespace,
   podAddress,
+  podAddresses,
   ready,
   serverPod,
   serviceFor,
@@ -82,18 +83,8 @@ test('a pod made after the restart works, and addresses are not given twice', as
     ),
     'late',
   );
-  const addresses = (
-    await us.kubectl(
-      'get',
-      'pods',
-      '-A',
-      '-o',
-      'jsonpath={range .items[?(@.spec.hostNetwork!=true)]}{.status.podIP}{"\\n"}{end}',
-    )
-  )
-    .trim()
-    .split('\n')
-    .filter(Boolean);
+  const addresses = await podAddresses(us);
+  assert.ok(addresses.includes(at.client!), addresses.join(' '));
   assert.equal(new Set(addresses).size, addresses.length, addresses.join(' '));
 });
 

@@ -154,6 +154,22 @@ export async function podAddress(cluster: ClusterOfTest, ns: string, pod: string
   });
 }
 
+const RunningPods = z.object({
+  items: z.array(
+    z.object({
+      spec: z.object({ hostNetwork: z.boolean().default(false) }),
+      status: z.object({ podIP: z.string().optional() }),
+    }),
+  ),
+});
+
+/** The addresses of all running pods of a cluster that are in the pod network. (kubectl's JSONPath cannot ask for that.) */
+export async function podAddresses(cluster: ClusterOfTest): Promise<string[]> {
+  const running = ['--field-selector', 'status.phase=Running'];
+  const { items } = await cluster.json(RunningPods, 'get', 'pods', '-A', ...running);
+  return items.flatMap(({ spec, status }) => (spec.hostNetwork || !status.podIP ? [] : [status.podIP]));
+}
+
 export async function ready(cluster: ClusterOfTest, ns: string, ...pods: string[]): Promise<void> {
   await cluster.kubectl(
     '-n',

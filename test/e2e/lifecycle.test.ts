@@ -1,0 +1,118 @@
+/**
+ * What happens to a joined cluster in its life: its agents are replaced one after another, all its nodes are rebooted at
+ * once. (From nothing to a network and back: install.test.ts.)
+ */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import {
+  type ClusterOfTest,
+  eventually,
+  isthmusOk,
+  labName,
+  mesh,
+  namespace,
+  podAddress,
+  podAddresses,
+  ready,
+  serverPod,
+  serviceFor,
+} from './mesh.ts';
+
+let us: ClusterOfTest;
+let eu: ClusterOfTest;
+let ns: Awaited<ReturnType<typeof namespace>>;
+const at: Record<string, string> = {};
+
+before(async () => {
+  ({ us, eu } = await mesh());
+  ns = await namespace('lifecycle');
+  for (const each of [us, eu]) {
+    const { name } = each;
+    await each.apply(serverPod(`${name}-client`, { node: `${name}-worker` }), ns.name);
+    await each.apply(serverPod(`${name}-same`, { node: `${name}-worker` }), ns.name);
+    await each.apply(serverPod(`${name}-web`, { node: `${name}-worker2`, labels: { app: 'web' } }), ns.name);
+    await each.apply(serviceFor('web', { annotations: { 'service.cilium.io/global': 'true' } }), ns.name);
+  }
+  for (const each of [us, eu]) {
+    const pods = ['client', 'same', 'web'].map(role => `${each.name}-${role}`);
+    await ready(each, ns.name, ...pods);
+    for (const pod of pods) at[pod] = await podAddress(each, ns.name, pod);
+  }
+});
+after(() => ns?.[Symbol.asyncDispose]());
+
+/** Waits until twenty requests of a cluster's client are answered by both clusters, and by nothing else. */
+const bothAnswer = (from: ClusterOfTest, seconds = 60): Promise<true> =>
+  eventually(
+    `both clusters answer the client in ${from.name}`,
+    async () => {
+      const line = 'for i in $(seq 20); do curl -s -m 5 http://web/hostname || printf failed; echo; done';
+      const out = await from.sh(ns.name, `${from.name}-client`, line);
+      const seen = [...new Set(out.trim().split('\n'))].sort().join(' ');
+      if (seen !== 'eu-web us-web') throw new Error(`answers came from ${seen}`);
+      return true as const;
+    },
+    seconds,
+  );
+
+test('a rolling restart of all agents loses no ping and refuses no connection', async () => {
+  await bothAnswer(us);
+  const until = 'until [ -e /tmp/rolled ]; do';
+  const pings = ['us-same', 'us-web', 'eu-web'].map(async pod => {
+    const out = await us.sh(ns.name, 'us-client', `${until} ping -q -i 0.02 -c 50 -W 10 ${at[pod]}; done`);
+    const counts = [...out.matchAll(/^(\d+) packets transmitted, (\d+) (?:packets )?received/gm)];
+    assert.ok(counts.length > 0, out);
+    for (const [line, sent, received] of counts) assert.equal(received, sent, `${pod}: ${line}`);
+  });
+  const requests = us.sh(
+    ns.name,
+    'us-client',
+    `ok=0; bad=0; ${until} if curl -s -m 10 -o /dev/null http://web/hostname; then ok=$((ok+1)); else bad=$((bad+1)); fi; done; echo $ok $bad`,
+  );
+  try {
+    await us.kubectl('-n', 'kube-system', 'rollout', 'restart', 'daemonset/isthmus');
+    await us.kubectl('-n', 'kube-system', 'rollout', 'status', 'daemonset/isthmus', '--timeout=240s');
+  } finally {
+    await us.sh(ns.name, 'us-client', 'touch /tmp/rolled');
+  }
+  const [ok, bad] = (await requests).trim().split(' ').map(Number);
+  assert.equal(bad, 0, `${ok} requests answered`);
+  assert.ok(ok! > 50, `${ok} requests answered`);
+  await Promise.all(pings);
+  await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', '2m');
+});
+
+test('a cluster whose nodes are all rebooted at once is in the mesh again by itself', async () => {
+  await isthmusOk('lab', 'fault', 'restart', 'eu', '--name', labName);
+  await eventually(
+    'the API server is back',
+    async () => (await eu.tryKubectl('get', '--raw', '/readyz')).stdout === 'ok',
+    180,
+  );
+  await isthmusOk('status', '--context', 'eu', '--wait', '--wait-duration', '4m');
+  const pods = ['eu-client', 'eu-same', 'eu-web'];
+  // What kubelet says of a pod is from before the reboot until it has looked at it again: its sandbox is a new one.
+  for (const pod of pods)
+    await eventually(
+      `${pod} runs again`,
+      async () => {
+        const path =
+          'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}';
+        const [restarts, isReady] = (await eu.kubectl('-n', ns.name, 'get', 'pod', pod, '-o', path)).split(
+          ' ',
+        );
+        return Number(restarts) > 0 && isReady === 'true';
+      },
+      180,
+    );
+  for (const pod of pods) at[pod] = await podAddress(eu, ns.name, pod);
+  for (const pod of ['eu-same', 'eu-web', 'us-web'])
+    assert.equal(await eu.sh(ns.name, 'eu-client', `curl -sS -m 10 http://${at[pod]}:8080/hostname`), pod);
+  for (const each of [us, eu]) {
+    await isthmusOk('clustermesh', 'status', '--context', each.name, '--wait', '--wait-duration', '3m');
+    await bothAnswer(each, 120);
+  }
+  const addresses = await podAddresses(eu);
+  for (const pod of pods) assert.ok(addresses.includes(at[pod]!), addresses.join(' '));
+  assert.equal(new Set(addresses).size, addresses.length, addresses.join(' '));
+});
