@@ -23,7 +23,7 @@ export class Http2Session {
   readonly #options: Http2SessionOptions;
   readonly #ended = new AbortController();
   #heardAt = performance.now();
-  #streams = 0;
+  readonly #streams = new Set<http2.ClientHttp2Stream>();
   #timer: NodeJS.Timeout | undefined;
 
   private constructor(
@@ -93,8 +93,12 @@ export class Http2Session {
     this.#destroy();
   }
 
-  /** A session alone would wait for its socket: for one that never connects, or whose peer is gone, very long. */
-  #destroy(error?: Error): void {
+  /**
+   * Ends the session with everything it carries. Left to itself it would wait for its socket (very long, when
+   * that never connects or its peer is gone), and end streams without telling who waits for their answer.
+   */
+  #destroy(error = new Error('connection closed')): void {
+    for (const stream of this.#streams) stream.destroy(error);
     this.#session.destroy(error, http2.constants.NGHTTP2_CANCEL);
     this.#socket.destroy();
   }
@@ -107,13 +111,15 @@ export class Http2Session {
   ): Promise<http2.ClientHttp2Stream> {
     this.ended.throwIfAborted();
     const stream = this.#session.request({ ...headers, ':method': method, ':path': path }, options);
-    if (this.#streams++ === 0) {
+    this.#streams.add(stream);
+    if (this.#streams.size === 1) {
       this.#session.ref();
       this.#watchSilence();
     }
     stream.once('response', () => this.notifyResponseByteRead());
     stream.once('close', () => {
-      if (--this.#streams > 0 || this.#session.destroyed) return;
+      this.#streams.delete(stream);
+      if (this.#streams.size > 0 || this.#session.destroyed) return;
       this.#session.unref();
       clearTimeout(this.#timer);
     });
@@ -143,7 +149,7 @@ export class Http2Session {
         this.#destroy(error);
       }, pingTimeout).unref();
       this.#session.ping(error => {
-        if (error || this.#session.destroyed || this.#streams === 0) return;
+        if (error || this.#session.destroyed || this.#streams.size === 0) return;
         clearTimeout(this.#timer);
         this.notifyResponseByteRead();
         this.#timer = setTimeout(look, pingInterval).unref();

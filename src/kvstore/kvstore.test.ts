@@ -220,6 +220,23 @@ test('a value that is too large fails alone', { skip }, async t => {
   await served;
 });
 
+test('who waits for an answer is told when the connection ends', { skip }, async () => {
+  await using own = await LocalEtcd.start('us', binary!);
+  const tls = await own.certificate(admin);
+  for (const end of ['closed', 'silent'] as const) {
+    const options = { tls, ...(end === 'silent' ? { pingInterval: 100, pingTimeout: 100 } : {}) };
+    using connection = await dial([own.endpoint], options, AbortSignal.timeout(20_000));
+    await connection.maintenance.status({});
+    own.signal('SIGSTOP');
+    const started = performance.now();
+    const waiting = assert.rejects(connection.auth.userList({}));
+    if (end === 'closed') setImmediate(() => connection.close());
+    await waiting;
+    own.signal('SIGCONT');
+    assert.ok(performance.now() - started < 9000, 'long before the request would time out');
+  }
+});
+
 test('certificates are read anew for every connection', { skip }, async () => {
   await using own = await LocalEtcd.start('us', binary!);
   const serial = async (): Promise<string> => {

@@ -38,6 +38,8 @@ export async function keepSession(
       try {
         const running = AbortSignal.any([signal, lost]);
         setMaxListeners(0, running);
+        // Whatever still waits for an answer ends with the session.
+        running.addEventListener('abort', () => connection?.close(), { once: true });
         await body(connection, running);
         lost.throwIfAborted();
       } finally {

@@ -66,7 +66,6 @@ export class PrefixFollower {
   async #watch(connection: EtcdConnection, startRevision: bigint, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
     const responses = connection.watch.watch(watchRequests(this.prefix, startRevision, stop.signal), {
-      headers: { hasleader: 'true' },
       signal: AbortSignal.any([signal, stop.signal]),
       timeoutMs: 0,
     });
