@@ -22,7 +22,7 @@ import { burst } from './control-plane/burst.ts';
 import { changes, slowChanges } from './control-plane/changes.ts';
 import { cost, mapMemory } from './control-plane/cost.ts';
 import { podStarts } from './control-plane/pod-start.ts';
-import { connectResult, remoteEndpoints } from './control-plane/remote-endpoints.ts';
+import { connectResults, remoteEndpoints } from './control-plane/remote-endpoints.ts';
 import { markdown, type Result } from './control-plane/report.ts';
 import { restarts } from './control-plane/restart.ts';
 
@@ -56,10 +56,10 @@ async function remote(bed: Bed, many: number): Promise<Result[]> {
   await endpoints.connect(few);
   const small = await cost(bed, few, seconds);
   await endpoints.disconnect();
-  const times = await endpoints.connect(many);
+  const connected = await endpoints.connect(many);
   return [
     ...small,
-    connectResult(many, times),
+    ...connectResults(many, connected),
     ...(await cost(bed, many, seconds)),
     ...(await restarts(bed, many)),
   ];
