@@ -3,6 +3,7 @@
  * Every packet a program decides about is counted here once: forwarded, refused or
  * dropped, each drop with its reason. The names reach users through the object's BTF
  * (DROP_INVALID_SOURCE is shown as "invalid source"), so they are written to be read.
+ * The counters outlive an upgrade by their number: a new reason goes to the end.
  */
 #pragma once
 
@@ -11,12 +12,10 @@
 enum reason {
 	REASON_FORWARDED = 0,
 	REASON_TO_STACK,
-	REASON_TO_SERVICE,
 	REASON_REFUSED_NO_BACKEND,
 	REASON_MASQUERADED,
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
-	DROP_UNSUPPORTED_L4,
 	DROP_INVALID_SOURCE,
 	DROP_FRAGMENT_UNKNOWN,
 	DROP_NO_TUNNEL_KEY,
@@ -31,7 +30,6 @@ enum reason {
 	DROP_WRITE_FAILED,
 	DROP_ENCAPSULATION_FAILED,
 	DROP_SERVICE_INCONSISTENT,
-	DROP_TTL_EXCEEDED,
 	DROP_TUNNEL_FROM_POD,
 	REASON_END,
 };
