@@ -447,21 +447,4 @@ describe('CNI', needsRoot, () => {
     assert.equal(agent.endpoints.table.size, 11);
     for (const pod of pods) await pod[Symbol.asyncDispose]();
   });
-
-  it('does one ADD in some milliseconds', async t => {
-    await using _agent = await startAgent(folder);
-    await using pod = await podNetns();
-    const times: number[] = [];
-    for (let at = 0; at < 60; at++) {
-      times.push(
-        (await runPlugin(folder, 'ADD', { plugin, container: `t${at}`, netns: pod.path })).milliseconds,
-      );
-      await runPlugin(folder, 'DEL', { container: `t${at}` });
-    }
-    times.sort((a, b) => a - b);
-    t.diagnostic(
-      `ADD with the start of the process: p50 ${times[30]!.toFixed(1)} ms, p99 ${times[59]!.toFixed(1)} ms`,
-    );
-    assert.ok(times[30]! < 100);
-  });
 });
