@@ -144,7 +144,8 @@ function kubelet(cluster: ClusterPlan, node: NodePlan): Readonly<Record<string, 
     nodeStatusReportFrequency: '1m',
     nodeLeaseDurationSeconds: 16,
     maxPods: 110,
-    ...(node.role === 'control-plane'
+    // As kind: the only nodes there are have to take everybody.
+    ...(node.role === 'control-plane' && cluster.nodes.some(each => each.role === 'worker')
       ? { registerWithTaints: [{ key: 'node-role.kubernetes.io/control-plane', effect: 'NoSchedule' }] }
       : {}),
     featureGates: cluster.featureGates,
