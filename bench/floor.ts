@@ -14,6 +14,8 @@ const names = {
   p: `${prefix}-p`,
   q: `${prefix}-q`,
   s: `${prefix}-s`,
+  c: `${prefix}-c`,
+  t: `${prefix}-t`,
 };
 
 export interface Floor extends Disposable {
@@ -23,6 +25,8 @@ export interface Floor extends Disposable {
     readonly sameNode: FloorPath;
     readonly plain: FloorPath;
     readonly vxlan: FloorPath;
+    /** The same through the router's forwarding, as between the lab's clusters. */
+    readonly vxlanRouted: FloorPath;
   };
 }
 
@@ -48,60 +52,61 @@ export function floor(): Floor {
   }
   inside(names.router, 'ip', 'link', 'add', 'br0', 'type', 'bridge');
   inside(names.router, 'ip', 'link', 'set', 'br0', 'up');
-  host(names.a, '10.201.0.1');
-  host(names.b, '10.201.0.2');
-  pod(names.p, names.a, 'p', '10.202.1.2', '10.203.1.2');
-  pod(names.s, names.a, 's', '10.202.1.3', '10.203.1.3');
-  pod(names.q, names.b, 'q', '10.202.2.2', '10.203.2.2');
+  inside(names.router, 'ip', 'link', 'add', 'br1', 'type', 'bridge');
+  inside(names.router, 'ip', 'link', 'set', 'br1', 'up');
+  inside(names.router, 'ip', 'address', 'add', '10.201.0.254/24', 'dev', 'br0');
+  inside(names.router, 'ip', 'address', 'add', '10.205.0.254/24', 'dev', 'br1');
+  host(names.a, 'br0', '10.201.0.1');
+  host(names.b, 'br0', '10.201.0.2');
+  host(names.c, 'br1', '10.205.0.3');
+  pod(names.p, names.a, 'to-p', '10.202.1.2', '10.203.1.2');
+  pod(names.s, names.a, 'to-s', '10.202.1.3', '10.203.1.3');
+  pod(names.q, names.b, 'to-q', '10.202.2.2', '10.203.2.2');
+  pod(names.t, names.c, 'to-t', '10.202.3.2', '10.203.3.2');
   inside(names.a, 'ip', 'route', 'add', '10.202.2.0/24', 'via', '10.201.0.2');
   inside(names.b, 'ip', 'route', 'add', '10.202.1.0/24', 'via', '10.201.0.1');
-  for (const [self, local, remote, own, far] of [
-    [names.a, '10.201.0.1', '10.201.0.2', '10.204.0.1', '10.203.2.0/24'],
-    [names.b, '10.201.0.2', '10.201.0.1', '10.204.0.2', '10.203.1.0/24'],
-  ] as const) {
-    inside(
-      self,
-      'ip',
-      'link',
-      'add',
-      'vx',
-      'mtu',
-      '1450',
-      'type',
-      'vxlan',
-      'id',
-      '7',
-      'local',
-      local,
-      'remote',
-      remote,
-      'dstport',
-      '8472',
-      'dev',
-      'eth0',
-    );
-    inside(self, 'ip', 'address', 'add', `${own}/24`, 'dev', 'vx');
-    inside(self, 'ip', 'link', 'set', 'vx', 'up');
-    inside(self, 'ip', 'route', 'add', far, 'via', own === '10.204.0.1' ? '10.204.0.2' : '10.204.0.1');
-  }
+  tunnel(names.a, 'vx', 7, '10.201.0.1', '10.201.0.2', '10.204.0', '10.203.2.0/24');
+  tunnel(names.b, 'vx', 7, '10.201.0.2', '10.201.0.1', '10.204.0', '10.203.1.0/24');
+  tunnel(names.a, 'vy', 8, '10.201.0.1', '10.205.0.3', '10.206.0', '10.203.3.0/24');
+  tunnel(names.c, 'vy', 8, '10.205.0.3', '10.201.0.1', '10.206.0', '10.203.1.0/24');
   return {
     client: names.p,
     paths: {
       sameNode: { server: names.s, address: '10.202.1.3' },
       plain: { server: names.q, address: '10.202.2.2' },
       vxlan: { server: names.q, address: '10.203.2.2' },
+      vxlanRouted: { server: names.t, address: '10.203.3.2' },
     },
     [Symbol.dispose]: down,
   };
 }
 
-/** A host on the bridge, as the lab's nodes are. */
-function host(name: string, address: string): void {
+/** A host on a bridge of the router, as the lab's nodes are. */
+function host(name: string, bridge: string, address: string): void {
   const port = `h${address.split('.').at(-1)}`;
   ip('-n', names.router, 'link', 'add', port, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name);
-  ip('-n', names.router, 'link', 'set', port, 'master', 'br0', 'up');
+  ip('-n', names.router, 'link', 'set', port, 'master', bridge, 'up');
   inside(name, 'ip', 'address', 'add', `${address}/24`, 'dev', 'eth0');
   inside(name, 'ip', 'link', 'set', 'eth0', 'up');
+  inside(name, 'ip', 'route', 'add', 'default', 'via', `${address.split('.').slice(0, 3).join('.')}.254`);
+}
+
+/** One end of a point-to-point VXLAN; its own address is NETWORK.N where the host's ends in .N. */
+function tunnel(
+  on: string,
+  device: string,
+  id: number,
+  local: string,
+  remote: string,
+  network: string,
+  far: string,
+): void {
+  const at = (address: string) => `${network}.${address.split('.').at(-1)}`;
+  const ends = ['local', local, 'remote', remote, 'dstport', String(8465 + id), 'dev', 'eth0'];
+  inside(on, 'ip', 'link', 'add', device, 'mtu', '1450', 'type', 'vxlan', 'id', String(id), ...ends);
+  inside(on, 'ip', 'address', 'add', `${at(local)}/24`, 'dev', device);
+  inside(on, 'ip', 'link', 'set', device, 'up');
+  inside(on, 'ip', 'route', 'add', far, 'via', at(remote));
 }
 
 /** A pod with two addresses: traffic to the first kind goes by plain routes, to the second by VXLAN. */
