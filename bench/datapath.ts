@@ -220,7 +220,12 @@ async function main(): Promise<void> {
   const paths: Path[] = [
     { name: 'same node', floor: 'sameNode', address: address('us', 'near'), server: inPod('us', 'near') },
     { name: 'between nodes', floor: 'vxlan', address: address('us', 'far'), server: inPod('us', 'far') },
-    { name: 'between clusters', floor: 'vxlanRouted', address: address('eu', 'away'), server: inPod('eu', 'away') },
+    {
+      name: 'between clusters',
+      floor: 'vxlanRouted',
+      address: address('eu', 'away'),
+      server: inPod('eu', 'away'),
+    },
     { name: 'ClusterIP, other node', floor: 'vxlan', address: service, server: inPod('us', 'far') },
   ];
   const seen = new Map<string, number[]>();
