@@ -50,12 +50,19 @@ export function floor(): Floor {
       'net.ipv4.conf.default.rp_filter=0',
     );
   }
-  inside(names.router, 'ip', 'link', 'add', 'br0', 'type', 'bridge');
-  inside(names.router, 'ip', 'link', 'set', 'br0', 'up');
-  inside(names.router, 'ip', 'link', 'add', 'br1', 'type', 'bridge');
-  inside(names.router, 'ip', 'link', 'set', 'br1', 'up');
-  inside(names.router, 'ip', 'address', 'add', '10.201.0.254/24', 'dev', 'br0');
-  inside(names.router, 'ip', 'address', 'add', '10.205.0.254/24', 'dev', 'br1');
+  for (const [bridge, gateway] of [
+    ['br0', '10.201.0.254/24'],
+    ['br1', '10.205.0.254/24'],
+  ] as const) {
+    const device = `${bridge}gw`;
+    const port = `${bridge}port`;
+    inside(names.router, 'ip', 'link', 'add', bridge, 'type', 'bridge');
+    inside(names.router, 'ip', 'link', 'add', device, 'type', 'veth', 'peer', 'name', port);
+    inside(names.router, 'ip', 'link', 'set', port, 'master', bridge, 'up');
+    inside(names.router, 'ip', 'link', 'set', bridge, 'up');
+    inside(names.router, 'ip', 'link', 'set', device, 'up');
+    inside(names.router, 'ip', 'address', 'add', gateway, 'dev', device);
+  }
   host(names.a, 'br0', '10.201.0.1');
   host(names.b, 'br0', '10.201.0.2');
   host(names.c, 'br1', '10.205.0.3');

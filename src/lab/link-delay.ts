@@ -66,8 +66,8 @@ const nextHop = '169.254.1.1';
 function ruleLines(verb: 'add' | 'del', link: Link): string[] {
   const [a, b] = link.between;
   return [
-    `rule ${verb} iif ${a.bridge} to ${b.subnet} lookup ${tableOf(link)}`,
-    `rule ${verb} iif ${b.bridge} to ${a.subnet} lookup ${tableOf(link)}`,
+    `rule ${verb} iif ${a.gatewayDevice} to ${b.subnet} lookup ${tableOf(link)}`,
+    `rule ${verb} iif ${b.gatewayDevice} to ${a.subnet} lookup ${tableOf(link)}`,
   ];
 }
 

@@ -13,22 +13,22 @@ export async function applyRates(plan: LabPlan, links: readonly Link[]): Promise
 
 async function shape(plan: LabPlan, receiver: ClusterPlan, links: readonly Link[]): Promise<void> {
   const tc = (line: string): Promise<string> => run('tc', ['-n', plan.router.namespace, ...line.split(' ')]);
-  await tc(`qdisc del dev ${receiver.bridge} root`).catch(() => 'there was none');
+  await tc(`qdisc del dev ${receiver.gatewayDevice} root`).catch(() => 'there was none');
   const limited = links.flatMap(({ between: [a, b], rate }) => {
     if (rate === undefined || (a !== receiver && b !== receiver)) return [];
     return [{ sender: a === receiver ? b : a, rate }];
   });
   if (limited.length === 0) return;
-  await tc(`qdisc add dev ${receiver.bridge} root handle 1: htb default 0`);
+  await tc(`qdisc add dev ${receiver.gatewayDevice} root handle 1: htb default 0`);
   for (const { sender, rate } of limited) {
     const id = rateClass(sender);
     // A bucket holds 4 ms of the rate, and at least one segment of 64 KiB, which goes through whole.
     const burst = Math.max(Math.round(rate / 8 / 250), 66_000);
     await tc(
-      `class add dev ${receiver.bridge} parent 1: classid ${id} htb rate ${Math.round(rate)}bit burst ${burst} cburst ${burst} quantum 60000`,
+      `class add dev ${receiver.gatewayDevice} parent 1: classid ${id} htb rate ${Math.round(rate)}bit burst ${burst} cburst ${burst} quantum 60000`,
     );
     // Half a second of queue, as a bloated buffer at a region's edge has.
     const queue = Math.max(Math.round(rate / 8 / 2), 200_000);
-    await tc(`qdisc add dev ${receiver.bridge} parent ${id} bfifo limit ${queue}`);
+    await tc(`qdisc add dev ${receiver.gatewayDevice} parent ${id} bfifo limit ${queue}`);
   }
 }

@@ -32,10 +32,18 @@ export async function createRouter(plan: LabPlan): Promise<void> {
   inside.push(`link add host0 type veth peer name ${router.hostDevice} netns ${process.pid}`);
   inside.push(`addr add ${router.routerAddress}/30 dev host0`, 'link set host0 up');
   for (const cluster of clusters) {
-    // A fixed address, or the bridge would take that of its lowest port and change it under the nodes.
+    // A fixed address, so that a router made anew is the one that nodes know.
     const mac = `02:00:ac:${hexByte(cluster.number)}:00:01`;
-    inside.push(`link add ${cluster.bridge} address ${mac} type bridge stp_state 0 mcast_snooping 0`);
-    inside.push(`link set ${cluster.bridge} up`, `addr add ${cluster.gateway}/24 dev ${cluster.bridge}`);
+    inside.push(`link add ${cluster.bridge} type bridge stp_state 0 mcast_snooping 0`);
+    // Routed by a cable to the bridge, not by the bridge itself: that one cannot send a large segment in a
+    // tunnel whole, and would cut every one that goes from cluster to cluster.
+    const port = `${cluster.gatewayDevice}port`;
+    inside.push(`link add ${cluster.gatewayDevice} address ${mac} type veth peer name ${port}`);
+    inside.push(`link set ${port} master ${cluster.bridge} up`, `link set ${cluster.bridge} up`);
+    inside.push(
+      `link set ${cluster.gatewayDevice} up`,
+      `addr add ${cluster.gateway}/24 dev ${cluster.gatewayDevice}`,
+    );
   }
   await sysctl(router.namespace, [
     'net.ipv6.conf.default.disable_ipv6=1',

@@ -41,6 +41,8 @@ const cluster = z.object({
   /** kubeconfig context. */
   context: z.string(),
   /** Bridge in the router's namespace. */
+  /** The router's device toward the cluster, and the bridge behind it that the nodes' cables end in. */
+  gatewayDevice: z.string(),
   bridge: z.string(),
   /** Addresses of nodes; the first is the router's. */
   subnet: z.string(),
@@ -179,7 +181,8 @@ function planCluster(
     context: contexts.has(`isthmus-${config.name}`)
       ? `isthmus-${lab}-${config.name}`
       : `isthmus-${config.name}`,
-    bridge: `c${number}`,
+    gatewayDevice: `c${number}`,
+    bridge: `c${number}bridge`,
     subnet,
     gateway: nthAddress(subnet, 1),
     podSubnet: config.podSubnet,

@@ -28,12 +28,12 @@ export function routerRules(plan: LabPlan, faults: readonly FaultSpec[]): string
       if (link.loss !== undefined && link.loss > 0) {
         const millionths = Math.round(link.loss * 10_000);
         forwarded.push(
-          `iifname "${a.bridge}" ip daddr ${b.subnet} numgen random mod 1000000 < ${millionths} drop`,
+          `iifname "${a.gatewayDevice}" ip daddr ${b.subnet} numgen random mod 1000000 < ${millionths} drop`,
         );
       }
       if (link.rate !== undefined)
         leaving.push(
-          `iifname { "${a.bridge}", "${link.device}" } oifname "${b.bridge}" meta priority set ${rateClass(a)}`,
+          `iifname { "${a.gatewayDevice}", "${link.device}" } oifname "${b.gatewayDevice}" meta priority set ${rateClass(a)}`,
         );
     }
   }
