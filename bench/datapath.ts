@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -213,7 +213,6 @@ async function series(
 }
 
 async function main(): Promise<void> {
-  if (!existsSync(probe)) throw new Error(`the probe was not built at ${probe}`);
   deploy('us', { client: 'us-worker', near: 'us-worker', far: 'us-worker2' });
   deploy('eu', { away: 'eu-worker' });
   const service = run([...context('us'), 'get', 'service', 'far', '-o', 'jsonpath={.spec.clusterIP}']);

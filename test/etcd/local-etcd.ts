@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { adminUser, localUser } from '../../src/clustermesh/access.ts';
@@ -9,6 +8,7 @@ import { createAuthority, issueCertificate, type KeyPair } from '../../src/clust
 import type { EtcdConnection, TlsFiles } from '../../src/kvstore/connection.ts';
 import type { Endpoint } from '../../src/kvstore/endpoint.ts';
 import { dial, pause } from '../../src/kvstore/session.ts';
+import { freePort } from '../free-port.ts';
 
 const day = 86_400_000;
 
@@ -171,19 +171,6 @@ function writePair(directory: string, name: string, pair: KeyPair, ca: string): 
   writeFileSync(files.cert, pair.cert);
   writeFileSync(files.key, pair.key, { mode: 0o600 });
   return files;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
-      );
-    });
-  });
 }
 
 /** Resolves when `condition` holds; looks again at each turn of a few milliseconds. */

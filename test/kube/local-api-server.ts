@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { accessSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { ClusterAccess } from '../../src/kube/access.ts';
 import { KubeClient } from '../../src/kube/client.ts';
+import { freePort } from '../free-port.ts';
 
 /** Path of an executable: the lab's cache, or the PATH. Undefined when there is none. */
 export function findBinary(name: string): string | undefined {
@@ -169,19 +169,6 @@ async function end(child: ChildProcess | undefined): Promise<void> {
   const ended = new Promise(resolve => child.once('exit', resolve));
   child.kill('SIGKILL');
   await ended;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port')),
-      );
-    });
-  });
 }
 
 /** Resolves when `condition` holds, looking every few milliseconds; rejects with `what` after a while. */
