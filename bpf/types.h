@@ -106,6 +106,36 @@ struct backend_value {
 	__u16 pad;
 };
 
+/*
+ * Session affinity: the backend a client had last. The client is an address, or a network
+ * namespace where a socket asks: it has no address of its own yet.
+ */
+struct affinity_key {
+	struct addr client; /* AFFINITY_NETNS: the namespace's cookie, then zeros */
+	__u32 service_id;
+	__u16 cluster_id; /* of the client's address space */
+	__u8 kind; /* AFFINITY_* */
+	__u8 pad;
+};
+
+#define AFFINITY_ADDRESS 0
+#define AFFINITY_NETNS 1
+
+struct affinity_value {
+	__u32 backend_id;
+	__u32 used; /* CLOCK_MONOTONIC, seconds: when a connection last began */
+};
+
+/* A backend that a service with affinity has at present: without its row a client is sent elsewhere. */
+struct member_key {
+	__u32 service_id;
+	__u32 backend_id;
+};
+
+struct member_value {
+	__u32 pad;
+};
+
 /* --- flows -------------------------------------------------------------------------- */
 /*
  * One direction of a flow. ICMP echo has its identifier in the requester's port and 0 in

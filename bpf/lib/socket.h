@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "service.h"
+#include "affinity.h"
 
 #define SOCKET_ALLOW 1
 #define SOCKET_REFUSE 0
@@ -101,13 +101,24 @@ static __always_inline int socket_refused(void)
 	return SOCKET_REFUSE;
 }
 
+static __always_inline struct backend_value *socket_backend(struct bpf_sock_addr *ctx,
+							    const struct frontend_value *frontend)
+{
+	struct affinity_key client = {};
+	__u32 backend_id;
+
+	if (!frontend->count)
+		return NULL;
+	affinity_by_netns(&client, bpf_get_netns_cookie(ctx));
+	return backend_for(frontend, &client, &backend_id);
+}
+
 static __always_inline int socket_connect(struct bpf_sock_addr *ctx, bool v6)
 {
 	struct frontend_value *frontend;
 	struct socket_service *told;
 	struct backend_value *backend;
 	__be16 port = ctx->user_port;
-	__u32 backend_id;
 	struct addr addr;
 
 	socket_addr(ctx, v6, &addr);
@@ -118,9 +129,7 @@ static __always_inline int socket_connect(struct bpf_sock_addr *ctx, bool v6)
 			bpf_sk_storage_delete(&socket_services, ctx->sk);
 		return SOCKET_ALLOW;
 	}
-	if (!frontend->count)
-		return socket_refused();
-	backend = backend_choose(frontend, &backend_id);
+	backend = socket_backend(ctx, frontend);
 	if (!backend)
 		return socket_refused();
 	if (v6 && !is_mapped(&addr) && is_mapped(&backend->addr))
@@ -144,14 +153,13 @@ static __always_inline int socket_sendmsg(struct bpf_sock_addr *ctx, bool v6)
 	struct frontend_value *frontend;
 	struct backend_value *backend;
 	__be16 port = ctx->user_port;
-	__u32 backend_id;
 	struct addr addr;
 
 	socket_addr(ctx, v6, &addr);
 	frontend = socket_frontend(ctx, &addr, port);
 	if (!frontend)
 		return SOCKET_ALLOW;
-	backend = frontend->count ? backend_choose(frontend, &backend_id) : NULL;
+	backend = socket_backend(ctx, frontend);
 	if (!backend)
 		return socket_refused();
 	socket_remember_peer(ctx, backend, &addr, port, frontend->service_id);

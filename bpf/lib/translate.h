@@ -2,9 +2,9 @@
 /* Services for what the socket hooks can not see: packet by packet, with rows in `nat`. */
 #pragma once
 
+#include "affinity.h"
 #include "deliver.h"
 #include "nat.h"
-#include "service.h"
 #include "target.h"
 
 #define REFUSE 2 /* beside 0 (translated), NOT_OURS and drop reasons */
@@ -37,6 +37,7 @@ __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origi
 			     const struct frontend_value *frontend)
 {
 	struct nat_scratch *room = nat_room();
+	struct affinity_key client = {};
 	struct backend_value *backend;
 	struct nat_pair *pair;
 	__u32 backend_id = 0;
@@ -44,7 +45,8 @@ __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origi
 
 	if (!p || !frontend || !room)
 		return DROP_SERVICE_INCONSISTENT;
-	backend = backend_choose(frontend, &backend_id);
+	affinity_by_address(&client, &p->flow.saddr, p->flow.cluster_id);
+	backend = backend_for(frontend, &client, &backend_id);
 	if (!backend)
 		return DROP_SERVICE_INCONSISTENT;
 	pair = &room->pair;

@@ -33,6 +33,8 @@ import type {
   BackendValue,
   FrontendKey,
   FrontendValue,
+  MemberKey,
+  MemberValue,
   SlotKey,
   SlotValue,
 } from './service-maps.ts';
@@ -136,6 +138,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),
       slots: datapath.map<SlotKey, SlotValue>('slots'),
       backends: datapath.map<BackendKey, BackendValue>('backends'),
+      members: datapath.map<MemberKey, MemberValue>('affinity_members'),
     },
     signal,
     onProblem: options.onServiceProblem,

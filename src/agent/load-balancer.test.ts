@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { format } from '../datapath/address.ts';
 import { type Backend, backendKey } from '../loadbalancer/backend.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { LoadBalancer } from './load-balancer.ts';
@@ -18,7 +19,7 @@ const backend = (n: number): Backend => {
     state: 'active',
   };
 };
-const frontend = (n: number, backends: readonly number[]): Frontend => ({
+const frontend = (n: number, backends: readonly number[], affinityTimeout = 0): Frontend => ({
   addr: n === 0 ? '::' : `10.96.0.${n}`,
   port: 80,
   protocol: 'TCP',
@@ -29,7 +30,7 @@ const frontend = (n: number, backends: readonly number[]): Frontend => ({
   created: '',
   local: false,
   partial: false,
-  affinityTimeout: 0,
+  affinityTimeout,
   backends: backends.map(backend),
 });
 const put = (row: Frontend) => ({ key: frontendAddress(row), row });
@@ -37,6 +38,23 @@ const drop = (row: Frontend) => ({ key: frontendAddress(row), row: undefined });
 
 const expected = (desired: ReadonlyMap<string, Frontend>) =>
   new Map([...desired].map(([key, row]) => [key, row.backends.map(b => `${b.addr}:${b.port}`).sort()]));
+/** Where clients with session affinity may be sent again, per frontend. */
+const affine = (maps: MemoryServiceMaps) => {
+  const services = new Map(
+    maps.frontends.entries().map(([key, { service_id }]) => [service_id, addressOfKey(key)]),
+  );
+  return maps.members
+    .entries()
+    .map(([{ service_id, backend_id }]) => {
+      const found = maps.backends.get({ backend_id });
+      return `${services.get(service_id)} ${found && format(found.addr)}`;
+    })
+    .sort();
+};
+const expectedAffine = (desired: ReadonlyMap<string, Frontend>) =>
+  [...desired]
+    .flatMap(([key, row]) => (row.affinityTimeout ? row.backends.map(b => `${key} ${b.addr}`) : []))
+    .sort();
 const sortedByKey = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
 
 test('random changes and restarts: readers never see a dangling slot, the end is what was asked', () => {
@@ -57,6 +75,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
         const row = frontend(
           n,
           Array.from({ length: 8 }, (_, b) => b).filter(() => random(2) === 0),
+          random(2) * 60,
         );
         const operation = random(5) === 0 ? drop(row) : put(row);
         batch.set(operation.key, operation);
@@ -65,6 +84,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
       }
       assert.equal(balancer.apply([...batch.values()]).size, 0);
       assert.deepEqual(sortedByKey(interpret(maps)), sortedByKey(expected(desired)));
+      assert.deepEqual(affine(maps), expectedAffine(desired), 'clients may return to what is there, at once');
       if (random(4) === 0) balancer.sweep();
       if (random(10) === 0) {
         balancer[Symbol.dispose]();

@@ -8,11 +8,14 @@ import {
   addressOfKey,
   type BackendKey,
   type BackendValue,
+  FRONTEND_AFFINITY,
   type FrontendKey,
   type FrontendValue,
   frontendFlags,
   frontendKey,
   keyOfBackend,
+  type MemberKey,
+  type MemberValue,
   PROTOCOLS,
   type RowMap,
   type ServiceMaps,
@@ -26,6 +29,8 @@ interface Programmed {
   readonly value: FrontendValue;
   /** Backend id per slot; 0 where the slot's row is missing or unknown. */
   readonly slots: readonly number[];
+  /** Backend ids that clients may be sent to again; empty without session affinity. */
+  readonly members: ReadonlySet<number>;
 }
 
 interface Plan {
@@ -44,6 +49,7 @@ type Write<K, V> = readonly [plan: Plan, key: K, value: V];
  * A reader in the kernel picks one of `count` slots, then the backend it names. Rows are therefore
  * written in the order backends, slots, frontends, and what is no longer named is removed only
  * after `grace` milliseconds, when no reader can hold its name. Only rows that differ are written.
+ * Members, the rows that let a client with session affinity return to its backend, go at once.
  */
 export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #maps: ServiceMaps;
@@ -62,6 +68,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #counts = new Map<number, number>();
   #staleSlots: SlotKey[] = [];
   readonly #staleBackends = new Set<number>();
+  #staleMembers: MemberKey[] = [];
   readonly #staleServices = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -99,6 +106,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
         failed.set(plan.address, new Error(`backend ${this.#backendKeys.get(missing)} could not be written`));
     }
     const ready = plans.filter(plan => !failed.has(plan.address));
+    write(this.#maps.members, ready.flatMap(memberWrites), failed);
     write(this.#maps.slots, ready.flatMap(slotWrites), failed);
     write(
       this.#maps.frontends,
@@ -108,6 +116,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
     for (const plan of plans) this.#commit(plan, failed.has(plan.address));
     for (const { key, row } of batch) if (!row) this.#remove(key, failed);
+    this.#endAffinity();
     this.#scheduleSweep();
     return failed;
   }
@@ -118,6 +127,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     this.#timer = undefined;
     const slots = this.#staleSlots;
     this.#staleSlots = [];
+    this.#endAffinity();
     try {
       for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
       for (const id of this.#staleServices) this.#serviceIds.release(id);
@@ -152,7 +162,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       affinity_timeout: row.affinityTimeout,
       flags: frontendFlags(row),
     };
-    return { address, row, before, after: { key: before?.key ?? frontendKey(row), value, slots } };
+    const members = new Set(value.flags & FRONTEND_AFFINITY ? slots : []);
+    return { address, row, before, after: { key: before?.key ?? frontendKey(row), value, slots, members } };
   }
 
   #idOf(backend: Backend): number {
@@ -184,9 +195,18 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       // What is in the maps now is between the two: read it again, so that the retry starts from the truth.
       const value = this.#maps.frontends.get(after.key);
       for (const id of after.slots) this.#staleBackends.add(id);
-      if (value) this.#replace(address, { key: after.key, value, slots: this.#readSlots(value) });
-      else if (!before) {
+      if (value) {
+        const slots = this.#readSlots(value);
+        this.#replace(address, {
+          key: after.key,
+          value,
+          slots,
+          members: this.#readMembers(value, slots, after),
+        });
+      } else if (!before) {
         this.#staleServices.add(after.value.service_id);
+        for (const id of after.members)
+          this.#staleMembers.push({ service_id: after.value.service_id, backend_id: id });
         for (const slot of after.slots.keys())
           this.#staleSlots.push({ service_id: after.value.service_id, slot });
       }
@@ -222,6 +242,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       }
       if (slot >= slots.length) this.#staleSlots.push({ service_id: serviceId, slot });
     }
+    for (const id of before?.members ?? [])
+      if (!next?.members.has(id)) this.#staleMembers.push({ service_id: serviceId, backend_id: id });
     if (next) {
       this.#programmed.set(address, next);
       this.#counts.set(serviceId, slots.length);
@@ -243,6 +265,29 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       this.#references.delete(id);
       this.#staleBackends.add(id);
     }
+  }
+
+  /** Clients must not return to a backend that is gone: this does not wait for readers. */
+  #endAffinity(): void {
+    const stale = this.#staleMembers;
+    this.#staleMembers = [];
+    try {
+      for (let key = stale.pop(); key; key = stale.pop()) this.#maps.members.delete(key);
+    } catch (error) {
+      this.#staleMembers = stale;
+      this.#onError(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  /** Of a frontend that could not be written whole: those rows that are there and may stay, others are stale. */
+  #readMembers(value: FrontendValue, slots: readonly number[], tried: Programmed): Set<number> {
+    const { service_id } = value;
+    const there = new Set(value.flags & FRONTEND_AFFINITY ? slots : []);
+    for (const backend_id of tried.members)
+      if (!there.has(backend_id)) this.#staleMembers.push({ service_id, backend_id });
+    for (const backend_id of there)
+      if (!this.#maps.members.get({ service_id, backend_id })) there.delete(backend_id);
+    return there;
   }
 
   #readSlots(value: FrontendValue): number[] {
@@ -271,14 +316,28 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       }
       rows.set(slot, backend_id);
     }
+    const members = new Map<number, Set<number>>();
+    for (const [{ service_id, backend_id }] of this.#maps.members.entries()) {
+      const ids = members.get(service_id);
+      if (ids) ids.add(backend_id);
+      else members.set(service_id, new Set([backend_id]));
+    }
     for (const [key, value] of this.#maps.frontends.entries()) {
       this.#serviceIds.adopt(value.service_id);
       const rows = slots.get(value.service_id);
       const ids = Array.from({ length: value.count }, (_, slot) => rows?.get(slot) ?? 0);
       // A slot whose backend row is gone is as good as missing: it will be written again.
       const known = ids.map(id => (this.#backendKeys.has(id) ? id : 0));
-      this.#replace(addressOfKey(key) ?? `unknown/${value.service_id}`, { key, value, slots: known });
+      this.#replace(addressOfKey(key) ?? `unknown/${value.service_id}`, {
+        key,
+        value,
+        slots: known,
+        members: members.get(value.service_id) ?? new Set(),
+      });
+      members.delete(value.service_id);
     }
+    for (const [service_id, ids] of members)
+      for (const backend_id of ids) this.#staleMembers.push({ service_id, backend_id });
     for (const [service_id, rows] of slots) {
       this.#serviceIds.adopt(service_id);
       if (!this.#counts.has(service_id)) this.#staleServices.add(service_id);
@@ -289,8 +348,12 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   }
 
   #scheduleSweep(): void {
-    if (this.#timer || !(this.#staleSlots.length || this.#staleBackends.size || this.#staleServices.size))
-      return;
+    const stale =
+      this.#staleSlots.length +
+      this.#staleBackends.size +
+      this.#staleServices.size +
+      this.#staleMembers.length;
+    if (this.#timer || !stale) return;
     this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
   }
 }
@@ -317,6 +380,15 @@ function write<K, V>(
     } catch (error) {
       failed.set(plan.address, error instanceof Error ? error : new Error(String(error)));
     }
+}
+
+function memberWrites(plan: Plan): Write<MemberKey, MemberValue>[] {
+  const { members, value } = plan.after;
+  const writes: Write<MemberKey, MemberValue>[] = [];
+  for (const backend_id of members)
+    if (!plan.before?.members.has(backend_id))
+      writes.push([plan, { service_id: value.service_id, backend_id }, { pad: 0 }]);
+  return writes;
 }
 
 function slotWrites(plan: Plan): Write<SlotKey, SlotValue>[] {

@@ -6,6 +6,8 @@ import {
   type BackendValue,
   type FrontendKey,
   type FrontendValue,
+  type MemberKey,
+  type MemberValue,
   type RowMap,
   type ServiceMaps,
   type SlotKey,
@@ -37,7 +39,7 @@ export class MemoryMap<K, V> implements RowMap<K, V> {
     return found;
   }
 
-  entries(): Iterable<[K, V]> {
+  entries(): [K, V][] {
     return [...this.rows.values()];
   }
 
@@ -50,9 +52,10 @@ export class MemoryServiceMaps implements ServiceMaps {
   readonly frontends = new MemoryMap<FrontendKey, FrontendValue>();
   readonly slots = new MemoryMap<SlotKey, SlotValue>();
   readonly backends = new MemoryMap<BackendKey, BackendValue>();
+  readonly members = new MemoryMap<MemberKey, MemberValue>();
 
   onWrite(listener: () => void): void {
-    for (const map of [this.frontends, this.slots, this.backends]) map.onWrite = listener;
+    for (const map of [this.frontends, this.slots, this.backends, this.members]) map.onWrite = listener;
   }
 }
 

@@ -34,6 +34,15 @@ export interface BackendValue {
   readonly pad: number;
 }
 
+/** Says that a service with session affinity has a backend at present. */
+export interface MemberKey {
+  readonly service_id: number;
+  readonly backend_id: number;
+}
+export interface MemberValue {
+  readonly pad: number;
+}
+
 /** What is needed of a BPF map. */
 export interface RowMap<K, V> {
   get(key: K): V | undefined;
@@ -44,17 +53,18 @@ export interface RowMap<K, V> {
   updateBatch(rows: readonly (readonly [K, V])[]): void;
 }
 
-/** The three maps that together are service load balancing. */
+/** The maps that together are service load balancing. */
 export interface ServiceMaps {
   readonly frontends: RowMap<FrontendKey, FrontendValue>;
   readonly slots: RowMap<SlotKey, SlotValue>;
   readonly backends: RowMap<BackendKey, BackendValue>;
+  readonly members: RowMap<MemberKey, MemberValue>;
 }
 
 export const PROTOCOLS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOLS).map(([name, number]) => [number, name as Protocol]));
 
-const FRONTEND_AFFINITY = 1;
+export const FRONTEND_AFFINITY = 1;
 const FRONTEND_NODEPORT = 2;
 const FRONTEND_EXTERNAL = 4;
 const FRONTEND_LOCAL = 8;

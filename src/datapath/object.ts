@@ -18,6 +18,8 @@ export type MapName =
   | 'frontends'
   | 'slots'
   | 'backends'
+  | 'affinity'
+  | 'affinity_members'
   | 'conntrack'
   | 'nat'
   | 'fragments'

@@ -33,6 +33,15 @@ export interface Programs extends Disposable {
   endpoint(address: string, ifindex: number, flags: number): void;
   /** `tunnel` undefined: not behind one. */
   ipcache(prefix: string, identity: number, tunnel: string | undefined): void;
+  /** Writes a service in the order an agent does; `flags` are FRONTEND_*, and a NodePort has no address. */
+  service(
+    id: number,
+    address: string | undefined,
+    port: number,
+    proto: number,
+    backends: readonly { readonly id: number; readonly address: string; readonly port: number }[],
+    options?: { readonly flags?: number; readonly affinityTimeout?: number; readonly scope?: number },
+  ): void;
   /** Forgets all flows. */
   forget(): void;
 }
@@ -88,13 +97,14 @@ export async function createPrograms(): Promise<Programs> {
         { identity, tunnel: tunnel ? parse(tunnel) : new Uint8Array(16), encrypt_key: 0, flags: 0 },
       );
   };
-  const service = (
-    id: number,
-    address: string,
-    port: number,
-    proto: number,
-    backends: readonly { readonly id: number; readonly address: string; readonly port: number }[],
-  ): void => {
+  const service: Programs['service'] = (
+    id,
+    address,
+    port,
+    proto,
+    backends,
+    { flags = 0, affinityTimeout = 0, scope = 0 } = {},
+  ) => {
     for (const [slot, backend] of backends.entries()) {
       datapath
         .map('backends')
@@ -107,8 +117,8 @@ export async function createPrograms(): Promise<Programs> {
     datapath
       .map('frontends')
       .set(
-        { addr: parse(address), port, proto, scope: 0 },
-        { service_id: id, count: backends.length, affinity_timeout: 0, flags: 0 },
+        { addr: address === undefined ? new Uint8Array(16) : parse(address), port, proto, scope },
+        { service_id: id, count: backends.length, affinity_timeout: affinityTimeout, flags },
       );
   };
   /** Runs a packet and names the reasons that were counted. */
@@ -151,8 +161,9 @@ export async function createPrograms(): Promise<Programs> {
     send,
     endpoint,
     ipcache,
+    service,
     forget() {
-      for (const name of ['conntrack', 'nat', 'fragments'] as const)
+      for (const name of ['conntrack', 'nat', 'fragments', 'affinity'] as const)
         for (const [key] of [...datapath.map(name).entries()]) datapath.map(name).delete(key);
     },
     [Symbol.dispose]() {

@@ -360,12 +360,18 @@ export interface TestService {
   readonly port: number;
   readonly protocol: 'tcp' | 'udp';
   readonly backends: readonly { readonly id: number; readonly address: string; readonly port: number }[];
+  /** FRONTEND_*, besides that of a NodePort. */
+  readonly flags?: number;
+  /** Seconds. */
+  readonly affinityTimeout?: number;
+  readonly scope?: number;
 }
 
 const PROTOCOL = { tcp: 6, udp: 17 } as const;
 
 /** Writes a service in the order an agent does: backends, slots, frontend. */
-export function setService(node: TestNode, { id, address, port, protocol, backends }: TestService): void {
+export function setService(node: TestNode, service: TestService): void {
+  const { id, address, port, protocol, backends, flags = 0, affinityTimeout = 0, scope = 0 } = service;
   const { datapath } = node;
   const proto = PROTOCOL[protocol];
   for (const backend of backends)
@@ -377,12 +383,15 @@ export function setService(node: TestNode, { id, address, port, protocol, backen
       );
   for (const [slot, backend] of backends.entries())
     datapath.map('slots').set({ service_id: id, slot }, { backend_id: backend.id });
-  datapath
-    .map('frontends')
-    .set(
-      { addr: address ? parse(address) : new Uint8Array(16), port, proto, scope: 0 },
-      { service_id: id, count: backends.length, affinity_timeout: 0, flags: address ? 0 : 2 },
-    );
+  datapath.map('frontends').set(
+    { addr: address ? parse(address) : new Uint8Array(16), port, proto, scope },
+    {
+      service_id: id,
+      count: backends.length,
+      affinity_timeout: affinityTimeout,
+      flags: flags | (address ? 0 : 2),
+    },
+  );
 }
 
 /** Packets counted under a reason's name on a node, all directions and CPUs. */

@@ -1,0 +1,73 @@
+/** What Kubernetes promises of services, with real sockets of pods and nodes. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, before, describe, it } from 'node:test';
+import { createTestbed, setService, type Testbed, type TestNode, wire } from './testbed.fixture.ts';
+
+const AFFINITY = 1;
+
+let bed: Testbed;
+before(async () => {
+  bed = await createTestbed();
+  for (const node of bed.nodes)
+    for (const pod of node.pods) {
+      const server = bed.start(pod.netns, wire('serve', pod.ip, '80', '53'), node);
+      await once(server.stdout!, 'data');
+    }
+});
+after(() => bed?.[Symbol.asyncDispose]());
+
+/** Pods of both nodes as backends of a port. */
+const backends = (from: number, port: number) =>
+  bed.nodes.flatMap((node, at) =>
+    node.pods.map((pod, index) => ({ id: from + at * 2 + index, address: pod.ip, port })),
+  );
+/** What a process of a pod or node prints; its sockets are seen by the node's socket programs. */
+const ask = async (node: TestNode, netns: string, ...command: string[]): Promise<string[]> =>
+  (await bed.run(netns, wire(...command), node)).stdout.split('\n');
+const backendsOf = (answers: readonly string[]): string[] => [
+  ...new Set(answers.map(each => each.split(' ')[0]!)),
+];
+
+describe('session affinity at the socket', () => {
+  const VIP = '10.96.1.1';
+  before(() => {
+    for (const node of bed.nodes)
+      for (const [id, protocol, port] of [
+        [100, 'tcp', 80],
+        [101, 'udp', 53],
+      ] as const) {
+        const own = backends(id * 10, port);
+        setService(node, {
+          id,
+          address: VIP,
+          port,
+          protocol,
+          backends: own,
+          flags: AFFINITY,
+          affinityTimeout: 100,
+        });
+        for (const each of own)
+          node.datapath.map('affinity_members').set({ service_id: id, backend_id: each.id }, { pad: 0 });
+      }
+  });
+
+  it('all sockets of a pod go to one backend, also after the agent restarted', async () => {
+    const node = bed.nodes[0];
+    for (const { netns } of node.pods) {
+      const seen = backendsOf(await ask(node, netns, 'tcp', VIP, '80', '16'));
+      assert.equal(seen.length, 1, seen.join(' '));
+      node.reload();
+      assert.deepEqual(backendsOf(await ask(node, netns, 'tcp', VIP, '80', '4')), seen);
+    }
+  });
+
+  it('datagrams too, connected or not', async () => {
+    const node = bed.nodes[0];
+    const { netns } = node.pods[0]!;
+    const seen = new Set<string>();
+    for (const connected of ['no', 'connected', 'no', 'connected', 'no'])
+      for (const each of backendsOf(await ask(node, netns, 'udp', VIP, '53', connected))) seen.add(each);
+    assert.equal(seen.size, 1);
+  });
+});
