@@ -8,11 +8,12 @@ import { installedValues } from './helm.ts';
 import { upgradeIsthmus } from './install.ts';
 import { type ClusterChoice, chooseCluster, clientOf, findContext } from './kubeconfig.ts';
 import { checkMeshIdentity, readMeshIdentity } from './mesh-access.ts';
-import { connectClusters, disconnectClusters } from './mesh-connect.ts';
+import { connectClusters, connectedClusters, disconnectClusters } from './mesh-connect.ts';
 import { isMeshWell, type MeshStatus, meshStatus } from './mesh-status.ts';
 import { meshStatusText } from './mesh-status-text.ts';
 import { refreshAgentVolumes } from './refresh-volumes.ts';
 import { parseDuration } from './status.ts';
+import { withdrawExports } from './withdraw.ts';
 
 const serviceTypes = ['LoadBalancer', 'NodePort', 'ClusterIP'] as const;
 type ServiceType = (typeof serviceTypes)[number];
@@ -38,11 +39,7 @@ export function register(program: Command): void {
     .command('disable')
     .description('Take clustermesh-apiserver away and forget all remote clusters')
     .action(async (_flags: object, command: Command) => {
-      const cluster = chooseCluster(command);
-      const document = { clustermesh: { useAPIServer: false, config: { enabled: false, clusters: [] } } };
-      await upgradeIsthmus({ cluster, values: { document }, report: say });
-      await refresh(cluster);
-      say('✅ Clustermesh was disabled');
+      await disable(chooseCluster(command));
     });
 
   mesh
@@ -189,6 +186,19 @@ async function enable(
   if (!status.apiserverReady)
     throw new Failure(`clustermesh-apiserver is not ready: ${firstProblem(status)}`);
   say('✅ clustermesh-apiserver is ready');
+}
+
+async function disable(cluster: ClusterChoice): Promise<void> {
+  const connected = await connectedClusters(cluster);
+  await withdrawExports(cluster, say);
+  const document = { clustermesh: { useAPIServer: false, config: { enabled: false, clusters: [] } } };
+  await upgradeIsthmus({ cluster, values: { document }, report: () => undefined });
+  await refresh(cluster);
+  say('✅ Clustermesh was disabled');
+  for (const name of connected)
+    say(
+      `ℹ️  ${name} still has this cluster on its list: isthmus clustermesh disconnect --context ${name} --destination-context ${cluster.context}`,
+    );
 }
 
 /** Load balancers inside the cloud's own network, unless the user has said something about it. */

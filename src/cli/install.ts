@@ -10,6 +10,7 @@ import { Failure } from './failure.ts';
 import { type ChartValues, chartFolder, helm, releaseName } from './helm.ts';
 import { type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
 import { waitDurationOption, waitForStatus } from './status.ts';
+import { withdrawExports } from './withdraw.ts';
 
 /** What install and upgrade take. */
 export interface ReleaseOptions {
@@ -68,9 +69,10 @@ export async function upgradeIsthmus(options: UpgradeOptions): Promise<void> {
   report('✅ Isthmus was upgraded');
 }
 
-/** Cleans every node through its agent, then removes the release. CRDs, their objects and the CA stay. */
+/** Leaves the mesh, cleans every node through its agent, then removes the release. CRDs, their objects and the CA stay. */
 export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>): Promise<void> {
   const { report, cluster, signal } = options;
+  await withdrawExports(cluster, report, signal);
   await cleanNodes({ cluster, report, signal });
   report(`🔥 Removing the Helm release ${releaseName}`);
   // The chart's own hook would clean the nodes a second time.
@@ -91,8 +93,10 @@ export async function cleanNodesAsHook(job: string, options: Omit<ReleaseOptions
       `/apis/batch/v1/namespaces/${cluster.namespace}/jobs/${job}`,
       ManagedObject,
     );
-    if (metadata.managedFields.some(each => each.manager.includes('helm'))) return await cleanNodes(options);
-    report(`ℹ️  Job ${job} was not made by Helm: nothing is uninstalled, the nodes stay as they are`);
+    if (!metadata.managedFields.some(each => each.manager.includes('helm')))
+      return report(`ℹ️  Job ${job} was not made by Helm: nothing is uninstalled, the nodes stay as they are`);
+    await withdrawExports(cluster, report);
+    await cleanNodes(options);
   } finally {
     client.close();
   }

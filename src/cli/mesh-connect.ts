@@ -217,8 +217,7 @@ async function changeClusters(
   change: (present: readonly RemoteEntry[]) => readonly RemoteEntry[],
 ): Promise<number> {
   const report = (): void => undefined;
-  const values = Values.parse(await installedValues({ cluster, report }));
-  const present = values.clustermesh?.config?.clusters ?? [];
+  const present = await remoteEntries(cluster);
   const clusters = change(present);
   const config = { enabled: true, clusters };
   await upgradeIsthmus({ cluster, values: { document: { clustermesh: { config } } }, report });
@@ -229,6 +228,16 @@ async function changeClusters(
     client.close();
   }
   return present.filter(each => !clusters.some(other => other.name === each.name)).length;
+}
+
+async function remoteEntries(cluster: ClusterChoice): Promise<readonly RemoteEntry[]> {
+  const values = Values.parse(await installedValues({ cluster, report: () => undefined }));
+  return values.clustermesh?.config?.clusters ?? [];
+}
+
+/** Names of the clusters that a cluster is configured to connect to. */
+export async function connectedClusters(cluster: ClusterChoice): Promise<readonly string[]> {
+  return (await remoteEntries(cluster)).map(each => each.name);
 }
 
 async function identityOf(cluster: ClusterChoice): Promise<{ readonly name: string }> {

@@ -4,7 +4,7 @@ import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { kubeInCluster } from '../kube/client.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import type { EtcdConnection, TlsFiles } from '../kvstore/connection.ts';
-import { keepSession } from '../kvstore/session.ts';
+import { dial, keepSession } from '../kvstore/session.ts';
 import { log } from '../log.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { syncRemoteUsers } from './access.ts';
@@ -15,10 +15,12 @@ import { Exporter } from './exporter.ts';
 import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
 import { exportSources } from './sources.ts';
 import type { Origin } from './values.ts';
+import { withdrawExport } from './withdraw.ts';
 
 /**
  * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument
- * `etcd-init` it prepares that etcd's data folder and ends.
+ * `etcd-init` it prepares that etcd's data folder and ends. With `withdraw`, run beside the one that serves, it has
+ * that one stop and takes everything back.
  */
 async function main(): Promise<void> {
   const config = parseApiserverConfig(readMountedConfig());
@@ -26,6 +28,7 @@ async function main(): Promise<void> {
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
   if (process.argv[2] === 'etcd-init') await prepareEtcd(config, stop.signal);
+  else if (process.argv[2] === 'withdraw') await withdraw(config);
   else await serve(config, stop.signal);
 }
 
@@ -50,8 +53,21 @@ async function prepareEtcd(config: ApiserverConfig, signal: AbortSignal): Promis
   log.info({ cluster }, 'etcd is prepared: users and roles are there, authentication is on');
 }
 
+/** Tells the process that serves in this container to write no more. */
+const withdrawSignal = 'SIGUSR2';
+
+async function withdraw(config: ApiserverConfig): Promise<void> {
+  process.kill(1, withdrawSignal);
+  const endpoint = { host: '127.0.0.1', port: etcdPort, serverName: undefined };
+  using connection = await dial([endpoint], { tls: adminTls }, AbortSignal.timeout(10_000));
+  const keys = await withdrawExport(connection, config['cluster-name']);
+  process.stdout.write(`withdrawn: ${keys} keys\n`);
+}
+
 async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void> {
   const cluster = config['cluster-name'];
+  const withdrawn = new AbortController();
+  process.once(withdrawSignal, () => withdrawn.abort());
   const origin: Origin = {
     cluster,
     clusterId: config['cluster-id'],
@@ -93,7 +109,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
           log.warn({ key, attempt, reason: error.message }, 'write to etcd');
       },
     },
-    signal,
+    AbortSignal.any([signal, withdrawn.signal]),
   );
   registerMetrics(exporter, registry);
 
@@ -104,6 +120,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     ready: {
       etcd: () => trouble,
       export: () => {
+        if (withdrawn.signal.aborted) return 'withdrawn: this cluster leaves the mesh';
         const missing = exporter.status.filter(each => !each.synced).map(each => each.kind);
         return missing.length ? `not complete yet: ${missing.join(', ')}` : undefined;
       },

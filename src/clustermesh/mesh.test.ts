@@ -23,6 +23,7 @@ import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
 import { RemoteClusters } from './remote-clusters.ts';
+import { withdrawExport } from './withdraw.ts';
 
 const binary = findEtcd();
 const skip = binary ? false : 'no etcd executable: put one into the PATH';
@@ -77,6 +78,8 @@ class Cluster implements AsyncDisposable {
   readonly etcd: LocalEtcd;
   readonly rows: Record<Kind, Table<EtcdRow>>;
   readonly exporter: Exporter;
+  /** Clusters that may read. */
+  admitted: readonly string[] = ['us', 'us2'];
   readonly #stop = new AbortController();
   #session: Promise<void> = Promise.resolve();
 
@@ -106,7 +109,7 @@ class Cluster implements AsyncDisposable {
       { endpoints: () => [cluster.etcd.endpoint], tls, ...timing },
       cluster.#stop.signal,
       async (connection, signal) => {
-        await syncRemoteUsers(connection, ['us', 'us2']);
+        await syncRemoteUsers(connection, cluster.admitted);
         await cluster.exporter.serve(connection, signal);
       },
     );
@@ -278,6 +281,56 @@ test('heartbeats that stop are noticed though etcd answers', { skip }, async t =
   await until(() => of('eu')?.state === 'stale', 'stale');
   assert.match(of('eu')!.status, /^(no heartbeat for|not connected for .* no heartbeat for)/);
   assert.ok(of('eu')!.heartbeatAge! >= 0.3);
+});
+
+test('a cluster that leaves takes back all it told before its etcd goes', { skip }, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { tables, of } = mesh(remotes(folder, stop));
+  await until(() => of('eu')?.ready === true, 'ready');
+  const order: string[] = [];
+  for (const table of [tables.nodes, tables.identities, tables.endpoints, tables.services])
+    table.subscribe(() => order.push(table.name));
+  await eu.stopExport();
+  {
+    using admin = await eu.etcd.connect(adminUser('eu'));
+    assert.equal(await withdrawExport(admin, 'eu'), 4);
+    assert.equal(await withdrawExport(admin, 'eu'), 0);
+  }
+  await until(() => tables.nodes.size + tables.endpoints.size + tables.services.size === 0, 'forgotten');
+  await until(() => order.length === 4, 'every table');
+  await eu.etcd.kill();
+  await until(() => of('eu')?.connected === false, 'gone');
+  assert.match(of('eu')!.status, /before, it took back all it had told, as with clustermesh disable/);
+});
+
+test('what is known of a cluster that keeps us out goes after a while, and comes back with the right', {
+  skip,
+}, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  eu.admitted = [];
+  await eu.etcd.kill();
+  await eu.etcd.run();
+  await until(() => of('eu')?.lastFailure?.layer === 'authentication', 'denied');
+  assert.ok(tables.services.has('eu/shop/a'), 'it stays at first');
+  await until(() => tables.nodes.size + tables.endpoints.size + tables.services.size === 0, 'forgotten');
+  assert.equal(of('eu')?.state, 'refused');
+  assert.match(of('eu')!.status, /^not among the clusters it lets in, so nothing of it is used/);
+  using admin = await eu.etcd.connect(adminUser('eu'));
+  await syncRemoteUsers(admin, ['us']);
+  await until(() => of('eu')?.ready === true, 'ready again');
+  assert.ok(tables.services.has('eu/shop/a'));
 });
 
 test('errors are clear, and concern one cluster only', { skip }, async t => {

@@ -65,6 +65,8 @@ export class RemoteCluster {
   #connection: EtcdConnection | undefined;
   #lastEtcd: bigint | undefined;
   #refusal: string | undefined;
+  /** Since when its etcd, reached and known by its CA, has told us nothing but that we may not read. */
+  #deniedSince: number | undefined;
   #failures = 0;
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
@@ -150,7 +152,14 @@ export class RemoteCluster {
     if (this.#connection && silent !== undefined)
       return `no heartbeat for ${Math.round((now - silent) / 1000)} s: what is known of it is that old`;
     const age = this.#lostAt === undefined ? 0 : Math.round((now - this.#lostAt) / 1000);
+    if (this.#withdrawn)
+      return `not connected for ${age} s; before, it took back all it had told, as with clustermesh disable or uninstall: ${failure}`;
     return `not connected for ${age} s, what is known of it is that old: ${failure}`;
+  }
+
+  /** A cluster that is in a mesh tells of its nodes at the least. */
+  get #withdrawn(): boolean {
+    return this.#synced.has('nodes') && this.#followers.get('nodes')?.size === 0;
   }
 
   /** When the last heartbeat came, if that is too long ago. */
@@ -193,6 +202,7 @@ export class RemoteCluster {
       this.#connection = connection;
       this.#certificateEnds = new X509Certificate(readFileSync(this.#remote.tls.cert)).validToDate;
       this.#refusal = undefined;
+      this.#deniedSince = undefined;
       if (this.#config?.syncedCanaries) follow(this.#canaryFollower(kind => follow(this.#follower(kind))));
       else for (const kind of kinds) follow(this.#follower(kind));
       tasks.push(this.#watchHeartbeat(running).catch(reject));
@@ -359,8 +369,21 @@ export class RemoteCluster {
 
   #failed(failure: Failure, attempt: number): void {
     this.#failures++;
-    this.#lastFailure = { ...failure, at: performance.now() };
+    const now = performance.now();
+    this.#lastFailure = { ...failure, at: now };
+    this.#deniedSince = failure.layer === 'authentication' ? (this.#deniedSince ?? now) : undefined;
+    if (this.#deniedSince !== undefined) this.#dismissed(failure, now - this.#deniedSince);
     this.#options.onFailure?.(failure, attempt);
+  }
+
+  /**
+   * It has taken this cluster off its list, and no longer knows our nodes: what we know of it leads nowhere, and goes.
+   * Not at once: an etcd that has just started may learn its users after its first clients have come.
+   */
+  #dismissed({ message }: Failure, milliseconds: number): void {
+    if (milliseconds < this.#silence / 2 || this.#refusal !== undefined) return;
+    this.#drain();
+    this.#refusal = `not among the clusters it lets in, so nothing of it is used: ${message}`;
   }
 
   #drain(): void {

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import {
+  answered,
+  answersCome,
   type ClusterOfTest,
   eventually,
   isthmus,
@@ -33,38 +35,20 @@ before(async () => {
 });
 after(() => ns?.[Symbol.asyncDispose]());
 
-/** Twenty requests from a cluster's client; the names that answered, sorted and counted, e.g. `eu-web us-web`. */
-async function answered(from: ClusterOfTest, path = 'http://web/hostname'): Promise<string> {
-  const out = await from.sh(
-    ns.name,
-    'client',
-    `for i in $(seq 20); do curl -s -m 2 ${path} || printf failed; echo; done`,
-  );
-  return [...new Set(out.trim().split('\n'))].sort().join(' ');
-}
-
 const becomes = (from: ClusterOfTest, expected: string, seconds = 10): Promise<true> =>
-  eventually(
-    `answers in ${from.name} come from ${expected}`,
-    async () => {
-      const seen = await answered(from);
-      if (seen !== expected) throw new Error(`they came from ${seen}`);
-      return true as const;
-    },
-    seconds,
-  );
+  answersCome(from, ns.name, 'client', expected, { seconds });
 
 const annotate = (cluster: ClusterOfTest, ...pairs: string[]) =>
   cluster.kubectl('-n', ns.name, 'annotate', '--overwrite', 'service', 'web', ...pairs);
 
 test('a service that is not global answers from home only', async () => {
-  assert.equal(await answered(us), 'us-web');
-  assert.equal(await answered(eu), 'eu-web');
+  assert.equal(await answered(us, ns.name, 'client'), 'us-web');
+  assert.equal(await answered(eu, ns.name, 'client'), 'eu-web');
 });
 
 test('global in one cluster only: nobody gains a remote backend', async () => {
   await annotate(us, 'service.cilium.io/global=true');
-  assert.equal(await answered(us), 'us-web');
+  assert.equal(await answered(us, ns.name, 'client'), 'us-web');
 });
 
 test('global in both: both answer both', async () => {
@@ -146,7 +130,7 @@ test('a whole cluster cut off: home goes on with affinity local, and the mesh is
   await becomes(us, 'us-web');
   await isthmusOk('lab', 'fault', 'cut', 'eu', '--name', labName);
   try {
-    assert.equal(await answered(us), 'us-web');
+    assert.equal(await answered(us, ns.name, 'client'), 'us-web');
     const added = await us.tryKubectl('-n', ns.name, 'get', 'pods');
     assert.equal(added.code, 0);
   } finally {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import {
+  answersCome,
   type ClusterOfTest,
   eventually,
   isthmusOk,
@@ -41,19 +42,8 @@ before(async () => {
 });
 after(() => ns?.[Symbol.asyncDispose]());
 
-/** Waits until twenty requests of a cluster's client are answered by both clusters, and by nothing else. */
 const bothAnswer = (from: ClusterOfTest, seconds = 60): Promise<true> =>
-  eventually(
-    `both clusters answer the client in ${from.name}`,
-    async () => {
-      const line = 'for i in $(seq 20); do curl -s -m 5 http://web/hostname || printf failed; echo; done';
-      const out = await from.sh(ns.name, `${from.name}-client`, line);
-      const seen = [...new Set(out.trim().split('\n'))].sort().join(' ');
-      if (seen !== 'eu-web us-web') throw new Error(`answers came from ${seen}`);
-      return true as const;
-    },
-    seconds,
-  );
+  answersCome(from, ns.name, `${from.name}-client`, 'eu-web us-web', { seconds, patience: 5 });
 
 test('a rolling restart of all agents loses no ping and refuses no connection', async () => {
   await bothAnswer(us);

@@ -147,6 +147,46 @@ export async function namespace(
   };
 }
 
+export interface Asking {
+  /** Default http://web/hostname. */
+  readonly url?: string;
+  /** Requests. Default 20. */
+  readonly times?: number;
+  /** Seconds a request may take. Default 2. */
+  readonly patience?: number;
+}
+
+/** Who answers the requests of a pod: names sorted, each once, e.g. `eu-web us-web`; `failed` where one had no answer. */
+export async function answered(
+  from: ClusterOfTest,
+  ns: string,
+  pod: string,
+  { url = 'http://web/hostname', times = 20, patience = 2 }: Asking = {},
+): Promise<string> {
+  const line = `for i in $(seq ${times}); do curl -s -m ${patience} ${url} || printf failed; echo; done`;
+  const out = await from.sh(ns, pod, line);
+  return [...new Set(out.trim().split('\n'))].sort().join(' ');
+}
+
+/** Waits until a pod's requests are answered by exactly these, e.g. `eu-web us-web`. */
+export function answersCome(
+  from: ClusterOfTest,
+  ns: string,
+  pod: string,
+  expected: string,
+  { seconds = 10, ...asking }: Asking & { readonly seconds?: number } = {},
+): Promise<true> {
+  return eventually(
+    `answers in ${from.name} come from ${expected}`,
+    async () => {
+      const seen = await answered(from, ns, pod, asking);
+      if (seen !== expected) throw new Error(`they came from ${seen}`);
+      return true as const;
+    },
+    seconds,
+  );
+}
+
 export async function podAddress(cluster: ClusterOfTest, ns: string, pod: string): Promise<string> {
   return eventually(`address of ${ns}/${pod} in ${cluster.name}`, async () => {
     const ip = await cluster.kubectl('-n', ns, 'get', 'pod', pod, '-o', 'jsonpath={.status.podIP}');
