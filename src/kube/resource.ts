@@ -29,6 +29,20 @@ export const resources = {
   ciliumNodes: resource('cilium.io', 'v2', 'ciliumnodes', 'CiliumNode', false),
   ciliumIdentities: resource('cilium.io', 'v2', 'ciliumidentities', 'CiliumIdentity', false),
   ciliumEndpoints: resource('cilium.io', 'v2', 'ciliumendpoints', 'CiliumEndpoint', true),
+  loadBalancerIPPools: resource(
+    'cilium.io',
+    'v2',
+    'ciliumloadbalancerippools',
+    'CiliumLoadBalancerIPPool',
+    false,
+  ),
+  l2AnnouncementPolicies: resource(
+    'cilium.io',
+    'v2alpha1',
+    'ciliuml2announcementpolicies',
+    'CiliumL2AnnouncementPolicy',
+    false,
+  ),
 } as const satisfies Record<string, Resource>;
 
 /**

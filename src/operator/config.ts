@@ -1,9 +1,11 @@
 import type * as z from 'zod';
-import { duration, listenAddress, parseSettings, sharedSettings, words } from '../api/config.ts';
+import { duration, flag, listenAddress, parseSettings, sharedSettings, words } from '../api/config.ts';
 
 /** What the operator reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
 const settings = {
   ...sharedSettings,
+  'enable-ipv4': flag(true),
+  'enable-ipv6': flag(false),
   'operator-api-serve-addr': listenAddress('127.0.0.1:9234'),
   'operator-prometheus-serve-addr': listenAddress(':9963'),
   /** How often unused identities are looked for. */

@@ -8,6 +8,8 @@ import {
   schemaVersion,
   schemaVersionAnnotation,
 } from '../api/crds/custom-resource.ts';
+import { l2AnnouncementPolicyDefinition } from '../api/crds/l2-announcement-policy.ts';
+import { loadBalancerIPPoolDefinition } from '../api/crds/load-balancer-ip-pool.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Condition, conditionOf } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
@@ -17,6 +19,8 @@ export const definitions: readonly CustomResourceDefinition[] = [
   ciliumNodeDefinition,
   ciliumIdentityDefinition,
   ciliumEndpointDefinition,
+  loadBalancerIPPoolDefinition,
+  l2AnnouncementPolicyDefinition,
 ];
 
 const Installed = z.object({

@@ -5,6 +5,7 @@ import { allocationRange } from '../api/identity-number.ts';
 import { keepCertificates } from '../clustermesh/certificates.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
 import type { KubeClient } from '../kube/client.ts';
+import { EventRecorder } from '../kube/events.ts';
 import { AnyObject, Node, Pod } from '../kube/objects.ts';
 import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
 import { pathOf, resources } from '../kube/resource.ts';
@@ -15,6 +16,7 @@ import { collectIdentities, endpointCollector, nodeCollector, type Round } from 
 import type { OperatorConfig } from './config.ts';
 import { installDefinitions } from './crds.ts';
 import type { LivePod } from './garbage.ts';
+import { assignLoadBalancerAddresses } from './load-balancer-addresses.ts';
 import {
   agentPodRow,
   agentPodsTable,
@@ -104,6 +106,18 @@ export async function runDuties(options: DutyOptions): Promise<void> {
   await definitionsInstalled(client, signal);
   if (signal.aborted) return;
 
+  const addresses = assignLoadBalancerAddresses({
+    client,
+    families: [
+      ...(config['enable-ipv4'] ? [4 as const] : []),
+      ...(config['enable-ipv6'] ? [6 as const] : []),
+    ],
+    events: new EventRecorder({ client, onError: error => log.warn({ error }, 'event') }),
+    signal,
+    onBad: (path, { object, error }) => log.warn({ path, object, error }, 'object ignored'),
+    onError: (what, error) => log.warn({ what, error }, 'load balancer addresses'),
+  });
+
   const identities = identitiesTable();
   const identitiesPath = pathOf(resources.ciliumIdentities);
   watches.push(reflectIdentities(client, identities, report(identitiesPath)));
@@ -188,6 +202,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
     ),
     ...watches.map(each => each.done),
     certificates,
+    addresses,
   ]);
 }
 

@@ -4,11 +4,19 @@ export interface JsonSchema {
   readonly format?: string;
   readonly description?: string;
   readonly enum?: readonly string[];
+  readonly default?: boolean | string;
+  readonly pattern?: string;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly minimum?: number;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly additionalProperties?: JsonSchema;
   readonly items?: JsonSchema;
   readonly required?: readonly string[];
   readonly 'x-kubernetes-preserve-unknown-fields'?: true;
+  readonly 'x-kubernetes-list-type'?: 'map' | 'atomic';
+  readonly 'x-kubernetes-list-map-keys'?: readonly string[];
+  readonly 'x-kubernetes-map-type'?: 'atomic';
 }
 
 export interface PrinterColumn {
@@ -24,7 +32,10 @@ export interface CustomResourceSpec {
   readonly plural: string;
   readonly shortNames: readonly string[];
   readonly scope: 'Namespaced' | 'Cluster';
+  /** The version objects are kept in. */
   readonly version: string;
+  /** Older versions of the same schema that are served as well. */
+  readonly deprecatedVersions?: readonly string[];
   readonly columns: readonly PrinterColumn[];
   /** True: status is written only through its own subresource. */
   readonly statusSubresource: boolean;
@@ -34,7 +45,7 @@ export interface CustomResourceSpec {
 }
 
 /** Orders the releases of our definitions: an operator never replaces a newer one. Raise it with every change. */
-export const schemaVersion = 1;
+export const schemaVersion = 2;
 export const schemaVersionAnnotation = 'isthmus.io/crd-version';
 
 /** A CustomResourceDefinition (apiextensions.k8s.io/v1) ready to be applied. */
@@ -65,27 +76,34 @@ export function customResource(spec: CustomResourceSpec): CustomResourceDefiniti
         categories: ['cilium'],
       },
       versions: [
-        {
-          name: spec.version,
-          served: true,
-          storage: true,
-          additionalPrinterColumns: spec.columns,
-          ...(spec.statusSubresource ? { subresources: { status: {} } } : {}),
-          schema: {
-            openAPIV3Schema: {
-              type: 'object',
-              description: spec.description,
-              required: ['metadata', ...(spec.required ?? [])],
-              properties: {
-                apiVersion: { type: 'string' },
-                kind: { type: 'string' },
-                metadata: { type: 'object' },
-                ...spec.properties,
-              },
-            },
-          },
-        },
+        versionOf(spec, spec.version),
+        ...(spec.deprecatedVersions ?? []).map(version => versionOf(spec, version)),
       ],
+    },
+  };
+}
+
+function versionOf(spec: CustomResourceSpec, name: string): object {
+  const current = name === spec.version;
+  return {
+    name,
+    served: true,
+    storage: current,
+    ...(current ? {} : { deprecated: true }),
+    additionalPrinterColumns: spec.columns,
+    ...(spec.statusSubresource ? { subresources: { status: {} } } : {}),
+    schema: {
+      openAPIV3Schema: {
+        type: 'object',
+        description: spec.description,
+        required: ['metadata', ...(spec.required ?? [])],
+        properties: {
+          apiVersion: { type: 'string' },
+          kind: { type: 'string' },
+          metadata: { type: 'object' },
+          ...spec.properties,
+        },
+      },
     },
   };
 }
@@ -115,3 +133,51 @@ export function open(
     'x-kubernetes-preserve-unknown-fields': true,
   };
 }
+
+/** A LabelSelector of meta/v1. */
+export const selector: JsonSchema = {
+  type: 'object',
+  properties: {
+    matchExpressions: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['key', 'operator'],
+        properties: {
+          key: text,
+          operator: { type: 'string', enum: ['In', 'NotIn', 'Exists', 'DoesNotExist'] },
+          values: { type: 'array', items: text, 'x-kubernetes-list-type': 'atomic' },
+        },
+      },
+      'x-kubernetes-list-type': 'atomic',
+    },
+    matchLabels: {
+      type: 'object',
+      additionalProperties: {
+        type: 'string',
+        maxLength: 63,
+        pattern: '^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$',
+      },
+    },
+  },
+  'x-kubernetes-map-type': 'atomic',
+};
+
+/** A list of meta/v1 Conditions, one of a type. */
+export const conditions: JsonSchema = {
+  type: 'array',
+  items: {
+    type: 'object',
+    required: ['lastTransitionTime', 'message', 'reason', 'status', 'type'],
+    properties: {
+      lastTransitionTime: { type: 'string', format: 'date-time' },
+      message: { type: 'string', maxLength: 32_768 },
+      observedGeneration: { type: 'integer', format: 'int64', minimum: 0 },
+      reason: { type: 'string', minLength: 1, maxLength: 1024 },
+      status: { type: 'string', enum: ['True', 'False', 'Unknown'] },
+      type: { type: 'string', maxLength: 316 },
+    },
+  },
+  'x-kubernetes-list-type': 'map',
+  'x-kubernetes-list-map-keys': ['type'],
+};
