@@ -79,8 +79,11 @@ try {
     bpffs: join(bpf, 'isthmus'),
     config: {
       node_ip: parse('172.18.1.2'),
+      node_ip6: new Uint8Array(16),
       internal_ip: parse('10.1.0.1'),
+      internal_ip6: new Uint8Array(16),
       hairpin_ip: parse('169.254.42.1'),
+      hairpin_ip6: new Uint8Array(16),
       host_netns_cookie: netnsCookie(),
       host_ifindex: devices.host.index,
       vxlan_ifindex: devices.vxlan.index,

@@ -2,6 +2,7 @@
 /* The datapath: one program a hook. docs/datapath.md draws the roads between them. */
 #include "lib/arp.h"
 #include "lib/forward.h"
+#include "lib/neighbour.h"
 #include "lib/overlay.h"
 #include "lib/socket.h"
 #include "lib/uplink.h"
@@ -17,6 +18,8 @@ int from_pod(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb);
 	result = parse(skb, &p);
+	if (result == NOT_OURS && p.v6)
+		return answer_neighbour(skb);
 	if (result)
 		return drop(skb, result == NOT_OURS ? DROP_UNSUPPORTED_L3 : result, DIRECTION_EGRESS);
 	/* An error speaks of a packet that the pod itself got: its flow has the pod's address, too. */

@@ -63,7 +63,7 @@ struct node_value {
 };
 
 /* --- services ---------------------------------------------------------------------- */
-/* A frontend. NodePort frontends have an all-zero addr: they match any node address. */
+/* A frontend. NodePort frontends have the unspecified address of their family, ::ffff:0.0.0.0 or ::. */
 struct frontend_key {
 	struct addr addr;
 	__be16 port;
@@ -193,13 +193,15 @@ struct fragment_key {
 	struct addr daddr;
 	__u32 id;
 	__u16 cluster_id;
-	__u8 proto;
+	__u8 proto; /* IPv6: that of the fragment header, 44 */
 	__u8 pad;
 };
 
 struct fragment_value {
 	__be16 sport;
 	__be16 dport;
+	__u8 proto; /* what IPv6 says in the first fragment only */
+	__u8 pad[3];
 };
 
 /* --- sockets ------------------------------------------------------------------------ */
@@ -238,10 +240,14 @@ struct metric_value {
 #define CONFIG_SOCKET_HOST_ONLY 1 /* translate sockets of the host's network namespace only */
 #define CONFIG_UNPACK_BY_DEVICE 2 /* leave VXLAN to the device, and to its receive offload */
 
+/* Of the two addresses of a kind, that of a family the cluster does not have is all zero. */
 struct config {
 	struct addr node_ip;     /* on the uplink: source of tunnels and masquerade */
+	struct addr node_ip6;
 	struct addr internal_ip; /* on isthmus_host: source of host-to-pod traffic */
+	struct addr internal_ip6;
 	struct addr hairpin_ip;  /* source shown to a pod that reaches itself by a service */
+	struct addr hairpin_ip6;
 	__u64 host_netns_cookie; /* SO_NETNS_COOKIE of the node's network namespace */
 	__u32 host_ifindex;      /* isthmus_host */
 	__u32 vxlan_ifindex;     /* isthmus_vxlan */

@@ -36,6 +36,11 @@ static __always_inline bool addr_is_zero(const struct addr *a)
 	return !(addr_word(a, 0) | addr_word(a, 1) | addr_word(a, 2) | addr_word(a, 3));
 }
 
+static __always_inline bool is_mapped(const struct addr *addr)
+{
+	return addr_word(addr, 2) == bpf_htonl(0xffff) && !(addr_word(addr, 0) | addr_word(addr, 1));
+}
+
 /* Any total order does: it only has to be the same for both directions of a flow. */
 static __always_inline int addr_compare(const struct addr *a, const struct addr *b)
 {
@@ -62,4 +67,26 @@ static __always_inline bool addr_is_config(const struct addr *a, const volatile 
 
 	return addr_word(a, 3) == words[3] && addr_word(a, 2) == words[2] &&
 	       addr_word(a, 1) == words[1] && addr_word(a, 0) == words[0];
+}
+
+/* This node's addresses in the family of a packet. */
+static __always_inline const volatile struct addr *node_ip(bool v6)
+{
+	return v6 ? &config.node_ip6 : &config.node_ip;
+}
+
+static __always_inline const volatile struct addr *internal_ip(bool v6)
+{
+	return v6 ? &config.internal_ip6 : &config.internal_ip;
+}
+
+static __always_inline const volatile struct addr *hairpin_ip(bool v6)
+{
+	return v6 ? &config.hairpin_ip6 : &config.hairpin_ip;
+}
+
+/* Whether this node has the address on its uplink, in either family. */
+static __always_inline bool is_node_ip(const struct addr *addr)
+{
+	return addr_is_config(addr, &config.node_ip) || addr_is_config(addr, &config.node_ip6);
 }

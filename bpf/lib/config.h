@@ -19,6 +19,7 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_ICMPV6 58
 
 #define IDENTITY_HOST 1
 #define IDENTITY_WORLD 2

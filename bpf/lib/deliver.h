@@ -47,14 +47,22 @@ static __always_inline int deliver_local(struct __sk_buff *skb, struct packet *p
 }
 
 /* To a pod of another node; the VNI carries the sender's identity. */
-static __always_inline int encapsulate(struct __sk_buff *skb, __be32 node, __u32 identity)
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct addr *node, __u32 identity)
 {
 	struct bpf_tunnel_key key = {};
+	__u64 flags = BPF_F_ZERO_CSUM_TX;
 
 	key.tunnel_id = identity;
-	key.remote_ipv4 = bpf_ntohl(node);
 	key.tunnel_ttl = 64;
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX))
+	if (is_mapped(node)) {
+		key.remote_ipv4 = bpf_ntohl(addr_v4(node));
+	} else {
+		flags |= BPF_F_TUNINFO_IPV6;
+		__builtin_memcpy(key.remote_ipv6, node, sizeof(key.remote_ipv6));
+		/* The other end knows us by this address, and a device may have several. */
+		config_addr((struct addr *)key.local_ipv6, &config.node_ip6);
+	}
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
 		return drop(skb, DROP_ENCAPSULATION_FAILED, DIRECTION_EGRESS);
 	count(skb, REASON_FORWARDED, DIRECTION_EGRESS);
 	return bpf_redirect(config.vxlan_ifindex, 0);
@@ -85,17 +93,23 @@ __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin or
 	ttl = p->ttl - 1;
 	if (p->ttl <= 1)
 		return to_stack(skb, origin);
-	fib.family = AF_INET;
+	fib.family = p->v6 ? AF_INET6 : AF_INET;
 	fib.l4_protocol = p->flow.proto;
 	fib.sport = p->flow.sport;
 	fib.dport = p->flow.dport;
 	fib.ifindex = config.host_ifindex;
-	fib.ipv4_src = addr_v4(&p->flow.saddr);
-	fib.ipv4_dst = addr_v4(&p->flow.daddr);
+	if (p->v6) {
+		__builtin_memcpy(fib.ipv6_src, &p->flow.saddr, sizeof(fib.ipv6_src));
+		__builtin_memcpy(fib.ipv6_dst, &p->flow.daddr, sizeof(fib.ipv6_dst));
+	} else {
+		fib.ipv4_src = addr_v4(&p->flow.saddr);
+		fib.ipv4_dst = addr_v4(&p->flow.daddr);
+	}
 	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
 		return to_stack(skb, origin);
 	/* TTL and protocol are one word of the header checksum. */
-	if (bpf_l3_csum_replace(skb, L3_OFFSET + offsetof(struct iphdr, check),
+	if (p->v6 ? bpf_skb_store_bytes(skb, L3_OFFSET + offsetof(struct ipv6, hops), &ttl, 1, 0) :
+	    bpf_l3_csum_replace(skb, L3_OFFSET + offsetof(struct iphdr, check),
 				bpf_htons((__u16)p->ttl << 8), bpf_htons((__u16)ttl << 8), 2) ||
 	    bpf_skb_store_bytes(skb, L3_OFFSET + offsetof(struct iphdr, ttl), &ttl, 1, 0))
 		return drop(skb, DROP_WRITE_FAILED, DIRECTION_EGRESS);

@@ -113,10 +113,10 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
 		/* What the node sends or routes from another address must find its way back here. */
-		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, &config.internal_ip)) {
+		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, internal_ip(p->v6))) {
 			struct addr source;
 
-			config_addr(&source, &config.internal_ip);
+			config_addr(&source, internal_ip(p->v6));
 			result = nat_source(skb, p, &source);
 			if (result)
 				return drop(skb, result, direction);

@@ -204,7 +204,7 @@ __noinline int nat_source(struct __sk_buff *skb, struct packet *p, const struct 
 		return result;
 	if (p->kind != PACKET_PORTS)
 		return p->kind == PACKET_OTHER ? DROP_NAT_UNSUPPORTED_L4 : DROP_NO_NAT_ROW;
-	if (p->flow.proto == IPPROTO_ICMP && !p->flow.sport)
+	if (is_icmp(p->flow.proto) && !p->flow.sport)
 		return DROP_NO_NAT_ROW; /* an echo reply nobody asked for */
 	room = nat_room();
 	if (!room)

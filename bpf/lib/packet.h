@@ -10,6 +10,7 @@
 #include "addr.h"
 #include "drop.h"
 #include "icmp.h"
+#include "ipv6.h"
 #include "maps.h"
 
 #define IP_MORE_FRAGMENTS 0x2000
@@ -34,11 +35,13 @@ struct packet {
 	struct addr source; /* of the outermost header, as it arrived */
 	__u32 src_identity;
 	__u16 l4_offset;
-	__u16 quoted_offset; /* PACKET_ICMP_ERROR: the quoted IP header */
+	__u16 quoted_offset;    /* PACKET_ICMP_ERROR: the quoted IP header */
+	__u16 quoted_l4_offset; /* and what is behind it */
 	__u8 kind;
 	__u8 tcp_flags;
 	__u8 ttl;
 	bool first_fragment;
+	bool v6;
 	/* set on the way */
 	bool translated;     /* by a service or source row: replies need one too */
 	bool returned;       /* by a row made for replies */
@@ -76,6 +79,7 @@ __noinline int parse_icmp_error(struct __sk_buff *skb, struct packet *p)
 		return DROP_MALFORMED_PACKET;
 
 	p->kind = PACKET_ICMP_ERROR;
+	p->quoted_l4_offset = p->quoted_offset + quoted.ihl * 4;
 	addr_set_v4(&p->flow.saddr, quoted.daddr);
 	p->flow.proto = quoted.protocol;
 	if (quoted.frag_off & bpf_htons(IP_OFFSET)) {
@@ -93,11 +97,14 @@ __noinline int parse_icmp_error(struct __sk_buff *skb, struct packet *p)
 	return 0;
 }
 
-/* Gives a later fragment the ports of the first, or remembers those of the first. */
-__noinline int fragment_ports(struct packet *p, __u32 id, bool first)
+/*
+ * Gives a later fragment the ports of the first, or remembers those of the first. `proto`: as every
+ * fragment says it.
+ */
+__noinline int fragment_ports(struct packet *p, __u32 id, __u8 proto, bool first)
 {
 	struct fragment_key key = {};
-	struct fragment_value *known, value;
+	struct fragment_value *known, value = {};
 
 	if (!p)
 		return DROP_MALFORMED_PACKET;
@@ -105,10 +112,11 @@ __noinline int fragment_ports(struct packet *p, __u32 id, bool first)
 	key.daddr = p->flow.daddr;
 	key.id = id;
 	key.cluster_id = p->flow.cluster_id;
-	key.proto = p->flow.proto;
+	key.proto = proto;
 	if (first) {
 		value.sport = p->flow.sport;
 		value.dport = p->flow.dport;
+		value.proto = p->flow.proto;
 		bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 		return 0;
 	}
@@ -117,6 +125,7 @@ __noinline int fragment_ports(struct packet *p, __u32 id, bool first)
 		return DROP_FRAGMENT_UNKNOWN;
 	p->flow.sport = known->sport;
 	p->flow.dport = known->dport;
+	p->flow.proto = known->proto;
 	return 0;
 }
 
@@ -196,24 +205,151 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & IP_OFFSET) {
 		p->kind = PACKET_LATER_FRAGMENT;
-		return fragment_ports(p, ip->id, false);
+		return fragment_ports(p, ip->id, p->flow.proto, false);
 	}
 	if (fragment & IP_MORE_FRAGMENTS) {
 		__u32 id = ip->id;
 
 		p->first_fragment = true;
 		result = parse_l4(skb, p, (void *)ip + header, end);
-		return result ? result : fragment_ports(p, id, true);
+		return result ? result : fragment_ports(p, id, p->flow.proto, true);
 	}
 	return parse_l4(skb, p, (void *)ip + header, end);
 }
 
-/* 0, a drop reason, or NOT_OURS for what is no IP. */
+/* As parse_icmp_error. A quoted packet may have extension headers, too. */
+__noinline int parse_icmpv6_error(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6_chain chain = {};
+	struct ipv6 quoted;
+	__be16 ports[4];
+
+	if (!p)
+		return DROP_MALFORMED_PACKET;
+	p->quoted_offset = p->l4_offset + sizeof(struct icmphdr);
+	if (bpf_skb_load_bytes(skb, p->quoted_offset, &quoted, sizeof(quoted)) || !ipv6_is((__u8 *)&quoted))
+		return DROP_MALFORMED_PACKET;
+	/* The error goes to whom the quoted packet came from, or it is no answer to it. */
+	if (!addr_equal(&quoted.saddr, &p->flow.daddr))
+		return DROP_MALFORMED_PACKET;
+	chain.offset = p->quoted_offset + sizeof(quoted);
+	chain.next = quoted.next;
+	if (ipv6_skip_extensions(skb, &chain) || bpf_skb_load_bytes(skb, chain.offset, ports, sizeof(ports)))
+		return DROP_MALFORMED_PACKET;
+
+	p->kind = PACKET_ICMP_ERROR;
+	p->quoted_l4_offset = chain.offset;
+	p->flow.saddr = quoted.daddr;
+	p->flow.proto = chain.next;
+	if (chain.fragment & IPV6_FRAGMENT_OFFSET) {
+		p->flow.sport = p->flow.dport = 0;
+	} else if (chain.next == IPPROTO_TCP || chain.next == IPPROTO_UDP || chain.next == IPPROTO_SCTP) {
+		p->flow.sport = ports[1];
+		p->flow.dport = ports[0];
+	} else if (chain.next == IPPROTO_ICMPV6) {
+		__u8 type = *(__u8 *)ports;
+
+		p->flow.dport = type == ICMPV6_ECHO ? ports[2] : 0;
+		p->flow.sport = type == ICMPV6_ECHOREPLY ? ports[2] : 0;
+	}
+	return 0;
+}
+
+/* `room`: bytes of the packet from its transport header on. */
+static __always_inline int parse_l4_ipv6(struct __sk_buff *skb, struct packet *p, __s32 room)
+{
+	union {
+		struct tcphdr tcp;
+		struct udphdr udp;
+		struct icmphdr icmp;
+	} l4;
+
+	switch (p->flow.proto) {
+	case IPPROTO_TCP:
+		if (room < (__s32)sizeof(l4.tcp) ||
+		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.tcp, sizeof(l4.tcp)) || l4.tcp.doff < 5)
+			return DROP_MALFORMED_PACKET;
+		p->flow.sport = l4.tcp.source;
+		p->flow.dport = l4.tcp.dest;
+		p->tcp_flags = ((__u8 *)&l4.tcp)[13];
+		return 0;
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (room < (__s32)sizeof(l4.udp) ||
+		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.udp, sizeof(l4.udp)))
+			return DROP_MALFORMED_PACKET;
+		p->flow.sport = l4.udp.source;
+		p->flow.dport = l4.udp.dest;
+		return 0;
+	case IPPROTO_ICMPV6:
+		if (room < (__s32)sizeof(l4.icmp) ||
+		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.icmp, sizeof(l4.icmp)))
+			return DROP_MALFORMED_PACKET;
+		if (l4.icmp.type == ICMPV6_ECHO)
+			p->flow.sport = l4.icmp.echo_id;
+		else if (l4.icmp.type == ICMPV6_ECHOREPLY)
+			p->flow.dport = l4.icmp.echo_id;
+		else if (is_icmpv6_of_link(l4.icmp.type))
+			return NOT_OURS;
+		else if (!(l4.icmp.type & 128))
+			return parse_icmpv6_error(skb, p);
+		else
+			p->kind = PACKET_OTHER;
+		return 0;
+	default:
+		p->kind = PACKET_OTHER;
+		return 0;
+	}
+}
+
+/* 0, a drop reason, or NOT_OURS for what never leaves its link: neighbour discovery, multicast. */
+__noinline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6_chain chain = {};
+	struct ipv6 ip;
+	__u32 end;
+	int result;
+
+	if (!p || bpf_skb_load_bytes(skb, L3_OFFSET, &ip, sizeof(ip)) || !ipv6_is((__u8 *)&ip))
+		return DROP_MALFORMED_PACKET;
+	end = L3_OFFSET + sizeof(ip) + bpf_ntohs(ip.payload);
+	if (!ip.payload && skb->len > 0xffff)
+		end = skb->len;
+	if (end > skb->len)
+		return DROP_MALFORMED_PACKET;
+	p->v6 = true;
+	p->flow.saddr = ip.saddr;
+	p->flow.daddr = ip.daddr;
+	p->source = ip.saddr;
+	p->ttl = ip.hops;
+	chain.offset = L3_OFFSET + sizeof(ip);
+	chain.next = ip.next;
+	if (ipv6_is_extension(chain.next)) {
+		result = ipv6_skip_extensions(skb, &chain);
+		if (result)
+			return result;
+	}
+	if (addr_is_multicast(&ip.daddr) || addr_is_link_local(&ip.saddr) || addr_is_zero(&ip.saddr))
+		return NOT_OURS;
+	p->l4_offset = chain.offset;
+	p->flow.proto = chain.next;
+	if (chain.fragment & IPV6_FRAGMENT_OFFSET) {
+		p->kind = PACKET_LATER_FRAGMENT;
+		return fragment_ports(p, chain.fragment_id, IPV6_FRAGMENT, false);
+	}
+	result = parse_l4_ipv6(skb, p, end - chain.offset);
+	if (result || !(chain.fragment & IPV6_MORE_FRAGMENTS))
+		return result;
+	p->first_fragment = true;
+	return fragment_ports(p, chain.fragment_id, IPV6_FRAGMENT, true);
+}
+
+/* 0, a drop reason, or NOT_OURS for what is no IP and for what never leaves its link. */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return parse_ipv4(skb, p);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return DROP_UNSUPPORTED_L3;
+		return parse_ipv6(skb, p);
 	return NOT_OURS;
 }

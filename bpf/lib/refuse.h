@@ -5,9 +5,11 @@
  */
 #pragma once
 
+#include "checksum.h"
 #include "packet.h"
 
 #define ICMP_QUOTE (sizeof(struct iphdr) + 8)
+#define ICMPV6_QUOTE (sizeof(struct ipv6) + 8)
 
 struct rst {
 	struct iphdr ip;
@@ -19,13 +21,16 @@ struct unreachable {
 	struct icmphdr icmp;
 };
 
-static __always_inline __u16 fold(__s64 sum)
-{
-	sum = (sum & 0xffff) + ((__u64)sum >> 16 & 0xffffffff);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
+struct rst6 {
+	struct ipv6 ip;
+	struct tcphdr tcp;
+};
+
+struct unreachable6 {
+	struct ipv6 ip;
+	struct icmphdr icmp;
+	__u8 quote[ICMPV6_QUOTE];
+};
 
 static __always_inline int swap_macs(struct __sk_buff *skb)
 {
@@ -51,6 +56,38 @@ static __always_inline void answer_ip(struct iphdr *ip, const struct packet *p, 
 	ip->check = fold(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
 }
 
+static __always_inline void answer_ipv6(struct ipv6 *ip, const struct packet *p, __u16 payload, __u8 proto)
+{
+	ip->version_class_flow = bpf_htonl(6u << 28);
+	ip->payload = bpf_htons(payload);
+	ip->next = proto;
+	ip->hops = 64;
+	ip->saddr = p->flow.daddr;
+	ip->daddr = p->flow.saddr;
+}
+
+/* The segment that resets the one in `skb`, without its checksum. */
+static __always_inline int reset_of(struct __sk_buff *skb, const struct packet *p, struct tcphdr *answer)
+{
+	struct tcphdr tcp;
+	__u32 payload;
+
+	if ((p->tcp_flags & TCP_FLAG_RST) || bpf_skb_load_bytes(skb, p->l4_offset, &tcp, sizeof(tcp)))
+		return -1;
+	answer->source = tcp.dest;
+	answer->dest = tcp.source;
+	answer->doff = 5;
+	answer->rst = 1;
+	if (tcp.ack) {
+		answer->seq = tcp.ack_seq;
+	} else {
+		payload = skb->len - p->l4_offset - tcp.doff * 4;
+		answer->ack = 1;
+		answer->ack_seq = bpf_htonl(bpf_ntohl(tcp.seq) + tcp.syn + tcp.fin + payload);
+	}
+	return 0;
+}
+
 __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
 {
 	struct {
@@ -59,24 +96,10 @@ __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
 		__be16 length;
 	} pseudo = {};
 	struct rst answer = {};
-	struct tcphdr tcp;
-	__u32 payload;
 	__s64 sum;
 
-	if (!p || (p->tcp_flags & TCP_FLAG_RST) ||
-	    bpf_skb_load_bytes(skb, p->l4_offset, &tcp, sizeof(tcp)))
+	if (!p || reset_of(skb, p, &answer.tcp))
 		return -1;
-	answer.tcp.source = tcp.dest;
-	answer.tcp.dest = tcp.source;
-	answer.tcp.doff = 5;
-	answer.tcp.rst = 1;
-	if (tcp.ack) {
-		answer.tcp.seq = tcp.ack_seq;
-	} else {
-		payload = skb->len - p->l4_offset - tcp.doff * 4;
-		answer.tcp.ack = 1;
-		answer.tcp.ack_seq = bpf_htonl(bpf_ntohl(tcp.seq) + tcp.syn + tcp.fin + payload);
-	}
 	answer_ip(&answer.ip, p, sizeof(answer), IPPROTO_TCP);
 	pseudo.saddr = answer.ip.saddr;
 	pseudo.daddr = answer.ip.daddr;
@@ -84,6 +107,20 @@ __noinline int refuse_tcp(struct __sk_buff *skb, struct packet *p)
 	pseudo.length = bpf_htons(sizeof(answer.tcp));
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
 	answer.tcp.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.tcp, sizeof(answer.tcp), sum));
+	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
+__noinline int refuse_tcp_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct rst6 answer = {};
+
+	if (!p || reset_of(skb, p, &answer.tcp))
+		return -1;
+	answer_ipv6(&answer.ip, p, sizeof(answer.tcp), IPPROTO_TCP);
+	answer.tcp.check = checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_TCP, &answer.tcp,
+					 sizeof(answer.tcp));
 	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
 		return -1;
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
@@ -110,6 +147,24 @@ __noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
+__noinline int refuse_icmpv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct unreachable6 answer = {};
+
+	/* With extension headers the quote would be of another size: such a packet is dropped. */
+	if (!p || p->l4_offset != L3_OFFSET + sizeof(struct ipv6) ||
+	    bpf_skb_load_bytes(skb, L3_OFFSET, answer.quote, sizeof(answer.quote)))
+		return -1;
+	answer.icmp.type = ICMPV6_DEST_UNREACH;
+	answer.icmp.code = ICMPV6_PORT_UNREACHABLE;
+	answer_ipv6(&answer.ip, p, sizeof(answer) - sizeof(answer.ip), IPPROTO_ICMPV6);
+	answer.icmp.checksum = checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_ICMPV6, &answer.icmp,
+					     sizeof(answer) - sizeof(answer.ip));
+	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
 /* Answers the packet; `flags` of bpf_redirect say whether the sender is behind the device or above it. */
 static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, __u64 flags)
 {
@@ -118,9 +173,9 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, __u64
 	count(skb, REASON_REFUSED_NO_BACKEND, DIRECTION_SERVICE);
 	if (p->kind == PACKET_PORTS) {
 		if (p->flow.proto == IPPROTO_TCP)
-			failed = refuse_tcp(skb, p);
+			failed = p->v6 ? refuse_tcp_ipv6(skb, p) : refuse_tcp(skb, p);
 		else if (p->flow.proto == IPPROTO_UDP || p->flow.proto == IPPROTO_SCTP)
-			failed = refuse_icmp(skb, p);
+			failed = p->v6 ? refuse_icmpv6(skb, p) : refuse_icmp(skb, p);
 	}
 	if (failed || swap_macs(skb))
 		return TC_ACT_SHOT;

@@ -6,7 +6,7 @@
 #include "maps.h"
 
 /*
- * The frontend of an address and port. NodePort frontends have no address of their own:
+ * The frontend of an address and port. NodePort frontends have their family's unspecified address:
  * `any_node` says that `addr` is one whose NodePorts are this cluster's. Clients inside the
  * cluster get the row of scope 1 where traffic policies differ.
  */
@@ -21,7 +21,10 @@ static __always_inline struct frontend_value *frontend_find(const struct addr *a
 	key.proto = proto;
 	frontend = bpf_map_lookup_elem(&frontends, &key);
 	if (!frontend && any_node) {
-		__builtin_memset(&key.addr, 0, sizeof(key.addr));
+		if (is_mapped(addr))
+			addr_set_v4(&key.addr, 0);
+		else
+			__builtin_memset(&key.addr, 0, sizeof(key.addr));
 		frontend = bpf_map_lookup_elem(&frontends, &key);
 	}
 	if (frontend && inside && (frontend->flags & FRONTEND_TWO_SCOPES)) {

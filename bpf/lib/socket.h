@@ -48,11 +48,6 @@ static __always_inline void socket_set(struct bpf_sock_addr *ctx, bool v6, const
 	ctx->user_port = port;
 }
 
-static __always_inline bool is_mapped(const struct addr *addr)
-{
-	return !addr_word(addr, 0) && !addr_word(addr, 1) && addr_word(addr, 2) == bpf_htonl(0xffff);
-}
-
 static __always_inline bool is_loopback(const struct addr *addr)
 {
 	if (is_mapped(addr))

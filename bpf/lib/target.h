@@ -15,7 +15,7 @@ enum target_kind {
 struct target {
 	struct endpoint_value *endpoint; /* TARGET_POD */
 	enum target_kind kind;
-	__be32 node; /* TARGET_TUNNEL */
+	const struct addr *node; /* TARGET_TUNNEL */
 };
 
 static __always_inline struct endpoint_value *endpoint_find(const struct addr *addr, __u16 cluster_id)
@@ -42,16 +42,16 @@ static __always_inline void resolve(const struct addr *addr, __u16 cluster_id, s
 	struct ipcache_value *info;
 
 	target->endpoint = endpoint_find(addr, cluster_id);
-	target->node = 0;
+	target->node = NULL;
 	if (target->endpoint) {
 		target->kind = (target->endpoint->flags & ENDPOINT_HOST) ? TARGET_NODE : TARGET_POD;
 		return;
 	}
 	info = ipcache_find(addr, cluster_id);
 	/* A row that leads back to this node is the prefix of its own pods: nobody has the address. */
-	if (info && !addr_is_zero(&info->tunnel) && !addr_is_config(&info->tunnel, &config.node_ip)) {
+	if (info && !addr_is_zero(&info->tunnel) && !is_node_ip(&info->tunnel)) {
 		target->kind = TARGET_TUNNEL;
-		target->node = addr_v4(&info->tunnel);
+		target->node = &info->tunnel;
 		return;
 	}
 	target->kind = TARGET_OTHER;
@@ -62,7 +62,8 @@ static __always_inline __u32 identity_of(const struct addr *addr)
 {
 	struct ipcache_value *info;
 
-	if (addr_is_config(addr, &config.internal_ip) || addr_is_config(addr, &config.node_ip))
+	if (addr_is_config(addr, &config.internal_ip) || addr_is_config(addr, &config.internal_ip6) ||
+	    is_node_ip(addr))
 		return IDENTITY_HOST;
 	info = ipcache_find(addr, 0);
 	return info ? info->identity : IDENTITY_WORLD;

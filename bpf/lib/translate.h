@@ -15,19 +15,19 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 	struct target target;
 
 	if (addr_equal(&pair->to.daddr, &p->flow.saddr)) {
-		config_addr(&pair->to.saddr, &config.hairpin_ip);
+		config_addr(&pair->to.saddr, hairpin_ip(p->v6));
 		return;
 	}
 	if (origin == ORIGIN_POD)
 		return;
 	resolve(&pair->to.daddr, pair->to.cluster_id, &target);
 	if (target.kind == TARGET_TUNNEL) {
-		if (addr_is_config(&p->flow.saddr, &config.internal_ip))
+		if (addr_is_config(&p->flow.saddr, internal_ip(p->v6)))
 			return;
-		config_addr(&pair->to.saddr, &config.internal_ip);
+		config_addr(&pair->to.saddr, internal_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	} else if (target.kind == TARGET_OTHER && origin == ORIGIN_NETDEV) {
-		config_addr(&pair->to.saddr, &config.node_ip);
+		config_addr(&pair->to.saddr, node_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	}
 }

@@ -9,28 +9,57 @@
  * the uplink's programs besides its own, so this looks at the frame before anything is parsed.
  * `outgoing`: the node's address is the source, else the destination.
  */
-static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
+static __always_inline bool is_tunnel_ipv4(struct __sk_buff *skb, bool outgoing)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct iphdr *ip = data + L3_OFFSET;
 	struct udphdr *udp = (void *)(ip + 1);
 
-	return (void *)(udp + 1) <= end && skb->protocol == bpf_htons(ETH_P_IP) && ip->version == 4 &&
-	       ip->ihl == 5 && ip->protocol == IPPROTO_UDP && udp->dest == config.vxlan_port &&
-	       !(ip->frag_off & bpf_htons(IP_OFFSET)) &&
+	return (void *)(udp + 1) <= end && ip->version == 4 && ip->ihl == 5 && ip->protocol == IPPROTO_UDP &&
+	       udp->dest == config.vxlan_port && !(ip->frag_off & bpf_htons(IP_OFFSET)) &&
 	       (outgoing ? ip->saddr : ip->daddr) == ((const volatile __u32 *)config.node_ip.bytes)[3];
 }
 
-static __always_inline int uplink_in(struct __sk_buff *skb)
+static __always_inline bool is_tunnel_ipv6(struct __sk_buff *skb, bool outgoing)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6 *ip = data + L3_OFFSET;
+	struct udphdr *udp = (void *)(ip + 1);
+
+	return (void *)(udp + 1) <= end && ipv6_is((__u8 *)ip) && ip->next == IPPROTO_UDP &&
+	       udp->dest == config.vxlan_port && addr_is_config(outgoing ? &ip->saddr : &ip->daddr, &config.node_ip6);
+}
+
+static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return is_tunnel_ipv4(skb, outgoing);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && is_tunnel_ipv6(skb, outgoing);
+}
+
+/* A function of its own: what is unpacked has no stack left for another packet. */
+__noinline int from_wire(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
-	if (is_tunnel(skb, false))
-		return unpack(skb);
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
 	if (parse(skb, &p))
 		return TC_ACT_OK;
 	return forward(skb, &p, ORIGIN_NETDEV);
+}
+
+static __always_inline int uplink_in(struct __sk_buff *skb)
+{
+	int identity;
+
+	if (!is_tunnel(skb, false))
+		return from_wire(skb);
+	if (config.flags & CONFIG_UNPACK_BY_DEVICE)
+		return TC_ACT_OK;
+	identity = skb->protocol == bpf_htons(ETH_P_IP) ? unpack_ipv4(skb) : unpack_ipv6(skb);
+	if (identity == UNPACK_LEFT)
+		return TC_ACT_OK;
+	return identity == UNPACK_DROPPED ? TC_ACT_SHOT : from_tunnel(skb, identity);
 }
 
 __noinline int from_node(struct __sk_buff *skb, struct packet *p)
@@ -62,7 +91,7 @@ __noinline int masquerade(struct __sk_buff *skb, struct packet *p)
 	row = bpf_map_lookup_elem(&conntrack, &key);
 	if (row && (__s32)(row->expires - seconds()) > 0 && high != !!(row->flags & CONNTRACK_INITIATOR_HIGH))
 		return TC_ACT_OK;
-	config_addr(&source, &config.node_ip);
+	config_addr(&source, node_ip(p->v6));
 	result = nat_source(skb, p, &source);
 	if (result)
 		return drop(skb, result, DIRECTION_EGRESS);
@@ -77,7 +106,7 @@ static __always_inline int uplink_out(struct __sk_buff *skb)
 
 	if (is_tunnel(skb, true) || parse(skb, &p))
 		return TC_ACT_OK;
-	if (!addr_is_config(&p.flow.saddr, &config.node_ip))
+	if (!addr_is_config(&p.flow.saddr, node_ip(p.v6)))
 		return masquerade(skb, &p);
 	/* A service the node itself calls where no socket hook saw it: kernel sockets, raw packets. */
 	if ((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&

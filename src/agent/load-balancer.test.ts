@@ -20,7 +20,7 @@ const backend = (n: number): Backend => {
   };
 };
 const frontend = (n: number, backends: readonly number[], affinityTimeout = 0): Frontend => ({
-  addr: n === 0 ? '::' : `10.96.0.${n}`,
+  addr: n === 0 ? '0.0.0.0' : `10.96.0.${n}`,
   port: 80,
   protocol: 'TCP',
   scope: 'external',

@@ -48,8 +48,11 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
     sizes,
     config: {
       node_ip: parse(node.address),
+      node_ip6: new Uint8Array(16),
       internal_ip: parse(internalAddress),
+      internal_ip6: new Uint8Array(16),
       hairpin_ip: parse(HAIRPIN),
+      hairpin_ip6: new Uint8Array(16),
       host_netns_cookie: netnsCookie(),
       host_ifindex: devices.host.index,
       vxlan_ifindex: devices.vxlan.index,

@@ -61,8 +61,11 @@ if (wholeProcessInFreshNetns(import.meta.filename))
         bpffs: join(folder, 'bpf/isthmus'),
         config: {
           node_ip: parse(NODE_IP),
+          node_ip6: new Uint8Array(16),
           internal_ip: parse(INTERNAL_IP),
+          internal_ip6: new Uint8Array(16),
           hairpin_ip: parse('169.254.42.1'),
+          hairpin_ip6: new Uint8Array(16),
           host_netns_cookie: netnsCookie(),
           host_ifindex: devices.host.index,
           vxlan_ifindex: devices.vxlan.index,

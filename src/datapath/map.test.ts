@@ -32,8 +32,11 @@ after(() => {
 
 const config: DatapathConfig = {
   node_ip: parse('192.0.2.1'),
+  node_ip6: new Uint8Array(16),
   internal_ip: parse('10.1.1.1'),
+  internal_ip6: new Uint8Array(16),
   hairpin_ip: parse('169.254.42.1'),
+  hairpin_ip6: new Uint8Array(16),
   host_netns_cookie: 1n,
   host_ifindex: 1,
   vxlan_ifindex: 1,

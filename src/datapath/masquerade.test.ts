@@ -2,131 +2,125 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import type { Datapath } from './object.ts';
 import {
-  ethernet,
+  frame,
   icmp,
-  ipv4,
+  icmpTypes,
+  ip,
   PROTO,
   read,
-  readIpv4,
+  readIp,
   TCP_FLAG,
   tcp,
   udp,
   udpDatagram,
 } from './packet.fixture.ts';
-import { createPrograms, NODE, POD, type Programs, ports, WORLD } from './programs.fixture.ts';
+import { createPrograms, FAMILIES, type Programs, ports } from './programs.fixture.ts';
 import { TC_ACT } from './test-run.ts';
 
-describe('masquerade, packet by packet', () => {
-  let programs: Programs;
-  let datapath: Datapath;
-  let send: Programs['send'];
-  before(async () => {
-    programs = await createPrograms();
-    ({ datapath, send } = programs);
-  });
-  after(() => programs?.[Symbol.dispose]());
-  beforeEach(() => programs.forget());
-
-  it('TCP, UDP and echo leave under the node’s address and come back to the pod', () => {
-    for (const [there, answer] of [
-      [
-        tcp(ports(POD, WORLD, 40_010, 443)),
-        (port: number) => tcp({ ...ports(WORLD, NODE, 443, port), flags: TCP_FLAG.syn | TCP_FLAG.ack }),
-      ],
-      [udp(ports(POD, WORLD, 40_010, 53)), (port: number) => udp(ports(WORLD, NODE, 53, port))],
-    ] as const) {
-      const out = read(send('to_netdev', there).out);
-      assert.deepEqual([out.from, out.to, out.sound], [NODE, WORLD, true]);
-      assert.ok(out.fromPort >= 61_000 && out.fromPort <= 61_003);
-      const back = read(send('from_netdev', answer(out.fromPort)).out);
-      assert.deepEqual([back.from, back.to, back.toPort, back.sound], [WORLD, POD, 40_010, true]);
-    }
-    const echo = read(send('to_netdev', icmp(POD, WORLD, 8, 0, [0x12, 0x34, 0, 1])).out);
-    assert.deepEqual([echo.from, echo.sound], [NODE, true]);
-    const id = [...echo.payload.subarray(4, 6)];
-    const back = read(send('from_netdev', icmp(WORLD, NODE, 0, 0, [...id, 0, 1])).out);
-    assert.deepEqual([back.to, [...back.payload.subarray(4, 6)], back.sound], [POD, [0x12, 0x34], true]);
-  });
-
-  it('an ICMP error finds the pod, with what the pod sent in its quote', () => {
-    const out = read(send('to_netdev', udp(ports(POD, WORLD, 40_011, 53))).out);
-    const quote = ipv4({
-      from: NODE,
-      to: WORLD,
-      protocol: PROTO.udp,
-      payload: udpDatagram(ports(NODE, WORLD, out.fromPort, 53)).slice(0, 8),
+for (const [name, { NODE, POD, ROUTER, WORLD }] of FAMILIES)
+  describe(`masquerade of ${name}, packet by packet`, () => {
+    let programs: Programs;
+    let datapath: Datapath;
+    let send: Programs['send'];
+    const types = icmpTypes(POD);
+    before(async () => {
+      programs = await createPrograms();
+      ({ datapath, send } = programs);
     });
-    const router = '203.0.113.9';
-    const { verdict, out: delivered } = send(
-      'from_netdev',
-      icmp(router, NODE, 3, 4, [0, 0, 5, 0x14, ...quote]),
-    );
-    assert.equal(verdict, TC_ACT.REDIRECT);
-    const seen = read(delivered);
-    assert.deepEqual([seen.from, seen.to, seen.sound], [router, POD, true]);
-    const quoted = readIpv4(seen.payload.subarray(8), true);
-    assert.deepEqual(
-      [quoted.from, quoted.to, quoted.fromPort, quoted.toPort, quoted.sound],
-      [POD, WORLD, 40_011, 53, true],
-    );
-  });
+    after(() => programs?.[Symbol.dispose]());
+    beforeEach(() => programs.forget());
 
-  it('a flow keeps its port; when all are taken the packet is dropped and counted', () => {
-    const port = (fromPort: number): number =>
-      read(send('to_netdev', udp(ports(POD, WORLD, fromPort, 53))).out).fromPort;
-    const given = [1, 2, 3, 4].map(each => port(each));
-    assert.deepEqual([...given].sort(), [61_000, 61_001, 61_002, 61_003]);
-    assert.deepEqual(
-      [1, 2, 3, 4].map(each => port(each)),
-      given,
-    );
-    assert.deepEqual(send('to_netdev', udp(ports(POD, WORLD, 5, 53))).reasons, ['DROP_NO_NAT_PORT']);
-    assert.equal(
-      send('to_netdev', udp(ports(POD, WORLD, 5, 54))).verdict,
-      TC_ACT.OK,
-      'another destination has its own',
-    );
-  });
+    it('TCP, UDP and echo leave under the node’s address and come back to the pod', () => {
+      for (const [there, answer] of [
+        [
+          tcp(ports(POD, WORLD, 40_010, 443)),
+          (port: number) => tcp({ ...ports(WORLD, NODE, 443, port), flags: TCP_FLAG.syn | TCP_FLAG.ack }),
+        ],
+        [udp(ports(POD, WORLD, 40_010, 53)), (port: number) => udp(ports(WORLD, NODE, 53, port))],
+      ] as const) {
+        const out = read(send('to_netdev', there).out);
+        assert.deepEqual([out.from, out.to, out.sound], [NODE, WORLD, true]);
+        assert.ok(out.fromPort >= 61_000 && out.fromPort <= 61_003);
+        const back = read(send('from_netdev', answer(out.fromPort)).out);
+        assert.deepEqual([back.from, back.to, back.toPort, back.sound], [WORLD, POD, 40_010, true]);
+      }
+      const echo = read(send('to_netdev', icmp(POD, WORLD, types.echo, 0, [0x12, 0x34, 0, 1])).out);
+      assert.deepEqual([echo.from, echo.sound], [NODE, true]);
+      const id = [...echo.payload.subarray(4, 6)];
+      const back = read(send('from_netdev', icmp(WORLD, NODE, types.echoReply, 0, [...id, 0, 1])).out);
+      assert.deepEqual([back.to, [...back.payload.subarray(4, 6)], back.sound], [POD, [0x12, 0x34], true]);
+    });
 
-  it('a closed connection gives its port back', () => {
-    type Row = { expires: number; flags: number };
-    const nat = datapath.map<unknown, Row>('nat');
-    const out = read(send('to_netdev', tcp(ports(POD, WORLD, 40_012, 443))).out);
-    send(
-      'from_netdev',
-      tcp({ ...ports(WORLD, NODE, 443, out.fromPort), flags: TCP_FLAG.fin | TCP_FLAG.ack }),
-    );
-    assert.ok(
-      [...nat.entries()].every(([, row]) => !(row.flags & 16)),
-      'half closed is open',
-    );
-    send('to_netdev', tcp({ ...ports(POD, WORLD, 40_012, 443), flags: TCP_FLAG.fin | TCP_FLAG.ack }));
-    const rows = [...nat.entries()].map(([, row]) => row);
-    assert.equal(rows.length, 2);
-    assert.ok(
-      rows.every(row => row.flags & 16),
-      JSON.stringify(rows.map(row => row.flags)),
-    );
-    send('to_netdev', tcp(ports(POD, WORLD, 40_012, 443)));
-    assert.ok(
-      [...nat.entries()].every(([, row]) => !(row.flags & 16)),
-      'and opens again on the same ports',
-    );
-  });
+    it('an ICMP error finds the pod, with what the pod sent in its quote', () => {
+      const out = read(send('to_netdev', udp(ports(POD, WORLD, 40_011, 53))).out);
+      const quote = ip(NODE, WORLD, PROTO.udp, udpDatagram(ports(NODE, WORLD, out.fromPort, 53)).slice(0, 8));
+      const { verdict, out: delivered } = send(
+        'from_netdev',
+        icmp(ROUTER, NODE, types.tooBig, name === 'IPv4' ? 4 : 0, [0, 0, 5, 0x14, ...quote]),
+      );
+      assert.equal(verdict, TC_ACT.REDIRECT);
+      const seen = read(delivered);
+      assert.deepEqual([seen.from, seen.to, seen.sound], [ROUTER, POD, true]);
+      const quoted = readIp(seen.payload.subarray(8), true);
+      assert.deepEqual(
+        [quoted.from, quoted.to, quoted.fromPort, quoted.toPort, quoted.sound],
+        [POD, WORLD, 40_011, 53, true],
+      );
+    });
 
-  it('replies of a pod to one who came to its own address keep it', () => {
-    send('from_netdev', tcp(ports(WORLD, POD, 50_000, 80)));
-    const reply = read(
-      send('to_netdev', tcp({ ...ports(POD, WORLD, 80, 50_000), flags: TCP_FLAG.syn | TCP_FLAG.ack })).out,
-    );
-    assert.deepEqual([reply.from, reply.fromPort], [POD, 80]);
-  });
+    it('a flow keeps its port; when all are taken the packet is dropped and counted', () => {
+      const port = (fromPort: number): number =>
+        read(send('to_netdev', udp(ports(POD, WORLD, fromPort, 53))).out).fromPort;
+      const given = [1, 2, 3, 4].map(each => port(each));
+      assert.deepEqual([...given].sort(), [61_000, 61_001, 61_002, 61_003]);
+      assert.deepEqual(
+        [1, 2, 3, 4].map(each => port(each)),
+        given,
+      );
+      assert.deepEqual(send('to_netdev', udp(ports(POD, WORLD, 5, 53))).reasons, ['DROP_NO_NAT_PORT']);
+      assert.equal(
+        send('to_netdev', udp(ports(POD, WORLD, 5, 54))).verdict,
+        TC_ACT.OK,
+        'another destination has its own',
+      );
+    });
 
-  it('what has no ports can not be told apart and is dropped', () => {
-    const gre = ethernet(
-      0x0800,
-      ipv4({ from: POD, to: WORLD, protocol: 47, payload: new Array<number>(24).fill(0) }),
-    );
-    assert.deepEqual(send('to_netdev', gre).reasons, ['DROP_NAT_UNSUPPORTED_L4']);
+    it('a closed connection gives its port back', () => {
+      type Row = { expires: number; flags: number };
+      const nat = datapath.map<unknown, Row>('nat');
+      const out = read(send('to_netdev', tcp(ports(POD, WORLD, 40_012, 443))).out);
+      send(
+        'from_netdev',
+        tcp({ ...ports(WORLD, NODE, 443, out.fromPort), flags: TCP_FLAG.fin | TCP_FLAG.ack }),
+      );
+      assert.ok(
+        [...nat.entries()].every(([, row]) => !(row.flags & 16)),
+        'half closed is open',
+      );
+      send('to_netdev', tcp({ ...ports(POD, WORLD, 40_012, 443), flags: TCP_FLAG.fin | TCP_FLAG.ack }));
+      const rows = [...nat.entries()].map(([, row]) => row);
+      assert.equal(rows.length, 2);
+      assert.ok(
+        rows.every(row => row.flags & 16),
+        JSON.stringify(rows.map(row => row.flags)),
+      );
+      send('to_netdev', tcp(ports(POD, WORLD, 40_012, 443)));
+      assert.ok(
+        [...nat.entries()].every(([, row]) => !(row.flags & 16)),
+        'and opens again on the same ports',
+      );
+    });
+
+    it('replies of a pod to one who came to its own address keep it', () => {
+      send('from_netdev', tcp(ports(WORLD, POD, 50_000, 80)));
+      const reply = read(
+        send('to_netdev', tcp({ ...ports(POD, WORLD, 80, 50_000), flags: TCP_FLAG.syn | TCP_FLAG.ack })).out,
+      );
+      assert.deepEqual([reply.from, reply.fromPort], [POD, 80]);
+    });
+
+    it('what has no ports can not be told apart and is dropped', () => {
+      const gre = frame(ip(POD, WORLD, 47, new Array<number>(24).fill(0)));
+      assert.deepEqual(send('to_netdev', gre).reasons, ['DROP_NAT_UNSUPPORTED_L4']);
+    });
   });
-});

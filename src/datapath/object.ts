@@ -31,12 +31,18 @@ export const CGROUP_PROGRAMS = Object.keys(ATTACH).filter(
   (name): name is CgroupProgram => name !== 'ingress' && name !== 'egress',
 );
 
-/** `struct config` of bpf/types.h: fixed when the programs are loaded. Addresses as `address.parse` gives them. */
+/**
+ * `struct config` of bpf/types.h: fixed when the programs are loaded. Addresses as `address.parse` gives them; those
+ * of a family the cluster does not have are 16 zeros.
+ */
 export interface DatapathConfig {
   readonly node_ip: Uint8Array;
+  readonly node_ip6: Uint8Array;
   readonly internal_ip: Uint8Array;
-  /** Source a pod sees when it reaches itself by a service; Cilium's is 169.254.42.1. */
+  readonly internal_ip6: Uint8Array;
+  /** Source a pod sees when it reaches itself by a service; Cilium's are 169.254.42.1 and fe80::1. */
   readonly hairpin_ip: Uint8Array;
+  readonly hairpin_ip6: Uint8Array;
   /** SO_NETNS_COOKIE of the node's network namespace (netnsCookie()). */
   readonly host_netns_cookie: bigint;
   readonly host_ifindex: number;

@@ -19,6 +19,39 @@ export const WORLD = '198.51.100.7';
 export const VIP = '10.96.0.10';
 export const EMPTY_VIP = '10.96.0.99';
 
+/** The node of the tests in both families. */
+export const IPV4 = {
+  POD,
+  NEIGHBOUR,
+  REMOTE,
+  NODE,
+  INTERNAL,
+  WORLD,
+  VIP,
+  EMPTY_VIP,
+  POD_CIDR: '10.1.1.0/24',
+  HAIRPIN: '169.254.42.1',
+  ROUTER: '203.0.113.9',
+};
+export const IPV6: typeof IPV4 = {
+  POD: 'fd00:1:1::2',
+  NEIGHBOUR: 'fd00:1:1::3',
+  REMOTE: 'fd00:1:2::2',
+  NODE: 'fd00:77::1',
+  INTERNAL: 'fd00:1:1::1',
+  WORLD: '2001:db8::7',
+  VIP: 'fd00:96::10',
+  EMPTY_VIP: 'fd00:96::99',
+  POD_CIDR: 'fd00:1:1::/64',
+  HAIRPIN: 'fe80::1',
+  ROUTER: '2001:db8::9',
+};
+export const REMOTE_NODE6 = 'fd00:77::2';
+export const FAMILIES = [
+  ['IPv4', IPV4],
+  ['IPv6', IPV6],
+] as const;
+
 export interface Sent {
   readonly verdict: number;
   readonly out: Uint8Array;
@@ -62,8 +95,11 @@ export async function createPrograms(): Promise<Programs> {
     bpffs: folder,
     config: {
       node_ip: parse(NODE),
+      node_ip6: parse(IPV6.NODE),
       internal_ip: parse(INTERNAL),
+      internal_ip6: parse(IPV6.INTERNAL),
       hairpin_ip: parse('169.254.42.1'),
+      hairpin_ip6: parse(IPV6.HAIRPIN),
       host_netns_cookie: 1n,
       host_ifindex: DEVICE,
       vxlan_ifindex: DEVICE,
@@ -144,18 +180,22 @@ export async function createPrograms(): Promise<Programs> {
     );
   };
 
-  endpoint(POD, DEVICE, 0);
-  endpoint(NEIGHBOUR, DEVICE + 1000, 0);
-  endpoint(NODE, 0, 1);
-  endpoint(INTERNAL, 0, 1);
-  datapath.map('nodes').set({ addr: parse(REMOTE_NODE) }, { cluster_id: 1, flags: 0 });
-  ipcache(`${REMOTE}/32`, 65_792, REMOTE_NODE);
-  ipcache('10.1.1.0/24', 2, NODE);
-  service(1, VIP, 80, PROTO.tcp, [{ id: 1, address: REMOTE, port: 8080 }]);
-  service(2, VIP, 53, PROTO.udp, [{ id: 2, address: REMOTE, port: 5353 }]);
-  service(3, EMPTY_VIP, 80, PROTO.tcp, []);
-  service(4, EMPTY_VIP, 53, PROTO.udp, []);
-  service(5, VIP, 81, PROTO.tcp, [{ id: 3, address: POD, port: 8080 }]);
+  for (const node of [REMOTE_NODE, REMOTE_NODE6])
+    datapath.map('nodes').set({ addr: parse(node) }, { cluster_id: 1, flags: 0 });
+  for (const [at, family] of [IPV4, IPV6].entries()) {
+    endpoint(family.POD, DEVICE, 0);
+    endpoint(family.NEIGHBOUR, DEVICE + 1000, 0);
+    endpoint(family.NODE, 0, 1);
+    endpoint(family.INTERNAL, 0, 1);
+    ipcache(`${family.REMOTE}/${at ? 128 : 32}`, 65_792, REMOTE_NODE);
+    ipcache(family.POD_CIDR, 2, NODE);
+    const id = (number: number): number => number + at * 10;
+    service(id(1), family.VIP, 80, PROTO.tcp, [{ id: id(1), address: family.REMOTE, port: 8080 }]);
+    service(id(2), family.VIP, 53, PROTO.udp, [{ id: id(2), address: family.REMOTE, port: 5353 }]);
+    service(id(3), family.EMPTY_VIP, 80, PROTO.tcp, []);
+    service(id(4), family.EMPTY_VIP, 53, PROTO.udp, []);
+    service(id(5), family.VIP, 81, PROTO.tcp, [{ id: id(3), address: family.POD, port: 8080 }]);
+  }
   return {
     datapath,
     send,

@@ -250,8 +250,11 @@ async function createNode(
   const bpffs = join(folder, 'bpf', `n${number}`);
   const config: DatapathConfig = {
     node_ip: parse(nodeIp),
+    node_ip6: new Uint8Array(16),
     internal_ip: parse(internalIp),
+    internal_ip6: new Uint8Array(16),
     hairpin_ip: parse('169.254.42.1'),
+    hairpin_ip6: new Uint8Array(16),
     host_netns_cookie: inNetns(netns, netnsCookie),
     host_ifindex: ifindexOf(netns, 'isthmus_host'),
     vxlan_ifindex: ifindexOf(netns, 'isthmus_vxlan'),
@@ -384,7 +387,7 @@ export function setService(node: TestNode, service: TestService): void {
   for (const [slot, backend] of backends.entries())
     datapath.map('slots').set({ service_id: id, slot }, { backend_id: backend.id });
   datapath.map('frontends').set(
-    { addr: address ? parse(address) : new Uint8Array(16), port, proto, scope },
+    { addr: parse(address ?? '0.0.0.0'), port, proto, scope },
     {
       service_id: id,
       count: backends.length,

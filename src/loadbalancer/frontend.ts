@@ -29,8 +29,8 @@ export interface Frontend {
 
 export type FrontendKind = 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalIP';
 
-/** Address of NodePort frontends: they match every address of the node. */
-export const ANY_ADDRESS = '::';
+/** Address of NodePort frontends: they match every address of the node, of that family. */
+export const anyAddress = (ipv6: boolean): string => (ipv6 ? '::' : '0.0.0.0');
 
 /** The address a frontend occupies: what two services can quarrel about. */
 export function frontendAddress(row: Pick<Frontend, 'addr' | 'port' | 'protocol' | 'scope'>): string {

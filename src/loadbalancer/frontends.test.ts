@@ -121,7 +121,7 @@ test('NodePort, LoadBalancer and external addresses', () => {
     'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080',
     'ExternalIP 192.0.2.7:80 external → 10.1.0.1:8080',
     'LoadBalancer 198.51.100.1:80 external → 10.1.0.1:8080',
-    'NodePort :::30080 external → 10.1.0.1:8080',
+    'NodePort 0.0.0.0:30080 external → 10.1.0.1:8080',
   ]);
 });
 
@@ -136,8 +136,8 @@ test('externalTrafficPolicy Local: this node only from outside, all from inside'
   );
   assert.deepEqual(show(rows), [
     'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.1.0.2:8080',
-    'NodePort :::30080 internal → 10.1.0.1:8080 10.1.0.2:8080',
-    'NodePort :::30080 external local → 10.1.0.1:8080',
+    'NodePort 0.0.0.0:30080 internal → 10.1.0.1:8080 10.1.0.2:8080',
+    'NodePort 0.0.0.0:30080 external local → 10.1.0.1:8080',
   ]);
 });
 

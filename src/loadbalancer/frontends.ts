@@ -5,7 +5,7 @@ import type { Protocol, Service, ServicePort } from '../api/service.ts';
 import { PROXY_NAME_LABEL, serviceKey } from '../api/service.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
-import { ANY_ADDRESS, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
+import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { RemoteService } from './remote-service.ts';
 
 /** Everything that decides how one service is balanced on one node. */
@@ -73,12 +73,8 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
     for (const addr of service.externalIPs) add('ExternalIP', addr, port.port, isIPv6(addr));
     for (const addr of service.loadBalancerIPs) add('LoadBalancer', addr, port.port, isIPv6(addr));
     if (port.nodePort !== 0 && service.type !== 'ClusterIP')
-      add(
-        'NodePort',
-        ANY_ADDRESS,
-        port.nodePort,
-        service.clusterIPs.every(isIPv6) && service.clusterIPs.length > 0,
-      );
+      for (const ipv6 of new Set(service.clusterIPs.map(isIPv6)))
+        add('NodePort', anyAddress(ipv6), port.nodePort, ipv6);
   }
   return unique(frontends);
 }
