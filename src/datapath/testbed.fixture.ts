@@ -28,10 +28,14 @@ import { CGROUP_PROGRAMS, type Datapath, type DatapathConfig, loadDatapath } fro
  *
  *     world 192.168.77.254 ─┬─ node 1 192.168.77.1 ── pods 10.1.1.2, 10.1.1.3
  *                           └─ node 2 192.168.77.2 ── pods 10.1.2.2, 10.1.2.3
+ *
+ * Or of IPv6, or of both: the addresses of nodes and pods below are those of the family under test.
  */
 export interface Testbed extends AsyncDisposable {
   readonly nodes: readonly [TestNode, TestNode];
+  /** Network namespace of the world, and its address. */
   readonly world: string;
+  readonly worldIp: string;
   /** Runs a program in a namespace to its end; `node`: in that node's cgroup, so that its socket programs see it. */
   run(netns: string, command: readonly string[], node?: TestNode): Promise<Finished>;
   /** Starts one that goes on; it is killed with the testbed. */
@@ -53,6 +57,7 @@ export interface TestPod {
 
 export interface TestNode {
   readonly netns: string;
+  readonly number: number;
   readonly ip: string;
   readonly internalIp: string;
   readonly cgroup: string;
@@ -84,7 +89,45 @@ export function inNetns<T>(name: string, work: () => T): T {
   }
 }
 
-export const WORLD = '192.168.77.254';
+export interface TestbedOptions extends Partial<DatapathConfig> {
+  /** What is tested. Default IPv4. */
+  readonly family?: 'IPv4' | 'IPv6';
+  /** Of the tunnel's outer packets. Default: `family`. With another one nodes have both. */
+  readonly underlay?: 'IPv4' | 'IPv6';
+}
+
+/** Addresses of one family in the testbed. */
+const plans = {
+  IPv4: {
+    bits: 32,
+    world: '192.168.77.254',
+    link: 24,
+    pods: '10.1.0.0/16',
+    hairpin: '169.254.42.1',
+    node: (number: number): string => `192.168.77.${number}`,
+    internal: (number: number): string => `10.1.${number}.1`,
+    pod: (number: number, index: number): string => `10.1.${number}.${index + 2}`,
+    service: (number: number): string => `10.96.0.${number}`,
+    any: '0.0.0.0',
+    loopback: '127.0.0.1',
+  },
+  IPv6: {
+    bits: 128,
+    world: 'fd00:77::fe',
+    link: 64,
+    pods: 'fd00:1::/32',
+    hairpin: 'fe80::1',
+    node: (number: number): string => `fd00:77::${number}`,
+    internal: (number: number): string => `fd00:1:${number}::1`,
+    pod: (number: number, index: number): string => `fd00:1:${number}::${index + 2}`,
+    service: (number: number): string => `fd00:96::${number}`,
+    any: '::',
+    loopback: '::1',
+  },
+} as const;
+
+export type AddressPlan = (typeof plans)['IPv4' | 'IPv6'];
+export const planOf = (family: 'IPv4' | 'IPv6'): AddressPlan => plans[family];
 
 /** A process for the testbed's namespaces: see wire.fixture.ts. */
 export const wire = (...parameters: readonly string[]): string[] => [
@@ -93,7 +136,17 @@ export const wire = (...parameters: readonly string[]): string[] => [
   ...parameters,
 ];
 
-export async function createTestbed(options: Partial<DatapathConfig> = {}): Promise<Testbed> {
+export async function createTestbed({
+  family = 'IPv4',
+  underlay = family,
+  ...options
+}: TestbedOptions = {}): Promise<Testbed> {
+  const families = family === underlay ? [family] : [underlay, family];
+  const addresses: Addressing = {
+    families: families.map(planOf),
+    own: planOf(family),
+    underlay: planOf(underlay),
+  };
   const objectPath = await buildBpf();
   const id = `ib${process.pid.toString(36)}`;
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-datapath-'));
@@ -126,16 +179,19 @@ export async function createTestbed(options: Partial<DatapathConfig> = {}): Prom
   try {
     mkdirSync(bpffs);
     await run('mount', ['-t', 'bpf', 'bpf', bpffs]);
-    for (const netns of namespaces) await run('ip', ['netns', 'add', netns]);
+    for (const netns of namespaces) {
+      await run('ip', ['netns', 'add', netns]);
+      inNetns(netns, () => writeFileSync('/proc/sys/net/ipv6/conf/default/accept_dad', '0'));
+    }
     await ip(world, [
       'link set lo up',
       'link add wire type bridge',
       'link set wire address 02:00:00:00:77:fe up',
-      `address add ${WORLD}/24 dev wire`,
+      ...addresses.families.map(plan => `address add ${plan.world}/${plan.link} dev wire nodad`),
     ]);
     for (const number of [1, 2])
-      nodes.push(await createNode(id, number, folder, cgroupRoot, world, objectPath, options));
-    for (const node of nodes) fillCluster(node, nodes);
+      nodes.push(await createNode(id, number, folder, cgroupRoot, world, objectPath, addresses, options));
+    for (const node of nodes) fillCluster(node, nodes, addresses);
   } catch (error) {
     await remove();
     throw error;
@@ -153,6 +209,7 @@ export async function createTestbed(options: Partial<DatapathConfig> = {}): Prom
   return {
     nodes: [nodes[0]!, nodes[1]!],
     world,
+    worldIp: addresses.own.world,
     run: (netns, command, node) => {
       const [file = '', ...rest] = argv(netns, command, node);
       return new Promise(done =>
@@ -172,6 +229,12 @@ export async function createTestbed(options: Partial<DatapathConfig> = {}): Prom
   };
 }
 
+interface Addressing {
+  readonly families: readonly AddressPlan[];
+  readonly own: AddressPlan;
+  readonly underlay: AddressPlan;
+}
+
 /** Runs `ip` commands of one namespace in one process. */
 export async function ip(netns: string, lines: readonly string[]): Promise<void> {
   const child = run('ip', ['-n', netns, '-batch', '-']);
@@ -186,24 +249,28 @@ async function createNode(
   cgroupRoot: string,
   world: string,
   objectPath: string,
+  { families, own, underlay }: Addressing,
   options: Partial<DatapathConfig>,
 ): Promise<TestNode> {
   const netns = `${id}-n${number}`;
-  const nodeIp = `192.168.77.${number}`;
-  const internalIp = `10.1.${number}.1`;
+  const mtu = underlay.bits === 32 ? 1450 : 1430;
   await ip(netns, [
     'link set lo up',
     `link add eth0 type veth peer name n${number} netns ${world}`,
     'link set eth0 up',
-    `address add ${nodeIp}/24 dev eth0`,
-    `route add default via ${WORLD}`,
+    ...families.flatMap(plan => [
+      `address add ${plan.node(number)}/${plan.link} dev eth0 nodad`,
+      `route add default via ${plan.world}`,
+    ]),
     'link add isthmus_host type veth peer name isthmus_net',
     'link set isthmus_net arp off up',
     'link set isthmus_host arp off up',
-    `address add ${internalIp}/32 dev isthmus_host`,
-    `route add 10.1.0.0/16 dev isthmus_host src ${internalIp}`,
-    'link add isthmus_vxlan type vxlan external dstport 8472 nolearning',
-    'link set isthmus_vxlan mtu 1450 up',
+    ...families.flatMap(plan => [
+      `address add ${plan.internal(number)}/${plan.bits} dev isthmus_host nodad`,
+      `route add ${plan.pods} dev isthmus_host src ${plan.internal(number)}`,
+    ]),
+    'link add isthmus_vxlan type vxlan external dstport 8472 nolearning udp6zerocsumrx udp6zerocsumtx',
+    `link set isthmus_vxlan mtu ${mtu} up`,
   ]);
   await ip(world, [`link set n${number} master wire up`]);
   await run('ip', [
@@ -211,35 +278,37 @@ async function createNode(
     'exec',
     netns,
     'nft',
-    'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }',
+    'add table inet filter; add chain inet filter FORWARD { type filter hook forward priority 0; policy drop; }',
   ]);
   inNetns(netns, () => {
     for (const [name, value] of [
-      ['ip_forward', '1'],
-      ['conf/all/rp_filter', '0'],
-      ['conf/eth0/rp_filter', '1'],
+      ['ipv4/ip_forward', '1'],
+      ['ipv4/conf/all/rp_filter', '0'],
+      ['ipv4/conf/eth0/rp_filter', '1'],
+      ['ipv6/conf/all/forwarding', '1'],
     ])
-      writeFileSync(`/proc/sys/net/ipv4/${name}`, value!);
+      writeFileSync(`/proc/sys/net/${name}`, value!);
   });
 
   const pods: TestPod[] = [];
   for (const [index, letter] of ['a', 'b'].entries()) {
     const pod = `${id}-p${number}${letter}`;
-    const podIp = `10.1.${number}.${index + 2}`;
     await ip(netns, [
       `link add ist${letter} address 02:00:00:0${number}:00:f${index + 2} type veth peer name eth0 netns ${pod} address 02:00:00:0${number}:00:0${index + 2}`,
       `link set ist${letter} up`,
     ]);
     await ip(pod, [
       'link set lo up',
-      'link set eth0 mtu 1450 up',
-      `address add ${podIp}/32 dev eth0`,
-      `route add ${internalIp} dev eth0 scope link`,
-      `route add default via ${internalIp}`,
+      `link set eth0 mtu ${mtu} up`,
+      ...families.flatMap(plan => [
+        `address add ${plan.pod(number, index)}/${plan.bits} dev eth0 nodad`,
+        `route add ${plan.internal(number)} dev eth0 ${plan.bits === 32 ? 'scope link' : ''}`,
+        `route add default via ${plan.internal(number)}`,
+      ]),
     ]);
     pods.push({
       netns: pod,
-      ip: podIp,
+      ip: own.pod(number, index),
       identity: (1 << 16) | (256 + number * 16 + index),
       ifindex: ifindexOf(netns, `ist${letter}`),
     });
@@ -248,13 +317,15 @@ async function createNode(
   const cgroup = join(cgroupRoot, `n${number}`);
   mkdirSync(cgroup, { recursive: true });
   const bpffs = join(folder, 'bpf', `n${number}`);
+  const addressOf = (family: 'IPv4' | 'IPv6', address: (plan: AddressPlan) => string): Uint8Array =>
+    families.includes(planOf(family)) ? parse(address(planOf(family))) : new Uint8Array(16);
   const config: DatapathConfig = {
-    node_ip: parse(nodeIp),
-    node_ip6: new Uint8Array(16),
-    internal_ip: parse(internalIp),
-    internal_ip6: new Uint8Array(16),
-    hairpin_ip: parse('169.254.42.1'),
-    hairpin_ip6: new Uint8Array(16),
+    node_ip: addressOf('IPv4', plan => plan.node(number)),
+    node_ip6: addressOf('IPv6', plan => plan.node(number)),
+    internal_ip: addressOf('IPv4', plan => plan.internal(number)),
+    internal_ip6: addressOf('IPv6', plan => plan.internal(number)),
+    hairpin_ip: addressOf('IPv4', plan => plan.hairpin),
+    hairpin_ip6: addressOf('IPv6', plan => plan.hairpin),
     host_netns_cookie: inNetns(netns, netnsCookie),
     host_ifindex: ifindexOf(netns, 'isthmus_host'),
     vxlan_ifindex: ifindexOf(netns, 'isthmus_vxlan'),
@@ -281,8 +352,9 @@ async function createNode(
     });
   const node: TestNode = {
     netns,
-    ip: nodeIp,
-    internalIp,
+    number,
+    ip: own.node(number),
+    internalIp: own.internal(number),
     cgroup,
     pods,
     bpffs,
@@ -298,32 +370,32 @@ async function createNode(
 }
 
 /** The rows an agent of one node writes about all nodes and pods of the cluster. */
-function fillCluster(node: TestNode, nodes: readonly TestNode[]): void {
-  const { datapath } = node;
-  for (const other of nodes) {
-    const own = other === node;
-    setNode(node, other.ip, 1, own ? 3 : 2);
-    setIpcache(node, `${other.ip}/32`, own ? 1 : 6, undefined);
-    setIpcache(node, `${other.internalIp}/32`, own ? 1 : 6, own ? undefined : other.ip);
-    for (const pod of other.pods) setIpcache(node, `${pod.ip}/32`, pod.identity, other.ip);
-  }
-  for (const address of [node.ip, node.internalIp])
-    datapath
-      .map('endpoints')
-      .set({ cluster_id: 0, addr: parse(address) }, { ...endpoint, flags: 1, identity: 1 });
-  for (const [index, pod] of node.pods.entries()) {
-    const number = Number(pod.ip.split('.')[2]);
-    datapath.map('endpoints').set(
-      { cluster_id: 0, addr: parse(pod.ip) },
-      {
-        ...endpoint,
-        ifindex: pod.ifindex,
-        identity: pod.identity,
-        endpoint_id: index + 1,
-        mac: Uint8Array.of(2, 0, 0, number, 0, index + 2),
-        host_mac: Uint8Array.of(2, 0, 0, number, 0, 0xf0 + index + 2),
-      },
-    );
+function fillCluster(node: TestNode, nodes: readonly TestNode[], { families, underlay }: Addressing): void {
+  const endpoints = node.datapath.map('endpoints');
+  for (const plan of families) {
+    for (const { number, pods } of nodes) {
+      const own = number === node.number;
+      const tunnel = underlay.node(number);
+      setNode(node, plan.node(number), 1, own ? 3 : 2);
+      setIpcache(node, plan.node(number), own ? 1 : 6, undefined);
+      setIpcache(node, plan.internal(number), own ? 1 : 6, own ? undefined : tunnel);
+      for (const [index, pod] of pods.entries())
+        setIpcache(node, plan.pod(number, index), pod.identity, tunnel);
+    }
+    for (const address of [plan.node(node.number), plan.internal(node.number)])
+      endpoints.set({ cluster_id: 0, addr: parse(address) }, { ...endpoint, flags: 1, identity: 1 });
+    for (const [index, pod] of node.pods.entries())
+      endpoints.set(
+        { cluster_id: 0, addr: parse(plan.pod(node.number, index)) },
+        {
+          ...endpoint,
+          ifindex: pod.ifindex,
+          identity: pod.identity,
+          endpoint_id: index + 1,
+          mac: Uint8Array.of(2, 0, 0, node.number, 0, index + 2),
+          host_mac: Uint8Array.of(2, 0, 0, node.number, 0, 0xf0 + index + 2),
+        },
+      );
   }
 }
 
@@ -358,8 +430,8 @@ export function setIpcache(
 
 export interface TestService {
   readonly id: number;
-  /** No address: a NodePort. */
-  readonly address?: string;
+  /** A NodePort: the unspecified address of its family. */
+  readonly address: string;
   readonly port: number;
   readonly protocol: 'tcp' | 'udp';
   readonly backends: readonly { readonly id: number; readonly address: string; readonly port: number }[];
@@ -387,12 +459,12 @@ export function setService(node: TestNode, service: TestService): void {
   for (const [slot, backend] of backends.entries())
     datapath.map('slots').set({ service_id: id, slot }, { backend_id: backend.id });
   datapath.map('frontends').set(
-    { addr: parse(address ?? '0.0.0.0'), port, proto, scope },
+    { addr: parse(address), port, proto, scope },
     {
       service_id: id,
       count: backends.length,
       affinity_timeout: affinityTimeout,
-      flags: flags | (address ? 0 : 2),
+      flags: flags | (address === '::' || address === '0.0.0.0' ? 2 : 0),
     },
   );
 }

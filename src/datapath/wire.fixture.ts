@@ -1,6 +1,6 @@
 /**
  * A small process inside a testbed namespace. Commands:
- *   serve NAME TCP-PORT UDP-PORT       answers every connection and datagram with "NAME peer-address"
+ *   serve NAME TCP-PORT UDP-PORT [::]  answers every connection and datagram with "NAME peer-address"
  *   tcp ADDRESS PORT [TIMES]           prints the answer and the peer's address, or "ECONNREFUSED", "ETIMEDOUT" …
  *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
  *   raw-vxlan SOURCE NODE VNI INNER    sends one VXLAN packet (inner frame in hex) from a port of SOURCE
@@ -13,7 +13,7 @@ const TIMEOUT = 3_000;
 
 switch (command) {
   case 'serve':
-    serve(rest[0] ?? '', Number(rest[1]), Number(rest[2]));
+    serve(rest[0] ?? '', Number(rest[1]), Number(rest[2]), rest[3] ?? '0.0.0.0');
     break;
   case 'tcp':
     await tcp(rest[0] ?? '', Number(rest[1]), Number(rest[2] ?? 1));
@@ -28,16 +28,16 @@ switch (command) {
     throw new Error(`unknown command ${command}`);
 }
 
-function serve(name: string, tcpPort: number, udpPort: number): void {
+function serve(name: string, tcpPort: number, udpPort: number, address: string): void {
   const server = createServer(socket => {
     socket.on('error', () => socket.destroy());
     socket.end(`${name} ${socket.remoteAddress?.replace('::ffff:', '')}`);
   });
-  const datagrams = createSocket('udp4');
+  const datagrams = createSocket(udpOf(address));
   datagrams.on('message', (_data, from) =>
     datagrams.send(`${name} ${from.address}`, from.port, from.address),
   );
-  server.listen(tcpPort, '0.0.0.0', () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
+  server.listen(tcpPort, address, () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
 }
 
 async function tcp(host: string, port: number, times: number): Promise<void> {
@@ -69,7 +69,7 @@ function ask(host: string, port: number): Promise<string> {
 }
 
 function udp(host: string, port: number, connected: boolean): void {
-  const socket = createSocket('udp4');
+  const socket = createSocket(udpOf(host));
   const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
   const finish = (text: string): void => {
     clearTimeout(timer);
@@ -90,8 +90,12 @@ function vxlan(source: string, node: string, vni: number, inner: string): void {
   const header = Buffer.alloc(8);
   header[0] = 0x08; // RFC 7348: the VNI is valid
   header.writeUIntBE(vni, 4, 3);
-  const socket = createSocket('udp4');
+  const socket = createSocket(udpOf(node));
   socket.bind({ address: source }, () =>
     socket.send(Buffer.concat([header, Buffer.from(inner, 'hex')]), 8472, node, () => socket.close()),
   );
+}
+
+function udpOf(address: string): 'udp4' | 'udp6' {
+  return address.includes(':') ? 'udp6' : 'udp4';
 }
