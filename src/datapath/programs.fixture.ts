@@ -153,7 +153,7 @@ export async function createPrograms(): Promise<Programs> {
     datapath
       .map('frontends')
       .set(
-        { addr: address === undefined ? new Uint8Array(16) : parse(address), port, proto, scope },
+        { addr: parse(address ?? '0.0.0.0'), port, proto, scope },
         { service_id: id, count: backends.length, affinity_timeout: affinityTimeout, flags },
       );
   };
