@@ -76,12 +76,36 @@ struct frontend_key {
 #define FRONTEND_EXTERNAL 4   /* LoadBalancer or externalIPs address */
 #define FRONTEND_LOCAL 8      /* traffic policy Local: backends are this node's only */
 #define FRONTEND_TWO_SCOPES 16 /* of scope 0: clients inside the cluster use the row of scope 1 */
+#define FRONTEND_SOURCE_RANGES 32 /* only clients with a row in source_ranges may connect */
 
 struct frontend_value {
 	__u32 service_id; /* names the slot rows and the reverse_nat row; never 0 */
 	__u32 count;      /* slots 0..count-1 are valid; 0: refuse at once */
 	__u32 affinity_timeout; /* seconds */
 	__u32 flags;      /* FRONTEND_* */
+};
+
+/* Who may connect to a frontend with FRONTEND_SOURCE_RANGES (LPM). */
+struct source_range_key {
+	__u32 prefixlen; /* 32 (service_id) + length of the 128-bit prefix */
+	__u32 service_id;
+	struct addr addr;
+};
+
+struct source_range_value {
+	__u32 pad;
+};
+
+/*
+ * An address that belongs to services, whatever their ports: what no frontend takes is refused
+ * and echo is answered, so that nothing sent to it leaves the node.
+ */
+struct service_address_key {
+	struct addr addr;
+};
+
+struct service_address_value {
+	__u32 pad;
 };
 
 struct slot_key {

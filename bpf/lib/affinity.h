@@ -25,47 +25,38 @@ static __always_inline void affinity_by_netns(struct affinity_key *key, __u64 co
 	key->kind = AFFINITY_NETNS;
 }
 
-/* Where the client is sent again; null where it is new, too late, or its backend has left. */
-static __always_inline struct backend_value *affinity_find(const struct frontend_value *frontend,
-							   const struct affinity_key *client,
-							   __u32 *backend_id)
+/* Where the client is sent again; 0 where it is new, too late, or its backend has left. */
+static __always_inline __u32 affinity_find(const struct frontend_value *frontend, const struct affinity_key *client)
 {
 	struct member_key member = {};
 	struct affinity_value *last = bpf_map_lookup_elem(&affinity, client);
-	struct backend_key key;
 	__u32 now = seconds();
 
 	if (!last || now - last->used > frontend->affinity_timeout)
-		return NULL;
+		return 0;
 	member.service_id = client->service_id;
 	member.backend_id = last->backend_id;
 	if (!bpf_map_lookup_elem(&affinity_members, &member))
-		return NULL;
+		return 0;
 	if (last->used != now)
 		last->used = now;
-	key.backend_id = member.backend_id;
-	*backend_id = key.backend_id;
-	return bpf_map_lookup_elem(&backends, &key);
+	return member.backend_id;
 }
 
-/* The backend of a new connection. `client` is zero but for who it is; see affinity_by_*(). */
-static __always_inline struct backend_value *backend_for(const struct frontend_value *frontend,
-							 struct affinity_key *client, __u32 *backend_id)
+/* The backend of a new connection, or 0. `client` is zero but for who it is; see affinity_by_*(). */
+static __always_inline __u32 backend_for(const struct frontend_value *frontend, struct affinity_key *client)
 {
-	struct backend_value *backend;
 	struct affinity_value value;
 
 	if (!(frontend->flags & FRONTEND_AFFINITY))
-		return backend_choose(frontend, backend_id);
+		return backend_choose(frontend);
 	client->service_id = frontend->service_id;
-	backend = affinity_find(frontend, client, backend_id);
-	if (backend)
-		return backend;
-	backend = backend_choose(frontend, backend_id);
-	if (backend) {
-		value.backend_id = *backend_id;
-		value.used = seconds();
+	value.backend_id = affinity_find(frontend, client);
+	if (value.backend_id)
+		return value.backend_id;
+	value.backend_id = backend_choose(frontend);
+	value.used = seconds();
+	if (value.backend_id)
 		bpf_map_update_elem(&affinity, client, &value, BPF_ANY);
-	}
-	return backend;
+	return value.backend_id;
 }

@@ -14,6 +14,8 @@ enum reason {
 	REASON_TO_STACK,
 	REASON_REFUSED_NO_BACKEND,
 	REASON_MASQUERADED,
+	REASON_REFUSED_NO_SERVICE, /* a service address, but not a port of a service */
+	REASON_ECHO_ANSWERED,
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
 	DROP_INVALID_SOURCE,
@@ -33,6 +35,8 @@ enum reason {
 	DROP_TUNNEL_FROM_POD,
 	DROP_IPV6_EXTENSION_HEADER,
 	DROP_LINK_SCOPE,
+	DROP_NO_LOCAL_BACKEND, /* externalTrafficPolicy Local: backends are on other nodes */
+	DROP_SOURCE_NOT_IN_RANGES, /* loadBalancerSourceRanges */
 	REASON_END,
 };
 

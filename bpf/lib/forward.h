@@ -7,6 +7,7 @@
 #pragma once
 
 #include "refuse.h"
+#include "service-address.h"
 #include "translate.h"
 
 /* Whether a destination port (or echo identifier) may be one this node gave to somebody. */
@@ -29,18 +30,23 @@ static __always_inline __u32 tunnel_identity(__u32 identity)
 	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
 }
 
+__noinline int is_node(const struct addr *addr)
+{
+	struct node_key key = {};
+
+	if (!addr)
+		return 0;
+	key.addr = *addr;
+	return !!bpf_map_lookup_elem(&nodes, &key);
+}
+
 /*
  * Whether a pod speaks to the tunnel of a node. Its packet would leave under this node's address, and
  * the other end would believe whatever identity is in it.
  */
 static __always_inline bool is_forged_tunnel(const struct packet *p)
 {
-	struct node_key key;
-
-	if (p->flow.proto != IPPROTO_UDP || p->flow.dport != config.vxlan_port)
-		return false;
-	key.addr = p->flow.daddr;
-	return bpf_map_lookup_elem(&nodes, &key);
+	return p->flow.proto == IPPROTO_UDP && p->flow.dport == config.vxlan_port && is_node(&p->flow.daddr);
 }
 
 static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum origin origin)
@@ -71,7 +77,10 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 
 		result = service(skb, p, origin, any_node);
 		if (result == REFUSE)
-			return refuse(skb, p, at_egress(origin) ? BPF_F_INGRESS : 0);
+			return refuse(skb, p, REASON_REFUSED_NO_BACKEND, at_egress(origin) ? BPF_F_INGRESS : 0);
+		if (result == NOT_OURS && !any_node && target.kind == TARGET_OTHER &&
+		    is_service_address(&p->flow.daddr))
+			return answer_for_service(skb, p, at_egress(origin) ? BPF_F_INGRESS : 0);
 		if (result == 0)
 			resolve(&p->flow.daddr, p->flow.cluster_id, &target);
 		else if (result != NOT_OURS)
@@ -112,8 +121,12 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		/* No transit: a packet out of the tunnel goes back into it only as a translated reply. */
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
-		/* What the node sends or routes from another address must find its way back here. */
-		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, internal_ip(p->v6))) {
+		/*
+		 * What the node sends or routes from another address must find its way back here. The answer
+		 * to the tunnel's own address does: see below.
+		 */
+		if (origin == ORIGIN_HOST && !p->reply && !addr_is_config(&p->flow.saddr, internal_ip(p->v6)) &&
+		    !(p->v6 != is_mapped(target.node) && addr_is_config(&p->flow.saddr, node_ip(p->v6)))) {
 			struct addr source;
 
 			config_addr(&source, internal_ip(p->v6));
@@ -133,6 +146,9 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
 		if (origin == ORIGIN_POD && is_forged_tunnel(p))
 			return drop(skb, DROP_TUNNEL_FROM_POD, direction);
+		/* A node came by the tunnel under its own address: the answer takes the same way. */
+		if (origin == ORIGIN_POD && p->reply && !p->returned && is_node(&p->flow.daddr))
+			return encapsulate(skb, &p->flow.daddr, tunnel_identity(p->src_identity));
 		return to_uplink(skb, p, origin);
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refusal of a service without backends: the packet goes back where it came from as a TCP
- * RST or an ICMP port unreachable, from the address it was sent to.
+ * Refusal of a service without backends or of a port that no service has: the packet goes back
+ * where it came from as a TCP RST or an ICMP port unreachable, from the address it was sent to.
  */
 #pragma once
 
@@ -32,7 +32,7 @@ struct unreachable6 {
 	__u8 quote[ICMPV6_QUOTE];
 };
 
-static __always_inline int swap_macs(struct __sk_buff *skb)
+__noinline int swap_macs(struct __sk_buff *skb)
 {
 	__u8 macs[12], swapped[12];
 
@@ -166,11 +166,11 @@ __noinline int refuse_icmpv6(struct __sk_buff *skb, struct packet *p)
 }
 
 /* Answers the packet; `flags` of bpf_redirect say whether the sender is behind the device or above it. */
-static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, __u64 flags)
+static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, enum reason reason, __u64 flags)
 {
 	int failed = -1;
 
-	count(skb, REASON_REFUSED_NO_BACKEND, DIRECTION_SERVICE);
+	count(skb, reason, DIRECTION_SERVICE);
 	if (p->kind == PACKET_PORTS) {
 		if (p->flow.proto == IPPROTO_TCP)
 			failed = p->v6 ? refuse_tcp_ipv6(skb, p) : refuse_tcp(skb, p);

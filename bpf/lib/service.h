@@ -36,29 +36,54 @@ static __always_inline struct frontend_value *frontend_find(const struct addr *a
 	return frontend;
 }
 
-/* A random backend; null where the rows are in the middle of a change. */
-static __always_inline struct backend_value *backend_choose(const struct frontend_value *frontend,
-							    __u32 *backend_id)
+/* Whether an address belongs to services and to no node: nobody else answers for its ports. */
+__noinline int is_service_address(const struct addr *addr)
 {
-	struct slot_key slot_key = {};
+	struct service_address_key key = {};
+
+	if (!addr)
+		return 0;
+	key.addr = *addr;
+	return !!bpf_map_lookup_elem(&service_addresses, &key);
+}
+
+/* Whether a client may connect: loadBalancerSourceRanges. */
+__noinline int source_allowed(const struct frontend_value *frontend, const struct addr *client)
+{
+	struct source_range_key key = {};
+
+	if (!frontend || !client || !(frontend->flags & FRONTEND_SOURCE_RANGES))
+		return 1;
+	key.prefixlen = 32 + 128;
+	key.service_id = frontend->service_id;
+	key.addr = *client;
+	return !!bpf_map_lookup_elem(&source_ranges, &key);
+}
+
+static __always_inline struct backend_value *backend_find(__u32 backend_id)
+{
+	struct backend_key key = { .backend_id = backend_id };
+
+	return backend_id ? bpf_map_lookup_elem(&backends, &key) : NULL;
+}
+
+/* A random backend's id; 0 where there is none, or the rows are in the middle of a change. */
+static __always_inline __u32 backend_choose(const struct frontend_value *frontend)
+{
+	struct slot_key key = {};
 	struct slot_value *slot;
-	struct backend_key key;
 	__u32 count = frontend->count;
 
 	if (!count)
-		return NULL;
-	slot_key.service_id = frontend->service_id;
-	slot_key.slot = bpf_get_prandom_u32() % count;
-	slot = bpf_map_lookup_elem(&slots, &slot_key);
+		return 0;
+	key.service_id = frontend->service_id;
+	key.slot = bpf_get_prandom_u32() % count;
+	slot = bpf_map_lookup_elem(&slots, &key);
 	if (!slot) {
-		slot_key.slot = 0;
-		slot = bpf_map_lookup_elem(&slots, &slot_key);
-		if (!slot)
-			return NULL;
+		key.slot = 0;
+		slot = bpf_map_lookup_elem(&slots, &key);
 	}
-	key.backend_id = slot->backend_id;
-	*backend_id = key.backend_id;
-	return bpf_map_lookup_elem(&backends, &key);
+	return slot ? slot->backend_id : 0;
 }
 
 /* The row of `nodes` says whether NodePorts of this cluster are served at an address. */

@@ -69,8 +69,15 @@ static __always_inline struct frontend_value *socket_frontend(struct bpf_sock_ad
 		return NULL;
 	frontend = frontend_find(addr, port, ctx->protocol, false, true);
 	if (frontend)
-		return frontend;
+		/* Who may connect depends on the address that the socket will get: the packets are judged. */
+		return frontend->flags & FRONTEND_SOURCE_RANGES ? NULL : frontend;
 	if (!(is_loopback(addr) ? host : is_node_of_cluster(addr, NODE_OWN_CLUSTER)))
+		return NULL;
+	frontend = frontend_find(addr, port, ctx->protocol, true, false);
+	if (!frontend || !(frontend->flags & FRONTEND_TWO_SCOPES))
+		return frontend;
+	/* externalTrafficPolicy Local: another node's port is for that node to answer, as for any machine. */
+	if (host && !is_loopback(addr) && !is_node_of_cluster(addr, NODE_LOCAL))
 		return NULL;
 	return frontend_find(addr, port, ctx->protocol, true, true);
 }
@@ -100,12 +107,9 @@ static __always_inline struct backend_value *socket_backend(struct bpf_sock_addr
 							    const struct frontend_value *frontend)
 {
 	struct affinity_key client = {};
-	__u32 backend_id;
 
-	if (!frontend->count)
-		return NULL;
 	affinity_by_netns(&client, bpf_get_netns_cookie(ctx));
-	return backend_for(frontend, &client, &backend_id);
+	return backend_find(backend_for(frontend, &client));
 }
 
 static __always_inline int socket_connect(struct bpf_sock_addr *ctx, bool v6)

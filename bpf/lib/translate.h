@@ -32,21 +32,31 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 	}
 }
 
+/* The backend for a flow that begins, or 0. A function of its own for the sake of the stack. */
+__noinline __u32 packet_backend(const struct packet *p, const struct frontend_value *frontend)
+{
+	struct affinity_key client = {};
+
+	if (!p || !frontend)
+		return 0;
+	affinity_by_address(&client, &p->flow.saddr, p->flow.cluster_id);
+	return backend_for(frontend, &client);
+}
+
 /* A flow's first packet to a frontend: chooses, installs, translates. */
 __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origin origin,
 			     const struct frontend_value *frontend)
 {
 	struct nat_scratch *room = nat_room();
-	struct affinity_key client = {};
 	struct backend_value *backend;
 	struct nat_pair *pair;
-	__u32 backend_id = 0;
+	__u32 backend_id;
 	int failed;
 
 	if (!p || !frontend || !room)
 		return DROP_SERVICE_INCONSISTENT;
-	affinity_by_address(&client, &p->flow.saddr, p->flow.cluster_id);
-	backend = backend_for(frontend, &client, &backend_id);
+	backend_id = packet_backend(p, frontend);
+	backend = backend_find(backend_id);
 	if (!backend)
 		return DROP_SERVICE_INCONSISTENT;
 	pair = &room->pair;
@@ -80,6 +90,20 @@ static __always_inline bool backend_current(const struct packet *p, const struct
 }
 
 /*
+ * Whether a frontend without backends here (externalTrafficPolicy Local) has some on other nodes.
+ * Then its clients are not refused: whoever spreads them over the nodes is about to notice.
+ */
+__noinline int is_elsewhere(const struct packet *p, const struct frontend_value *frontend, bool any_node)
+{
+	struct frontend_value *inside;
+
+	if (!p || !frontend || !(frontend->flags & FRONTEND_TWO_SCOPES))
+		return 0;
+	inside = frontend_find(&p->flow.daddr, p->flow.dport, p->flow.proto, any_node, true);
+	return inside && inside->count;
+}
+
+/*
  * Translates a packet to a frontend. `any_node`: the destination is an address whose
  * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend, or a
  * drop reason.
@@ -108,8 +132,10 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 			return failed;
 		}
 	}
+	if (!source_allowed(frontend, &p->flow.saddr))
+		return DROP_SOURCE_NOT_IN_RANGES;
 	if (!frontend->count)
-		return REFUSE;
+		return is_elsewhere(p, frontend, any_node) ? DROP_NO_LOCAL_BACKEND : REFUSE;
 	if (p->kind != PACKET_PORTS)
 		return DROP_NO_NAT_ROW;
 	p->translated = true;

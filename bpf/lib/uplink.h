@@ -109,8 +109,9 @@ static __always_inline int uplink_out(struct __sk_buff *skb)
 	if (!addr_is_config(&p.flow.saddr, node_ip(p.v6)))
 		return masquerade(skb, &p);
 	/* A service the node itself calls where no socket hook saw it: kernel sockets, raw packets. */
-	if ((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&
-	    frontend_find(&p.flow.daddr, p.flow.dport, p.flow.proto, false, true))
+	if (((p.flow.proto == IPPROTO_TCP || p.flow.proto == IPPROTO_UDP) &&
+	     frontend_find(&p.flow.daddr, p.flow.dport, p.flow.proto, false, true)) ||
+	    is_service_address(&p.flow.daddr))
 		return from_node(skb, &p);
 	/* The answer of a backend in the node's own network gets the frontend's name back. */
 	result = nat_translate(skb, &p);

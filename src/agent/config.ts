@@ -23,6 +23,8 @@ const agentSettings = {
       const [first, last] = text.split(',').map(Number) as [number, number];
       return { first, last };
     }),
+  /** Where kube-proxy's health port is served; empty: nowhere. */
+  'kube-proxy-replacement-healthz-bind-address': listenAddress(''),
   /** Names of the uplinks; empty: the link that has the node's address. */
   devices: words,
   /** Of the uplink, in bytes; 0: found. */

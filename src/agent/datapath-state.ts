@@ -10,6 +10,7 @@ import type { ClusterNode } from './cluster-nodes.ts';
 import { deriveClusterNodes } from './cluster-nodes.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { deriveHealthCheckPorts, type HealthCheckPort, HealthCheckServers } from './health-check-ports.ts';
 import { deriveHostPorts } from './host-ports.ts';
 import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
 import {
@@ -28,6 +29,14 @@ import {
   nodeMapKey,
   nodeMapRow,
 } from './node-map.ts';
+import {
+  addressOfServiceKey,
+  deriveServiceAddresses,
+  type ServiceAddress,
+  type ServiceAddressRow,
+  serviceAddressKey,
+  serviceAddressRow,
+} from './service-addresses.ts';
 import type {
   BackendKey,
   BackendValue,
@@ -37,6 +46,8 @@ import type {
   MemberValue,
   SlotKey,
   SlotValue,
+  SourceRangeKey,
+  SourceRangeValue,
 } from './service-maps.ts';
 import { runServices, type Services } from './services.ts';
 import type { Sources } from './sources.ts';
@@ -57,6 +68,8 @@ export interface DatapathStateOptions {
   /** What fits into the tunnel, in bytes. */
   readonly mtu: number;
   readonly signal: AbortSignal;
+  /** The agent does its work: what load balancers are told at healthCheckNodePorts. */
+  readonly healthy: () => boolean;
   readonly onServiceProblem: (service: Service, message: string) => void;
   readonly log: Logger;
 }
@@ -102,6 +115,8 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     log,
     signal,
   });
+  const healthChecks = new HealthCheckServers({ healthy: options.healthy });
+  signal.addEventListener('abort', () => healthChecks[Symbol.dispose]());
   const reconcilers = {
     endpoints: endpointMap.reconciler,
     nodes: new Reconciler<NodeAddress>(
@@ -122,6 +137,24 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
       }),
       report('ipcache'),
     ),
+    'service-addresses': new Reconciler<ServiceAddress>(
+      deriveServiceAddresses(sources.services),
+      mapTarget(datapath.map<ServiceAddressRow['key'], ServiceAddressRow['value']>('service_addresses'), {
+        nameOf: addressOfServiceKey,
+        keyOf: serviceAddressKey,
+        toRow: serviceAddressRow,
+      }),
+      report('service address'),
+    ),
+    'health-check-ports': new Reconciler<HealthCheckPort>(
+      deriveHealthCheckPorts({
+        services: sources.services,
+        slices: sources.slices,
+        node: options.node.name,
+      }),
+      healthChecks,
+      report('healthCheckNodePort'),
+    ),
     routes: new Reconciler<HostRoute>(
       deriveHostRoutes({ nodes, source: options.node.internalAddress, mtu: options.mtu }),
       hostRouteTarget(options.netlink, options.hostIfindex),
@@ -134,10 +167,12 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     remotes: remote.services,
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
+    nodes: sources.node,
     maps: {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),
       slots: datapath.map<SlotKey, SlotValue>('slots'),
       backends: datapath.map<BackendKey, BackendValue>('backends'),
+      sourceRanges: datapath.map<SourceRangeKey, SourceRangeValue>('source_ranges'),
       members: datapath.map<MemberKey, MemberValue>('affinity_members'),
     },
     signal,

@@ -5,7 +5,7 @@ import { type Backend, backendKey } from '../loadbalancer/backend.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { LoadBalancer } from './load-balancer.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
-import { addressOfKey, frontendKey } from './service-maps.ts';
+import { addressOfKey, frontendKey, prefixOfSourceRange } from './service-maps.ts';
 
 const backend = (n: number): Backend => {
   const addr = `10.1.${n >> 8}.${n & 255}`;
@@ -19,7 +19,12 @@ const backend = (n: number): Backend => {
     state: 'active',
   };
 };
-const frontend = (n: number, backends: readonly number[], affinityTimeout = 0): Frontend => ({
+const frontend = (
+  n: number,
+  backends: readonly number[],
+  affinityTimeout = 0,
+  sourceRanges?: readonly string[],
+): Frontend => ({
   addr: n === 0 ? '0.0.0.0' : `10.96.0.${n}`,
   port: 80,
   protocol: 'TCP',
@@ -31,6 +36,7 @@ const frontend = (n: number, backends: readonly number[], affinityTimeout = 0): 
   local: false,
   partial: false,
   affinityTimeout,
+  sourceRanges,
   backends: backends.map(backend),
 });
 const put = (row: Frontend) => ({ key: frontendAddress(row), row });
@@ -55,6 +61,28 @@ const expectedAffine = (desired: ReadonlyMap<string, Frontend>) =>
   [...desired]
     .flatMap(([key, row]) => (row.affinityTimeout ? row.backends.map(b => `${key} ${b.addr}`) : []))
     .sort();
+const ranges = ['10.0.0.0/8', '10.1.0.0/16', '192.0.2.7/32', 'fd00::/8'];
+/** Who may connect, per frontend that asks. */
+const allowed = (maps: MemoryServiceMaps) =>
+  maps.frontends
+    .entries()
+    .flatMap(([key, value]) =>
+      value.flags & 32
+        ? [
+            `${addressOfKey(key)} ${maps.sourceRanges
+              .entries()
+              .flatMap(([range]) =>
+                range.service_id === value.service_id ? [prefixOfSourceRange(range)] : [],
+              )
+              .sort()}`,
+          ]
+        : [],
+    )
+    .sort();
+const expectedAllowed = (desired: ReadonlyMap<string, Frontend>) =>
+  [...desired]
+    .flatMap(([key, row]) => (row.sourceRanges ? [`${key} ${[...row.sourceRanges].sort()}`] : []))
+    .sort();
 const sortedByKey = <V>(map: ReadonlyMap<string, V>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
 
 test('random changes and restarts: readers never see a dangling slot, the end is what was asked', () => {
@@ -76,6 +104,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
           n,
           Array.from({ length: 8 }, (_, b) => b).filter(() => random(2) === 0),
           random(2) * 60,
+          random(2) ? ranges.filter(() => random(2)) : undefined,
         );
         const operation = random(5) === 0 ? drop(row) : put(row);
         batch.set(operation.key, operation);
@@ -85,6 +114,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
       assert.equal(balancer.apply([...batch.values()]).size, 0);
       assert.deepEqual(sortedByKey(interpret(maps)), sortedByKey(expected(desired)));
       assert.deepEqual(affine(maps), expectedAffine(desired), 'clients may return to what is there, at once');
+      assert.deepEqual(allowed(maps), expectedAllowed(desired), 'who may connect, at once');
       if (random(4) === 0) balancer.sweep();
       if (random(10) === 0) {
         balancer[Symbol.dispose]();
@@ -94,6 +124,11 @@ test('random changes and restarts: readers never see a dangling slot, the end is
     balancer.sweep();
     const targets = new Set([...desired.values()].flatMap(row => row.backends.map(b => b.key)));
     assert.equal(maps.backends.rows.size, targets.size, 'no backend row is left over');
+    assert.equal(
+      maps.sourceRanges.rows.size,
+      [...desired.values()].reduce((sum, row) => sum + (row.sourceRanges?.length ?? 0), 0),
+      'no range is left over',
+    );
     assert.equal(
       maps.slots.rows.size,
       [...desired.values()].reduce((sum, row) => sum + row.backends.length, 0),

@@ -17,10 +17,14 @@ import {
   type MemberKey,
   type MemberValue,
   PROTOCOLS,
+  prefixOfSourceRange,
   type RowMap,
   type ServiceMaps,
   type SlotKey,
   type SlotValue,
+  type SourceRangeKey,
+  type SourceRangeValue,
+  sourceRangeKey,
 } from './service-maps.ts';
 
 /** What the maps hold of one frontend. */
@@ -31,6 +35,8 @@ interface Programmed {
   readonly slots: readonly number[];
   /** Backend ids that clients may be sent to again; empty without session affinity. */
   readonly members: ReadonlySet<number>;
+  /** Prefixes of the clients that may connect; of no meaning without their flag. */
+  readonly ranges: ReadonlySet<string>;
 }
 
 interface Plan {
@@ -49,7 +55,8 @@ type Write<K, V> = readonly [plan: Plan, key: K, value: V];
  * A reader in the kernel picks one of `count` slots, then the backend it names. Rows are therefore
  * written in the order backends, slots, frontends, and what is no longer named is removed only
  * after `grace` milliseconds, when no reader can hold its name. Only rows that differ are written.
- * Members, the rows that let a client with session affinity return to its backend, go at once.
+ * What allows something goes at once: members, which let a client with session affinity return to its
+ * backend, and ranges of clients that may connect.
  */
 export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #maps: ServiceMaps;
@@ -64,11 +71,12 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #references = new Map<number, number>();
   /** Backend rows that are in the map. */
   readonly #present = new Set<number>();
-  /** Service id → number of its slots in use. */
-  readonly #counts = new Map<number, number>();
+  /** By service id. */
+  readonly #live = new Map<number, Programmed>();
   #staleSlots: SlotKey[] = [];
   readonly #staleBackends = new Set<number>();
   #staleMembers: MemberKey[] = [];
+  #staleRanges: SourceRangeKey[] = [];
   readonly #staleServices = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -107,6 +115,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     }
     const ready = plans.filter(plan => !failed.has(plan.address));
     write(this.#maps.members, ready.flatMap(memberWrites), failed);
+    write(this.#maps.sourceRanges, ready.flatMap(rangeWrites), failed);
     write(this.#maps.slots, ready.flatMap(slotWrites), failed);
     write(
       this.#maps.frontends,
@@ -116,7 +125,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
     for (const plan of plans) this.#commit(plan, failed.has(plan.address));
     for (const { key, row } of batch) if (!row) this.#remove(key, failed);
-    this.#endAffinity();
+    this.#revoke();
     this.#scheduleSweep();
     return failed;
   }
@@ -127,7 +136,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     this.#timer = undefined;
     const slots = this.#staleSlots;
     this.#staleSlots = [];
-    this.#endAffinity();
+    this.#revoke();
     try {
       for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
       for (const id of this.#staleServices) this.#serviceIds.release(id);
@@ -163,7 +172,13 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       flags: frontendFlags(row),
     };
     const members = new Set(value.flags & FRONTEND_AFFINITY ? slots : []);
-    return { address, row, before, after: { key: before?.key ?? frontendKey(row), value, slots, members } };
+    const ranges = new Set(row.sourceRanges);
+    return {
+      address,
+      row,
+      before,
+      after: { key: before?.key ?? frontendKey(row), value, slots, members, ranges },
+    };
   }
 
   #idOf(backend: Backend): number {
@@ -197,16 +212,16 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       for (const id of after.slots) this.#staleBackends.add(id);
       if (value) {
         const slots = this.#readSlots(value);
-        this.#replace(address, {
-          key: after.key,
-          value,
-          slots,
-          members: this.#readMembers(value, slots, after),
-        });
+        const members = this.#readMembers(value, slots, after);
+        // Written again by the retry, which is what narrows them.
+        const ranges = new Set([...(before?.ranges ?? []), ...after.ranges]);
+        this.#replace(address, { key: after.key, value, slots, members, ranges });
       } else if (!before) {
         this.#staleServices.add(after.value.service_id);
         for (const id of after.members)
           this.#staleMembers.push({ service_id: after.value.service_id, backend_id: id });
+        for (const range of after.ranges)
+          this.#staleRanges.push(sourceRangeKey(after.value.service_id, range));
         for (const slot of after.slots.keys())
           this.#staleSlots.push({ service_id: after.value.service_id, slot });
       }
@@ -244,17 +259,19 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     }
     for (const id of before?.members ?? [])
       if (!next?.members.has(id)) this.#staleMembers.push({ service_id: serviceId, backend_id: id });
+    for (const range of before?.ranges ?? [])
+      if (!next?.ranges.has(range)) this.#staleRanges.push(sourceRangeKey(serviceId, range));
     if (next) {
       this.#programmed.set(address, next);
-      this.#counts.set(serviceId, slots.length);
+      this.#live.set(serviceId, next);
     } else {
       this.#programmed.delete(address);
-      this.#counts.delete(serviceId);
+      this.#live.delete(serviceId);
     }
   }
 
   #isLive({ service_id, slot }: SlotKey): boolean {
-    return slot < (this.#counts.get(service_id) ?? 0);
+    return slot < (this.#live.get(service_id)?.slots.length ?? 0);
   }
 
   #reference(id: number, by: 1 | -1): void {
@@ -267,14 +284,20 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     }
   }
 
-  /** Clients must not return to a backend that is gone: this does not wait for readers. */
-  #endAffinity(): void {
-    const stale = this.#staleMembers;
+  /** Removes rows that allow what is not allowed any more: this does not wait for readers. */
+  #revoke(): void {
+    const [members, ranges] = [this.#staleMembers, this.#staleRanges];
     this.#staleMembers = [];
+    this.#staleRanges = [];
     try {
-      for (let key = stale.pop(); key; key = stale.pop()) this.#maps.members.delete(key);
+      for (const key of members)
+        if (!this.#live.get(key.service_id)?.members.has(key.backend_id)) this.#maps.members.delete(key);
+      for (const key of ranges)
+        if (!this.#live.get(key.service_id)?.ranges.has(prefixOfSourceRange(key)))
+          this.#maps.sourceRanges.delete(key);
     } catch (error) {
-      this.#staleMembers = stale;
+      this.#staleMembers.push(...members);
+      this.#staleRanges.push(...ranges);
       this.#onError(error instanceof Error ? error : new Error(String(error)));
     }
   }
@@ -322,6 +345,12 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       if (ids) ids.add(backend_id);
       else members.set(service_id, new Set([backend_id]));
     }
+    const ranges = new Map<number, Set<string>>();
+    for (const [key] of this.#maps.sourceRanges.entries()) {
+      const found = ranges.get(key.service_id);
+      if (found) found.add(prefixOfSourceRange(key));
+      else ranges.set(key.service_id, new Set([prefixOfSourceRange(key)]));
+    }
     for (const [key, value] of this.#maps.frontends.entries()) {
       this.#serviceIds.adopt(value.service_id);
       const rows = slots.get(value.service_id);
@@ -333,14 +362,18 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
         value,
         slots: known,
         members: members.get(value.service_id) ?? new Set(),
+        ranges: ranges.get(value.service_id) ?? new Set(),
       });
       members.delete(value.service_id);
+      ranges.delete(value.service_id);
     }
     for (const [service_id, ids] of members)
       for (const backend_id of ids) this.#staleMembers.push({ service_id, backend_id });
+    for (const [service_id, found] of ranges)
+      for (const range of found) this.#staleRanges.push(sourceRangeKey(service_id, range));
     for (const [service_id, rows] of slots) {
       this.#serviceIds.adopt(service_id);
-      if (!this.#counts.has(service_id)) this.#staleServices.add(service_id);
+      if (!this.#live.has(service_id)) this.#staleServices.add(service_id);
       for (const slot of rows.keys())
         if (!this.#isLive({ service_id, slot })) this.#staleSlots.push({ service_id, slot });
     }
@@ -352,7 +385,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       this.#staleSlots.length +
       this.#staleBackends.size +
       this.#staleServices.size +
-      this.#staleMembers.length;
+      this.#staleMembers.length +
+      this.#staleRanges.length;
     if (this.#timer || !stale) return;
     this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
   }
@@ -388,6 +422,15 @@ function memberWrites(plan: Plan): Write<MemberKey, MemberValue>[] {
   for (const backend_id of members)
     if (!plan.before?.members.has(backend_id))
       writes.push([plan, { service_id: value.service_id, backend_id }, { pad: 0 }]);
+  return writes;
+}
+
+function rangeWrites(plan: Plan): Write<SourceRangeKey, SourceRangeValue>[] {
+  const { ranges, value } = plan.after;
+  const writes: Write<SourceRangeKey, SourceRangeValue>[] = [];
+  for (const range of ranges)
+    if (!plan.before?.ranges.has(range))
+      writes.push([plan, sourceRangeKey(value.service_id, range), { pad: 0 }]);
   return writes;
 }
 

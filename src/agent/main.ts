@@ -8,6 +8,7 @@ import { serveApi } from './api-server.ts';
 import { environmentSchema, parseAgentConfig } from './config.ts';
 import { registerMetrics } from './metrics.ts';
 import { NodeAgent } from './node-agent.ts';
+import { serveProxyHealth } from './proxy-health.ts';
 import { apiViews } from './views.ts';
 
 /** The node daemon. A SIGTERM ends it at once and leaves the datapath as it is: traffic flows on. */
@@ -31,6 +32,8 @@ async function main(): Promise<void> {
   });
   const metrics = config['prometheus-serve-addr'];
   if (metrics) await serveMetrics(metrics, registry);
+  const proxyHealth = config['kube-proxy-replacement-healthz-bind-address'];
+  if (proxyHealth) await serveProxyHealth(proxyHealth, () => agent.proxyHealth);
   await using _api = await serveApi({
     views: apiViews(agent),
     actions: { '/v1/cleanup': () => agent.cleanUp() },

@@ -28,6 +28,7 @@ import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
+import type { ProxyHealth } from './proxy-health.ts';
 import { whenQuiet } from './quiet.ts';
 import { nameRecoveredEndpoints } from './recovered-pods.ts';
 import type { Services } from './services.ts';
@@ -110,6 +111,14 @@ export class NodeAgent {
     const { state, published } = this.parts;
     const services = this.services ? { services: this.services.reconciler } : {};
     return { ...state.reconcilers, ...services, 'cilium-endpoints': published };
+  }
+
+  /** Whether services work here, and whether the node is to stay. */
+  get proxyHealth(): ProxyHealth {
+    return {
+      healthy: this.starting === undefined,
+      nodeEligible: this.sources?.node.get(this.nodeName)?.leaving === false,
+    };
   }
 
   /** What the programs have counted, by reason and direction. */
@@ -202,6 +211,7 @@ export class NodeAgent {
       hostIfindex: devices.host.index,
       mtu: devices.podMtu,
       signal,
+      healthy: () => this.starting === undefined,
       onServiceProblem: (service, message) => this.#tell(service, message),
       log: logOf('datapath'),
     });

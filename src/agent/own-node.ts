@@ -12,7 +12,12 @@ export interface OwnNode {
   /** Type and address as in status.addresses, IP addresses only. */
   readonly addresses: readonly { readonly type: string; readonly ip: string }[];
   readonly podCidrs: readonly string[];
+  /** It is about to be removed: load balancers should send no new clients to it (KEP-3836). */
+  readonly leaving: boolean;
 }
+
+/** Taint by which the cluster autoscaler says that it will remove a node. */
+const TO_BE_DELETED_TAINT = 'ToBeDeletedByClusterAutoscaler';
 
 export function ownNodeRow({ metadata, spec, status }: Node): OwnNode {
   const cidrs = spec.podCIDRs ?? (spec.podCIDR ? [spec.podCIDR] : []);
@@ -26,6 +31,7 @@ export function ownNodeRow({ metadata, spec, status }: Node): OwnNode {
       type === 'InternalIP' || type === 'ExternalIP' ? [{ type, ip: address }] : [],
     ),
     podCidrs: cidrs.filter(each => isIPv4(each.split('/')[0] ?? '')),
+    leaving: !!metadata.deletionTimestamp || !!spec.taints?.some(each => each.key === TO_BE_DELETED_TAINT),
   };
 }
 

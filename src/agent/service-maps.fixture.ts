@@ -12,6 +12,8 @@ import {
   type ServiceMaps,
   type SlotKey,
   type SlotValue,
+  type SourceRangeKey,
+  type SourceRangeValue,
 } from './service-maps.ts';
 
 /** A map in memory. `onWrite` sees the state after every single write, as a reader in the kernel could. */
@@ -53,9 +55,11 @@ export class MemoryServiceMaps implements ServiceMaps {
   readonly slots = new MemoryMap<SlotKey, SlotValue>();
   readonly backends = new MemoryMap<BackendKey, BackendValue>();
   readonly members = new MemoryMap<MemberKey, MemberValue>();
+  readonly sourceRanges = new MemoryMap<SourceRangeKey, SourceRangeValue>();
 
   onWrite(listener: () => void): void {
-    for (const map of [this.frontends, this.slots, this.backends, this.members]) map.onWrite = listener;
+    for (const map of [this.frontends, this.slots, this.backends, this.members, this.sourceRanges])
+      map.onWrite = listener;
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Protocol } from '../api/service.ts';
-import { format, parse } from '../datapath/address.ts';
+import { format, formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { type Frontend, type FrontendKind, hasInternalScope } from '../loadbalancer/frontend.ts';
 
 /** The rows of bpf/types.h, field by field. Ports are plain numbers here. */
@@ -43,6 +43,16 @@ export interface MemberValue {
   readonly pad: number;
 }
 
+/** A prefix whose addresses may connect to a service with source ranges. */
+export interface SourceRangeKey {
+  readonly prefixlen: number;
+  readonly service_id: number;
+  readonly addr: Uint8Array;
+}
+export interface SourceRangeValue {
+  readonly pad: number;
+}
+
 /** What is needed of a BPF map. */
 export interface RowMap<K, V> {
   get(key: K): V | undefined;
@@ -59,6 +69,7 @@ export interface ServiceMaps {
   readonly slots: RowMap<SlotKey, SlotValue>;
   readonly backends: RowMap<BackendKey, BackendValue>;
   readonly members: RowMap<MemberKey, MemberValue>;
+  readonly sourceRanges: RowMap<SourceRangeKey, SourceRangeValue>;
 }
 
 export const PROTOCOLS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
@@ -69,6 +80,7 @@ const FRONTEND_NODEPORT = 2;
 const FRONTEND_EXTERNAL = 4;
 const FRONTEND_LOCAL = 8;
 const FRONTEND_TWO_SCOPES = 16;
+const FRONTEND_SOURCE_RANGES = 32;
 const kindFlags: Readonly<Record<FrontendKind, number>> = {
   ClusterIP: 0,
   NodePort: FRONTEND_NODEPORT,
@@ -94,8 +106,22 @@ export function frontendFlags(row: Frontend): number {
     kindFlags[row.kind] |
     (row.affinityTimeout > 0 ? FRONTEND_AFFINITY : 0) |
     (row.local ? FRONTEND_LOCAL : 0) |
-    (hasInternalScope(row) ? FRONTEND_TWO_SCOPES : 0)
+    (hasInternalScope(row) ? FRONTEND_TWO_SCOPES : 0) |
+    (row.sourceRanges ? FRONTEND_SOURCE_RANGES : 0)
   );
+}
+
+/** Bits of a source range's key before its prefix: the service. */
+const RANGE_KEY_BITS = 32;
+
+export function sourceRangeKey(service_id: number, prefix: string): SourceRangeKey {
+  const { addr, length } = parsePrefix(prefix);
+  return { prefixlen: RANGE_KEY_BITS + length, service_id, addr };
+}
+
+/** The prefix of a key found in the map. */
+export function prefixOfSourceRange(key: SourceRangeKey): string {
+  return formatPrefix({ addr: key.addr, length: key.prefixlen - RANGE_KEY_BITS });
 }
 
 /** The text `backendKey` gives, of a value found in the map. */

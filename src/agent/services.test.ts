@@ -26,6 +26,7 @@ const service = (name: string, ip: string, fields: Partial<Service> = {}): Servi
   internalTrafficPolicy: 'Cluster',
   healthCheckNodePort: 0,
   publishNotReadyAddresses: false,
+  loadBalancerSourceRanges: [],
   ...fields,
 });
 const slice = (name: string, ...addresses: string[]): EndpointSlice => ({
@@ -43,6 +44,7 @@ const slice = (name: string, ...addresses: string[]): EndpointSlice => ({
     hostname: '',
     zone: '',
     forZones: [],
+    forNodes: [],
   })),
 });
 

@@ -1,6 +1,7 @@
 import { parseServiceAnnotations } from '../api/annotations.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
-import { type Service, serviceKey } from '../api/service.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
+import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
 import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
 import { frontendsOf } from '../loadbalancer/frontends.ts';
 import { REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
@@ -20,6 +21,8 @@ export interface ServicesOptions {
   readonly hostPorts?: ReadonlyTable<Frontend>;
   /** Name of this node. */
   readonly node: string;
+  /** The row of this node, for its zone. Without it the node is in none. */
+  readonly nodes?: ReadonlyTable<{ readonly labels: Readonly<Record<string, string>> }>;
   readonly maps: ServiceMaps;
   readonly signal: AbortSignal;
   /** A service says something that cannot be obeyed; once per service and message. */
@@ -52,6 +55,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
   // A service without its slices would lose, for a moment, the backends that the maps still hold.
   await Promise.all([services.whenSynced(), slices.whenSynced()]);
   const heard = remotesHeard(remotes);
+  const zone = zoneOfNode(options.nodes, node);
   const claims = derive<Frontend>({
     name: 'frontend-claims',
     keyOf: row => `${frontendAddress(row)} ${row.service}`,
@@ -65,6 +69,9 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         for (const row of services.values())
           if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
       }),
+      input(zone, function* () {
+        for (const row of services.values()) yield serviceKey(row);
+      }),
     ],
     compute(key) {
       const service = services.get(key);
@@ -74,7 +81,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         slices: slices.by(SLICES_BY_SERVICE, key),
         remotes: remotes.by(REMOTE_BY_SERVICE, key),
         complete: remotes.synced,
-        node,
+        place: { node, zone: zone.get(node)?.zone ?? '' },
       });
     },
   });
@@ -128,6 +135,22 @@ function remotesHeard(remotes: ReadonlyTable<RemoteService>): ReadonlyTable<{ re
   return table;
 }
 
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
+
+/** This node's zone as a table of one row, so that other changes of the Node object touch no service. */
+function zoneOfNode(nodes: ServicesOptions['nodes'], node: string): ReadonlyTable<{ readonly zone: string }> {
+  const table = new Table<{ readonly zone: string }>({
+    name: 'zone',
+    keyOf: () => node,
+    equal: (a, b) => a.zone === b.zone,
+  });
+  const read = (): void => table.upsert({ zone: nodes?.get(node)?.labels[ZONE_LABEL] ?? '' });
+  read();
+  nodes?.subscribe(read);
+  table.markSynced();
+  return table;
+}
+
 function* problemsOf(
   key: string,
   service: Service | undefined,
@@ -136,6 +159,20 @@ function* problemsOf(
   if (!service) return;
   for (const { message } of parseServiceAnnotations(service.annotations).problems)
     yield { service: key, message };
+  if (!service.headless && service.type !== 'ExternalName' && !(PROXY_NAME_LABEL in service.labels)) {
+    for (const { protocol, name, port } of service.ports)
+      if (protocol === 'SCTP')
+        yield {
+          service: key,
+          message: `port ${name === '' ? port : `${name} (${port})`}: SCTP is not balanced: found protocol SCTP, expected TCP or UDP; pods reach each other by SCTP at their own addresses`,
+        };
+    for (const range of service.loadBalancerSourceRanges)
+      if (canonicalPrefix(range) === undefined)
+        yield {
+          service: key,
+          message: `loadBalancerSourceRanges: found ${JSON.stringify(range)}, expected a prefix as 203.0.113.0/24; it lets nobody in`,
+        };
+  }
   for (const claim of claims.by('service', key)) {
     const holder = winner(claims.by('address', frontendAddress(claim)))?.service;
     if (holder === undefined || holder === key) continue;

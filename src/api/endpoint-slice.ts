@@ -22,7 +22,12 @@ export const endpointSliceSchema = z.object({
         hostname: z.string().nullish(),
         nodeName: z.string().nullish(),
         zone: z.string().nullish(),
-        hints: z.object({ forZones: z.array(z.object({ name: z.string() })).nullish() }).nullish(),
+        hints: z
+          .object({
+            forZones: z.array(z.object({ name: z.string() })).nullish(),
+            forNodes: z.array(z.object({ name: z.string() })).nullish(),
+          })
+          .nullish(),
       }),
     )
     .nullish(),
@@ -53,7 +58,9 @@ export interface SliceEndpoint {
   readonly node: string;
   readonly hostname: string;
   readonly zone: string;
+  /** Hints (KEP-2433, KEP-3015): whose clients the endpoint is meant for. Empty: no hint. */
   readonly forZones: readonly string[];
+  readonly forNodes: readonly string[];
 }
 
 /** A row of the endpoint slices table. */
@@ -83,7 +90,7 @@ export const endpointSliceTable = {
 } as const;
 
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
-const noZones: readonly string[] = [];
+const noHints: readonly string[] = [];
 
 /**
  * Flattens a parsed slice into its row. Conditions left out count as the API says: ready and serving
@@ -115,7 +122,8 @@ export function toEndpointSlice(object: z.infer<typeof endpointSliceSchema>): En
           node: each.nodeName ?? '',
           hostname: each.hostname ?? '',
           zone: each.zone ?? '',
-          forZones: each.hints?.forZones?.map(zone => zone.name) ?? noZones,
+          forZones: each.hints?.forZones?.map(zone => zone.name) ?? noHints,
+          forNodes: each.hints?.forNodes?.map(node => node.name) ?? noHints,
         },
       ];
     }),

@@ -49,6 +49,7 @@ export const serviceSchema = z.object({
     internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
     healthCheckNodePort: z.int().min(0).max(65535).default(0),
     publishNotReadyAddresses: z.boolean().default(false),
+    loadBalancerSourceRanges: addresses,
   }),
   status: z
     .object({
@@ -97,6 +98,8 @@ export interface Service {
   readonly internalTrafficPolicy: 'Cluster' | 'Local';
   readonly healthCheckNodePort: number;
   readonly publishNotReadyAddresses: boolean;
+  /** Prefixes as the user wrote them; empty: everybody may use the load balancer's addresses. */
+  readonly loadBalancerSourceRanges: readonly string[];
 }
 
 /** `namespace/name`: the primary key of the services table. */
@@ -136,6 +139,7 @@ export function toService(object: z.infer<typeof serviceSchema>): Service {
     internalTrafficPolicy: spec.internalTrafficPolicy,
     healthCheckNodePort: spec.healthCheckNodePort,
     publishNotReadyAddresses: spec.publishNotReadyAddresses,
+    loadBalancerSourceRanges: spec.type === 'LoadBalancer' ? spec.loadBalancerSourceRanges : [],
   };
 }
 

@@ -177,6 +177,7 @@ const service: Service = {
   internalTrafficPolicy: 'Cluster',
   healthCheckNodePort: 0,
   publishNotReadyAddresses: false,
+  loadBalancerSourceRanges: [],
 };
 
 function slice(endpoints: [address: string, state: 'ready' | 'draining' | 'down'][]): EndpointSlice {
@@ -195,6 +196,8 @@ function slice(endpoints: [address: string, state: 'ready' | 'draining' | 'down'
       hostname: '',
       zone: 'eu-a',
       forZones: ['eu-a'],
+
+      forNodes: [],
     })),
   };
 }

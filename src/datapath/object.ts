@@ -20,6 +20,8 @@ export type MapName =
   | 'backends'
   | 'affinity'
   | 'affinity_members'
+  | 'source_ranges'
+  | 'service_addresses'
   | 'conntrack'
   | 'nat'
   | 'fragments'

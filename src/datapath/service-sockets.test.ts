@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
-import { createTestbed, setService, type Testbed, type TestNode, wire } from './testbed.fixture.ts';
+import { counted, createTestbed, setService, type Testbed, type TestNode, wire } from './testbed.fixture.ts';
 
 const AFFINITY = 1;
 
@@ -69,5 +69,55 @@ describe('session affinity at the socket', () => {
     for (const connected of ['no', 'connected', 'no', 'connected', 'no'])
       for (const each of backendsOf(await ask(node, netns, 'udp', VIP, '53', connected))) seen.add(each);
     assert.equal(seen.size, 1);
+  });
+});
+
+describe('externalTrafficPolicy Local', () => {
+  const [LOCAL, TWO_SCOPES] = [8, 16];
+  before(() => {
+    const own = (at: number) => [{ id: 2000 + at, address: bed.nodes[at]!.pods[0]!.ip, port: 80 }];
+    for (const [at, node] of bed.nodes.entries())
+      for (const [id, port, owner] of [
+        [200, 30_200, 1],
+        [210, 30_210, 0],
+      ] as const) {
+        const backends = own(owner);
+        setService(node, {
+          id,
+          address: '0.0.0.0',
+          port,
+          protocol: 'tcp',
+          backends: at === owner ? backends : [],
+          flags: LOCAL | TWO_SCOPES,
+        });
+        setService(node, { id: id + 1, address: '0.0.0.0', port, protocol: 'tcp', backends, scope: 1 });
+      }
+  });
+
+  it('a process of another node is a client like any machine: its address is kept, and it is not answered where no backend is', async () => {
+    const [node, other] = bed.nodes;
+    const pod = other.pods[0]!;
+    assert.deepEqual(await ask(node, node.netns, 'tcp', other.ip, '30200'), [
+      `${pod.ip} ${node.ip} ${other.ip}`,
+    ]);
+    assert.deepEqual(await ask(node, node.netns, 'tcp', other.ip, '30210'), ['ETIMEDOUT']);
+  });
+
+  it('at the own node, and for pods, all backends', async () => {
+    const [node, other] = bed.nodes;
+    for (const at of [node.ip, '127.0.0.1'])
+      assert.deepEqual(backendsOf(await ask(node, node.netns, 'tcp', at, '30200')), [other.pods[0]!.ip]);
+    assert.deepEqual(backendsOf(await ask(node, node.pods[0]!.netns, 'tcp', other.ip, '30210')), [
+      node.pods[0]!.ip,
+    ]);
+  });
+
+  it('a node that speaks under its own address to a pod of another node is answered', async () => {
+    const [node, other] = bed.nodes;
+    const pod = other.pods[0]!;
+    const before = counted(node, 'REASON_TO_STACK');
+    const ping = await bed.run(node.netns, ['ping', '-c1', '-W2', '-I', node.ip, pod.ip]);
+    assert.equal(ping.code, 0, ping.stdout);
+    assert.ok(counted(node, 'REASON_TO_STACK') > before, 'the answer came by the tunnel');
   });
 });

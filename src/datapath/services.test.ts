@@ -1,22 +1,27 @@
 /** What Kubernetes promises of services, packet by packet (BPF_PROG_TEST_RUN). */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { PROTO, read, tcp, udp } from './packet.fixture.ts';
+import { parse, parsePrefix } from './address.ts';
+import { ethernet, icmp, ipv4, PROTO, read, TCP_FLAG, tcp, udp } from './packet.fixture.ts';
 import {
   createPrograms,
   INTERNAL,
+  NEIGHBOUR,
   NODE,
   POD,
   type Programs,
   ports,
+  REMOTE,
   REMOTE_NODE,
+  VIP,
   WORLD,
 } from './programs.fixture.ts';
+import { TC_ACT } from './test-run.ts';
 
 const AFFINITY = 1;
 
 describe('session affinity', () => {
-  const VIP = '10.96.7.1';
+  const ADDRESS = '10.96.7.1';
   const ID = 700;
   let programs: Programs;
   let send: Programs['send'];
@@ -28,7 +33,7 @@ describe('session affinity', () => {
   }));
   let port = 20_000;
   /** Where a new connection of a pod goes. */
-  const connect = (make = tcp, to = VIP): string =>
+  const connect = (make = tcp, to = ADDRESS): string =>
     read(send('from_pod', make(ports(POD, to, port++, 80))).out).to;
   const targets = (times: number): string[] => [...new Set(Array.from({ length: times }, () => connect()))];
   const member = (id: number): void =>
@@ -39,7 +44,7 @@ describe('session affinity', () => {
     ({ send } = programs);
     for (const { address } of backends) programs.ipcache(`${address}/32`, 65_792, REMOTE_NODE);
     for (const proto of [PROTO.tcp, PROTO.udp])
-      programs.service(ID, VIP, 80, proto, backends, { flags: AFFINITY, affinityTimeout: 10 });
+      programs.service(ID, ADDRESS, 80, proto, backends, { flags: AFFINITY, affinityTimeout: 10 });
   });
   after(() => programs?.[Symbol.dispose]());
   beforeEach(() => {
@@ -94,7 +99,7 @@ describe('session affinity', () => {
 
   it('of a client outside, by its address', () => {
     programs.endpoint(NODE, 0, 1);
-    programs.service(ID + 1, undefined, 30_700, PROTO.tcp, backends, {
+    programs.service(ID + 1, '0.0.0.0', 30_700, PROTO.tcp, backends, {
       flags: AFFINITY | 2,
       affinityTimeout: 10,
     });
@@ -107,5 +112,193 @@ describe('session affinity', () => {
       seen.add(sent.to);
     }
     assert.equal(seen.size, 1);
+  });
+});
+
+describe('traffic policy Local', () => {
+  const [LOCAL, TWO_SCOPES, NODEPORT] = [8, 16, 2];
+  let programs: Programs;
+  let send: Programs['send'];
+  before(async () => {
+    programs = await createPrograms();
+    ({ send } = programs);
+    const here = [{ id: 80, address: POD, port: 8080 }];
+    const there = [{ id: 81, address: REMOTE, port: 8080 }];
+    const policy = NODEPORT | LOCAL | TWO_SCOPES;
+    programs.service(800, '0.0.0.0', 30_080, PROTO.tcp, here, { flags: policy });
+    programs.service(801, '0.0.0.0', 30_080, PROTO.tcp, [...here, ...there], { flags: NODEPORT, scope: 1 });
+    programs.service(802, '0.0.0.0', 30_081, PROTO.tcp, [], { flags: policy });
+    programs.service(803, '0.0.0.0', 30_081, PROTO.tcp, there, { flags: NODEPORT, scope: 1 });
+    programs.service(804, '0.0.0.0', 30_082, PROTO.tcp, [], { flags: policy });
+    programs.service(805, '0.0.0.0', 30_082, PROTO.tcp, [], { flags: NODEPORT, scope: 1 });
+    programs.datapath.map('nodes').set({ addr: parse(NODE) }, { cluster_id: 1, flags: 3 });
+  });
+  after(() => programs?.[Symbol.dispose]());
+  beforeEach(() => programs.forget());
+
+  it('from outside: a backend of this node, which sees the client', () => {
+    for (let port = 1000; port < 1016; port++) {
+      const { from, to, toPort, sound } = read(
+        send('from_netdev', tcp(ports(WORLD, NODE, port, 30_080))).out,
+      );
+      assert.deepEqual([from, to, toPort, sound], [WORLD, POD, 8080, true]);
+    }
+  });
+
+  it('from inside: backends of all nodes', () => {
+    const seen = new Set<string>();
+    for (let port = 1000; port < 1016; port++)
+      seen.add(read(send('from_pod', tcp(ports(POD, NODE, port, 30_080))).out).to);
+    assert.deepEqual([...seen].sort(), [POD, REMOTE]);
+  });
+
+  it('from outside, backends on other nodes only: dropped, so that the client is sent elsewhere', () => {
+    const { verdict, reasons } = send('from_netdev', tcp(ports(WORLD, NODE, 1000, 30_081)));
+    assert.deepEqual([verdict, reasons], [TC_ACT.SHOT, ['DROP_NO_LOCAL_BACKEND']]);
+    assert.equal(read(send('from_pod', tcp(ports(POD, NODE, 1000, 30_081))).out).to, REMOTE);
+  });
+
+  it('no backend anywhere: refused', () => {
+    for (const [program, client] of [
+      ['from_netdev', WORLD],
+      ['from_pod', POD],
+    ] as const) {
+      const { verdict, reasons } = send(program, tcp(ports(client, NODE, 1000, 30_082)));
+      assert.deepEqual([verdict, reasons], [TC_ACT.REDIRECT, ['REASON_REFUSED_NO_BACKEND']], program);
+    }
+  });
+});
+
+describe('what no port of a service takes', () => {
+  let programs: Programs;
+  let send: Programs['send'];
+  before(async () => {
+    programs = await createPrograms();
+    ({ send } = programs);
+    for (const address of [VIP, NODE])
+      programs.datapath.map('service_addresses').set({ addr: parse(address) }, { pad: 0 });
+    programs.datapath.map('nodes').set({ addr: parse(NODE) }, { cluster_id: 1, flags: 3 });
+  });
+  after(() => programs?.[Symbol.dispose]());
+  beforeEach(() => programs.forget());
+
+  it('TCP is reset and UDP told, whoever asks', () => {
+    for (const [program, client] of [
+      ['from_pod', POD],
+      ['from_netdev', WORLD],
+      ['to_netdev', NODE],
+    ] as const) {
+      const reset = send(program, tcp(ports(client, VIP, 40_000, 9)));
+      assert.deepEqual(
+        [reset.verdict, reset.reasons],
+        [TC_ACT.REDIRECT, ['REASON_REFUSED_NO_SERVICE']],
+        program,
+      );
+      const answer = read(reset.out);
+      assert.deepEqual([answer.from, answer.to, answer.flags], [VIP, client, TCP_FLAG.rst | TCP_FLAG.ack]);
+      const told = send(program, udp(ports(client, VIP, 40_000, 9)));
+      assert.deepEqual(
+        [told.verdict, [...read(told.out).payload.subarray(0, 2)]],
+        [TC_ACT.REDIRECT, [3, 3]],
+        program,
+      );
+    }
+  });
+
+  it('echo is answered for the service', () => {
+    for (const [program, client] of [
+      ['from_pod', POD],
+      ['from_netdev', WORLD],
+      ['to_netdev', NODE],
+    ] as const) {
+      const { verdict, out, reasons } = send(program, icmp(client, VIP, 8, 0, [0x12, 0x34, 0, 1, 9, 9]));
+      assert.deepEqual([verdict, reasons], [TC_ACT.REDIRECT, ['REASON_ECHO_ANSWERED']], program);
+      const { from, to, payload, sound } = read(out);
+      assert.deepEqual([from, to, sound], [VIP, client, true]);
+      assert.deepEqual([payload[0], payload[1], ...payload.subarray(4)], [0, 0, 0x12, 0x34, 0, 1, 9, 9]);
+      assert.deepEqual(
+        [...out.subarray(0, 12)],
+        [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
+        'back where it came from',
+      );
+    }
+  });
+
+  it('anything else is dropped, and nothing is left over', () => {
+    for (const packet of [
+      icmp(POD, VIP, 0, 0, [0, 1, 0, 1]),
+      icmp(POD, VIP, 13, 0, [0, 1, 0, 1]),
+      ethernet(0x0800, ipv4({ from: POD, to: VIP, protocol: 47, payload: [0, 0, 0, 0] })),
+      tcp({ ...ports(POD, VIP, 40_000, 9), flags: TCP_FLAG.rst }),
+    ]) {
+      const { verdict, reasons } = send('from_pod', packet);
+      assert.deepEqual([verdict, reasons], [TC_ACT.SHOT, ['REASON_REFUSED_NO_SERVICE']]);
+    }
+    assert.equal([...programs.datapath.map('conntrack').entries()].length, 0);
+  });
+
+  it('an address that is a node’s keeps the node’s own ports', () => {
+    assert.equal(send('from_pod', tcp(ports(POD, NODE, 40_000, 22))).verdict, TC_ACT.OK);
+    assert.equal(send('from_netdev', tcp(ports(WORLD, NODE, 40_000, 22))).verdict, TC_ACT.OK);
+  });
+});
+
+describe('loadBalancerSourceRanges', () => {
+  const [EXTERNAL, RANGES] = [4, 32];
+  const ADDRESS = '203.0.113.80';
+  let programs: Programs;
+  let send: Programs['send'];
+  before(async () => {
+    programs = await createPrograms();
+    ({ send } = programs);
+    programs.service(900, ADDRESS, 80, PROTO.tcp, [{ id: 90, address: NEIGHBOUR, port: 8080 }], {
+      flags: EXTERNAL | RANGES,
+    });
+    programs.service(901, ADDRESS, 81, PROTO.tcp, [], { flags: EXTERNAL | RANGES });
+  });
+  after(() => programs?.[Symbol.dispose]());
+  const allow = (...prefixes: string[]): void => {
+    const map = programs.datapath.map<object, object>('source_ranges');
+    for (const [key] of [...map.entries()]) map.delete(key);
+    for (const service_id of [900, 901])
+      for (const prefix of prefixes) {
+        const { addr, length } = parsePrefix(prefix);
+        map.set({ prefixlen: 32 + length, service_id, addr }, { pad: 0 });
+      }
+  };
+  const DENIED = [TC_ACT.SHOT, ['DROP_SOURCE_NOT_IN_RANGES']];
+
+  it('only clients of the ranges connect, from outside and from pods', () => {
+    const ask = (program: 'from_pod' | 'from_netdev', client: string): unknown[] => {
+      programs.forget();
+      const { verdict, reasons } = send(program, tcp(ports(client, ADDRESS)));
+      return [verdict, reasons];
+    };
+    const GOOD = [TC_ACT.REDIRECT, ['REASON_FORWARDED']];
+    allow('198.51.100.0/24');
+    assert.deepEqual([ask('from_netdev', WORLD), ask('from_pod', POD)], [GOOD, DENIED]);
+    allow(`${POD}/32`, '10.9.0.0/16');
+    assert.deepEqual([ask('from_netdev', WORLD), ask('from_pod', POD)], [DENIED, GOOD]);
+    allow();
+    assert.deepEqual([ask('from_netdev', WORLD), ask('from_pod', POD)], [DENIED, DENIED]);
+    allow('0.0.0.0/1', '128.0.0.0/1');
+    assert.deepEqual([ask('from_netdev', WORLD), ask('from_pod', POD)], [GOOD, GOOD]);
+    allow('fd00::/8');
+    assert.deepEqual(ask('from_pod', POD), DENIED, 'of the other family');
+  });
+
+  it('denied before it is told that there is no backend', () => {
+    allow('192.0.2.0/24');
+    const { verdict, reasons } = send('from_netdev', tcp(ports(WORLD, ADDRESS, 1000, 81)));
+    assert.deepEqual([verdict, reasons], DENIED);
+  });
+
+  it('a connection that was allowed goes on', () => {
+    programs.forget();
+    allow('0.0.0.0/0');
+    send('from_netdev', tcp(ports(WORLD, ADDRESS, 1000)));
+    allow();
+    const later = send('from_netdev', tcp({ ...ports(WORLD, ADDRESS, 1000), flags: TCP_FLAG.ack }));
+    assert.equal(later.verdict, TC_ACT.REDIRECT);
   });
 });

@@ -21,6 +21,8 @@ export interface Frontend {
   readonly local: boolean;
   /** Seconds a client keeps its backend; 0: no session affinity. */
   readonly affinityTimeout: number;
+  /** Prefixes of the clients that may connect (canonical); undefined: everybody may. */
+  readonly sourceRanges?: readonly string[] | undefined;
   /** Not every remote cluster has been heard: backends known from before must not be taken away yet. */
   readonly partial: boolean;
   /** In a stable order, each once. Empty: connections are refused. */
@@ -56,8 +58,13 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.local === b.local &&
     a.affinityTimeout === b.affinityTimeout &&
     a.partial === b.partial &&
+    sameTexts(a.sourceRanges, b.sourceRanges) &&
     sameBackends(a.backends, b.backends)
   );
+}
+
+function sameTexts(a: readonly string[] | undefined, b: readonly string[] | undefined): boolean {
+  return a === b || (a?.length === b?.length && !!a?.every((each, at) => each === b?.[at]));
 }
 
 function sameBackends(a: readonly Backend[], b: readonly Backend[]): boolean {

@@ -44,7 +44,7 @@ const compute = (
   s: ReturnType<typeof service>,
   slices: ReturnType<typeof slice>[] = [],
   remotes: RemoteService[] = [],
-) => frontendsOf({ service: s, slices, remotes, complete: true, node: 'n1' });
+) => frontendsOf({ service: s, slices, remotes, complete: true, place: { node: 'n1', zone: 'a' } });
 const show = (rows: readonly Frontend[]) =>
   rows.map(
     row =>
@@ -203,4 +203,93 @@ test('affinity local: remote only while no local one is active; a selectorless s
 
 test('session affinity carries its timeout', () => {
   assert.equal(compute(service({ sessionAffinity: 'ClientIP' }))[0]?.affinityTimeout, 10_800);
+});
+
+test('loadBalancerSourceRanges: at the load balancer’s addresses only; wrong ones let nobody in', () => {
+  const ranges = (loadBalancerSourceRanges: string[]) =>
+    compute(
+      service(
+        {
+          type: 'LoadBalancer',
+          loadBalancerSourceRanges,
+          ports: [{ name: 'http', port: 80, nodePort: 30080 }],
+        },
+        {},
+        {},
+        { loadBalancer: { ingress: [{ ip: '198.51.100.1' }] } },
+      ),
+    ).map(row => `${row.kind} ${row.sourceRanges?.join(',') ?? 'all'}`);
+  assert.deepEqual(ranges([]), ['ClusterIP all', 'LoadBalancer all', 'NodePort all']);
+  assert.deepEqual(ranges([' 10.1.2.3/8', 'fd00::/8']), [
+    'ClusterIP all',
+    'LoadBalancer 10.0.0.0/8,fd00::/8',
+    'NodePort all',
+  ]);
+  assert.deepEqual(ranges(['everybody']), ['ClusterIP all', 'LoadBalancer ', 'NodePort all']);
+});
+
+test('allocateLoadBalancerNodePorts false: no NodePort', () => {
+  const rows = compute(
+    service({ type: 'LoadBalancer' }, {}, {}, { loadBalancer: { ingress: [{ ip: '198.51.100.1' }] } }),
+  );
+  assert.deepEqual(
+    rows.map(row => row.kind),
+    ['ClusterIP', 'LoadBalancer'],
+  );
+});
+
+test('publishNotReadyAddresses: endpoints are ready in their slices while they terminate, and are used', () => {
+  const published = {
+    addresses: ['10.1.0.1'],
+    conditions: { ready: true, serving: false, terminating: true },
+  };
+  assert.deepEqual(show(compute(service({ publishNotReadyAddresses: true }), [slice([published])])), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080',
+  ]);
+});
+
+test('traffic policy Local falls back to this node’s terminating endpoints, not to other nodes’ (KEP-1669)', () => {
+  const rows = compute(
+    service({
+      type: 'NodePort',
+      externalTrafficPolicy: 'Local',
+      ports: [{ name: 'http', port: 80, nodePort: 30080 }],
+    }),
+    [slice([terminating('10.1.0.1'), ready('10.1.0.2', 'n2')])],
+  );
+  assert.deepEqual(show(rows), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.2:8080',
+    'NodePort 0.0.0.0:30080 internal → 10.1.0.2:8080',
+    'NodePort 0.0.0.0:30080 external local → 10.1.0.1:8080',
+  ]);
+});
+
+test('hints choose among the own cluster’s endpoints; traffic policy Local does not ask them', () => {
+  const hinted = (address: string, node: string, zone: string) => ({
+    ...ready(address, node),
+    hints: { forZones: [{ name: zone }] },
+  });
+  const slices = [slice([hinted('10.1.0.1', 'n1', 'b'), hinted('10.1.0.2', 'n2', 'a')])];
+  assert.deepEqual(show(compute(service({}), slices)), ['ClusterIP 10.96.0.9:80 external → 10.1.0.2:8080']);
+  assert.deepEqual(show(compute(service({ internalTrafficPolicy: 'Local' }), slices)), [
+    'ClusterIP 10.96.0.9:80 external local → 10.1.0.1:8080',
+  ]);
+  assert.deepEqual(show(compute(service({}, global), slices, [eu({ '10.2.0.1': http })])), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.2:8080 10.2.0.1:9090',
+  ]);
+});
+
+test('3,000 endpoints in four slices, some of them twice', () => {
+  const all = Array.from({ length: 3000 }, (_, n) => ready(`10.1.${n >> 8}.${n & 255}`));
+  const rows = compute(service({}), [
+    slice(all.slice(0, 1000)),
+    slice(all.slice(1000, 2000)),
+    slice(all.slice(2000)),
+    slice(all.slice(990, 1010)),
+  ]);
+  assert.equal(rows[0]?.backends.length, 3000);
+});
+
+test('SCTP has no frontend', () => {
+  assert.deepEqual(compute(service({ ports: [{ name: 'http', port: 80, protocol: 'SCTP' }] })), []);
 });

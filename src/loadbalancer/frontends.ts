@@ -1,12 +1,14 @@
 import { isIPv6 } from 'node:net';
 import { parseServiceAnnotations } from '../api/annotations.ts';
 import type { EndpointSlice, SliceEndpoint } from '../api/endpoint-slice.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
 import type { Protocol, Service, ServicePort } from '../api/service.ts';
 import { PROXY_NAME_LABEL, serviceKey } from '../api/service.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { RemoteService } from './remote-service.ts';
+import { type Place, preferByHints } from './topology.ts';
 
 /** Everything that decides how one service is balanced on one node. */
 export interface ServiceInput {
@@ -17,14 +19,14 @@ export interface ServiceInput {
   readonly remotes: Iterable<RemoteService>;
   /** False while some remote cluster has not been heard yet, so that `remotes` may lack rows. */
   readonly complete: boolean;
-  /** Name of this node: what traffic policy Local means. */
-  readonly node: string;
+  /** This node: what traffic policy Local means, and whose hints count. */
+  readonly place: Place;
 }
 
 /**
  * All frontends of a service on this node. Headless and ExternalName services have none, nor has a
  * service that another proxy is named for. A service without endpoints has frontends without
- * backends, so that its clients are refused at once.
+ * backends, so that its clients are refused at once. SCTP is not translated and has no frontend.
  */
 export function frontendsOf(input: ServiceInput): Frontend[] {
   const { service } = input;
@@ -34,16 +36,19 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
   const slices = [...input.slices];
   const remotes = annotations.global ? [...input.remotes] : [];
   const key = serviceKey(service);
+  // Where every range is wrong, or of the other family, nobody is let in.
+  const sourceRanges = service.loadBalancerSourceRanges.flatMap(each => canonicalPrefix(each) ?? []);
   const frontends: Frontend[] = [];
 
   for (const port of service.ports) {
+    if (port.protocol === 'SCTP') continue;
     const choices = new Map<string, readonly Backend[]>();
     // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
     const backends = (ipv6: boolean, local: boolean): readonly Backend[] => {
       const name = `${ipv6}/${local}`;
       let found = choices.get(name);
       if (!found) {
-        const own = ownBackends(slices, port, ipv6).filter(each => !local || each.node === input.node);
+        const own = ownBackends(slices, port, ipv6, local, input.place);
         const remote = local ? [] : remoteBackends(remotes, port, ipv6, own);
         found = usable(preferByAffinity(annotations.affinity, own, remote));
         choices.set(name, found);
@@ -63,6 +68,8 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         created: service.created,
         affinityTimeout: service.affinityTimeout,
         partial: annotations.global && !input.complete,
+        sourceRanges:
+          kind === 'LoadBalancer' && service.loadBalancerSourceRanges.length ? sourceRanges : undefined,
       };
       const external: Frontend = { ...common, scope: 'external', local, backends: backends(ipv6, local) };
       if (hasInternalScope(external))
@@ -88,21 +95,30 @@ function unique(frontends: readonly Frontend[]): Frontend[] {
   });
 }
 
-function ownBackends(slices: readonly EndpointSlice[], port: ServicePort, ipv6: boolean): Backend[] {
-  const found = new Map<string, Backend>();
+function ownBackends(
+  slices: readonly EndpointSlice[],
+  port: ServicePort,
+  ipv6: boolean,
+  local: boolean,
+  place: Place,
+): Backend[] {
+  const candidates: (SliceEndpoint & { readonly backend: Backend })[] = [];
   for (const slice of slices) {
     if (slice.addressType !== (ipv6 ? 'IPv6' : 'IPv4')) continue;
     for (const target of slice.ports) {
       if (target.name !== port.name || target.protocol !== port.protocol) continue;
       for (const endpoint of slice.endpoints) {
         const state = stateOf(endpoint);
-        if (!state) continue;
+        if (!state || (local && endpoint.node !== place.node)) continue;
         const backend = toBackend(endpoint.address, target.port, port.protocol, '', endpoint.node, state);
-        // While an endpoint moves between slices it is in two of them: the better state is the newer.
-        if (found.get(backend.key)?.state !== 'active') found.set(backend.key, backend);
+        candidates.push({ ...endpoint, backend });
       }
     }
   }
+  const found = new Map<string, Backend>();
+  // While an endpoint moves between slices it is in two of them: the better state is the newer.
+  for (const { backend } of local ? candidates : preferByHints(candidates, place))
+    if (found.get(backend.key)?.state !== 'active') found.set(backend.key, backend);
   return sorted(found);
 }
 

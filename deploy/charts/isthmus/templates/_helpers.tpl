@@ -180,6 +180,9 @@ enable-ipv4: {{ .Values.ipv4.enabled | quote }}
 enable-ipv6: {{ .Values.ipv6.enabled | quote }}
 enable-ipv4-masquerade: {{ .Values.enableIPv4Masquerade | quote }}
 kube-proxy-replacement: {{ .Values.kubeProxyReplacement | quote }}
+{{- with .Values.kubeProxyReplacementHealthzBindAddr }}
+kube-proxy-replacement-healthz-bind-address: {{ . | quote }}
+{{- end }}
 node-port-range: {{ .Values.nodePort.range | quote }}
 devices: {{ join " " .Values.devices | quote }}
 mtu: {{ .Values.MTU | quote }}
