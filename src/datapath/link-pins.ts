@@ -67,14 +67,27 @@ export function attachCgroup(at: Attachment & { readonly path: string }): void {
   }
 }
 
-/** Names of the pinned links of a folder. */
+/** Names of the pins of a folder. */
 export function listPins(folder: string): string[] {
   try {
-    return readdirSync(folder).sort();
+    return readdirSync(folder).map(decodePinName).sort();
   } catch {
     return [];
   }
 }
+
+/**
+ * The path of a pin. bpffs refuses a name with a dot, which the name of a device may have (eth0.5, a VLAN): it is
+ * written %2e, and the percent sign itself %25.
+ */
+export const pinPath = (folder: string, name: string): string =>
+  join(
+    folder,
+    name.replace(/[%.]/g, sign => (sign === '.' ? '%2e' : '%25')),
+  );
+
+const decodePinName = (file: string): string =>
+  file.replace(/%(2e|25)/g, (_, code: string) => (code === '2e' ? '.' : '%'));
 
 /** Unpins; the kernel detaches when nothing else holds the link. */
 export const removePin = (path: string): void => rmSync(path, { force: true });
