@@ -4,7 +4,15 @@ import { type Btf, type ElfObject, parseBtf, parseElf } from './btf.ts';
 import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
 import * as libbpf from './libbpf.ts';
 import { close } from './libc.ts';
-import { ATTACH, attachCgroup, attachDevice, attachNewDevice, listPins, removePin } from './link-pins.ts';
+import {
+  ATTACH,
+  attachCgroup,
+  attachDevice,
+  attachNewDevice,
+  listPins,
+  pinPath,
+  removePin,
+} from './link-pins.ts';
 import { BpfMap } from './map.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
 import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
@@ -33,6 +41,14 @@ export const CGROUP_PROGRAMS = Object.keys(ATTACH).filter(
   (name): name is CgroupProgram => name !== 'ingress' && name !== 'egress',
 );
 
+/** CONFIG_* of bpf/types.h. */
+export const CONFIG_FLAG = {
+  /** Translate sockets of the host's network namespace only. */
+  socketHostOnly: 1,
+  /** Leave VXLAN to the device, and to its receive offload. */
+  unpackByDevice: 2,
+} as const;
+
 /**
  * `struct config` of bpf/types.h: fixed when the programs are loaded. Addresses as `address.parse` gives them; those
  * of a family the cluster does not have are 16 zeros.
@@ -49,7 +65,7 @@ export interface DatapathConfig {
   readonly host_netns_cookie: bigint;
   readonly host_ifindex: number;
   readonly vxlan_ifindex: number;
-  /** CONFIG_*: 1 = translate sockets of the host's namespace only; 2 = leave unpacking VXLAN to the device. */
+  /** CONFIG_FLAG, added up. */
   readonly flags: number;
   readonly cluster_id: number;
   /** First and last port for masquerade and NodePorts; outside net.ipv4.ip_local_port_range. */
@@ -149,18 +165,18 @@ export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOpti
         program: program(name),
         ifindex,
         type: ATTACH[direction],
-        pin: join(linkFolder, pinName),
+        pin: pinPath(linkFolder, pinName),
       }),
     attachNewTcx: (name, ifindex, direction, pinName) =>
       attachNewDevice({
         program: program(name),
         ifindex,
         type: ATTACH[direction],
-        pin: join(linkFolder, pinName),
+        pin: pinPath(linkFolder, pinName),
       }),
     attachCgroup: (name, path) =>
-      attachCgroup({ program: program(name), path, type: ATTACH[name], pin: join(linkFolder, name) }),
-    detach: pinName => removePin(join(linkFolder, pinName)),
+      attachCgroup({ program: program(name), path, type: ATTACH[name], pin: pinPath(linkFolder, name) }),
+    detach: pinName => removePin(pinPath(linkFolder, pinName)),
     pinnedLinks: () => listPins(linkFolder),
     staleMaps: () => listPins(mapFolder).filter(name => !current.has(name)),
     unpinStaleMaps() {
