@@ -31,6 +31,7 @@ const bad: readonly [Record<string, string>, RegExp][] = [
   [{ 'cluster-id': '2' }, /cluster-name: found "default", expected a name of its own/],
   [{ 'cluster-name': 'EU_west' }, /cluster-name: found "EU_west", expected 1 to 32/],
   [{ 'routing-mode': 'native' }, /routing-mode: found "native", expected tunnel/],
+  [{ 'tunnel-unpack': 'kernel' }, /tunnel-unpack: found "kernel", expected program or device/],
   [{ 'cni-exclusive': 'yes' }, /cni-exclusive: found "yes", expected true or false/],
   [{ 'prometheus-serve-addr': 'localhost' }, /prometheus-serve-addr: found "localhost", expected host:port/],
 ];

@@ -11,10 +11,14 @@ const agentSettings = {
   'routing-mode': z.enum(['tunnel'], { error: 'expected tunnel' }).default('tunnel'),
   'tunnel-protocol': z.enum(['vxlan'], { error: 'expected vxlan' }).default('vxlan'),
   'tunnel-port': whole(8472, 1, 65535),
+  /** Who takes packets for pods out of the tunnel. */
+  'tunnel-unpack': z.enum(['program', 'device'], { error: 'expected program or device' }).default('program'),
   'enable-ipv4': z.enum(['true'], { error: 'expected true' }).default('true'),
   'enable-ipv6': z.enum(['false'], { error: 'expected false' }).default('false'),
   'enable-ipv4-masquerade': flag(true),
   'kube-proxy-replacement': z.enum(['true'], { error: 'expected true' }).default('true'),
+  /** Sockets of pods are left alone; their packets are translated one by one. */
+  'bpf-lb-sock-hostns-only': flag(false),
   'node-port-range': z
     .string()
     .regex(/^\d{1,5},\d{1,5}$/, 'expected two ports, as 30000,32767')

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parse } from '../datapath/address.ts';
 import { macBytes } from '../datapath/netlink-address.ts';
 import { netnsCookie } from '../datapath/netns-cookie.ts';
-import { type Datapath, loadDatapath, type MapName } from '../datapath/object.ts';
+import { CONFIG_FLAG, type Datapath, loadDatapath, type MapName } from '../datapath/object.ts';
 import { readSysctl } from '../datapath/sysctl.ts';
 import { packageRoot } from '../package-root.ts';
 import type { AgentConfig } from './config.ts';
@@ -56,7 +56,9 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
       host_netns_cookie: netnsCookie(),
       host_ifindex: devices.host.index,
       vxlan_ifindex: devices.vxlan.index,
-      flags: 0,
+      flags:
+        (config['bpf-lb-sock-hostns-only'] ? CONFIG_FLAG.socketHostOnly : 0) |
+        (config['tunnel-unpack'] === 'device' ? CONFIG_FLAG.unpackByDevice : 0),
       cluster_id: config['cluster-id'],
       nat_port_min: ports.min,
       nat_port_max: ports.max,

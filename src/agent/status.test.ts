@@ -11,6 +11,7 @@ const well: StatusInputs = {
   ],
   reconcilers: { ipcache: { pending: 0, failing: new Map(), applied: 3 } },
   endpoints: undefined,
+  datapath: { socketServices: 'all', tunnelUnpack: 'program' },
   problems: [],
   clusters: [],
   errors: [],

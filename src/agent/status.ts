@@ -23,6 +23,7 @@ export interface StatusInputs {
   readonly reflections: readonly Pick<Reflection, 'path' | 'connected' | 'heard' | 'failing' | 'bad'>[];
   readonly reconcilers: Readonly<Record<string, ReconcilerStatus>>;
   readonly endpoints: ReadonlyTable<Endpoint> | undefined;
+  readonly datapath: NonNullable<AgentStatus['datapath']>;
   readonly problems: Iterable<ServiceProblem>;
   readonly clusters: readonly ClusterHealth[];
   /** Further things that are wrong for good: a device that is gone, a map that is full. */
@@ -58,6 +59,7 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
       total: endpoints.length,
       ready: endpoints.filter(each => each.state === 'ready').length,
     },
+    datapath: { ...inputs.datapath },
     clusters: inputs.clusters.map(({ name, ready, status, warnings }) => ({
       name,
       ready,

@@ -26,6 +26,10 @@ function status(agent: NodeAgent): AgentStatus {
       Object.entries(agent.reconcilers).map(([name, each]) => [name, each.status]),
     ),
     endpoints: agent.parts?.endpoints.table,
+    datapath: {
+      socketServices: agent.config['bpf-lb-sock-hostns-only'] ? 'host' : 'all',
+      tunnelUnpack: agent.config['tunnel-unpack'],
+    },
     problems: agent.services?.problems.values() ?? [],
     clusters: (agent.remote?.status ?? []).map(each => ({
       ...each,

@@ -13,6 +13,15 @@ export const AgentStatus = z.looseObject({
   warnings: z.array(z.string()).default([]),
   /** Pods of the node that this agent connects. */
   endpoints: z.object({ total: z.number(), ready: z.number() }).optional(),
+  /** How this node's datapath was set up. */
+  datapath: z
+    .looseObject({
+      /** Whose sockets are translated: everybody's, or only those of the node's own network namespace. */
+      socketServices: z.enum(['all', 'host']),
+      /** Who takes packets for pods out of the tunnel. */
+      tunnelUnpack: z.enum(['program', 'device']),
+    })
+    .optional(),
   /** Clusters this one is configured to connect to. */
   clusters: z
     .array(

@@ -66,6 +66,13 @@ function statusText(status: AgentStatus): string {
   const lines = [`Agent ${status.version} on node ${status.node}`];
   if (status.endpoints)
     lines.push(`Pods      ${status.endpoints.ready} of ${status.endpoints.total} connected`);
+  if (status.datapath) {
+    const { socketServices, tunnelUnpack } = status.datapath;
+    lines.push(
+      `Services  ${socketServices === 'all' ? 'at the socket' : 'at the socket for the node, packet by packet for pods'}`,
+      `Tunnel    unpacked by the ${tunnelUnpack}`,
+    );
+  }
   for (const cluster of status.clusters ?? [])
     lines.push(
       `Cluster   ${cluster.name}: ${cluster.ready ? 'ready' : 'not ready'} ${cluster.status}`.trimEnd(),

@@ -176,6 +176,7 @@ ipam: {{ .Values.ipam.mode | quote }}
 routing-mode: {{ .Values.routingMode | quote }}
 tunnel-protocol: {{ .Values.tunnelProtocol | quote }}
 tunnel-port: {{ .Values.tunnelPort | default 8472 | quote }}
+tunnel-unpack: {{ .Values.tunnelUnpack | quote }}
 enable-ipv4: {{ .Values.ipv4.enabled | quote }}
 enable-ipv6: {{ .Values.ipv6.enabled | quote }}
 enable-ipv4-masquerade: {{ .Values.enableIPv4Masquerade | quote }}
@@ -183,6 +184,7 @@ kube-proxy-replacement: {{ .Values.kubeProxyReplacement | quote }}
 {{- with .Values.kubeProxyReplacementHealthzBindAddr }}
 kube-proxy-replacement-healthz-bind-address: {{ . | quote }}
 {{- end }}
+bpf-lb-sock-hostns-only: {{ .Values.socketLB.hostNamespaceOnly | quote }}
 node-port-range: {{ .Values.nodePort.range | quote }}
 devices: {{ join " " .Values.devices | quote }}
 mtu: {{ .Values.MTU | quote }}
