@@ -1,7 +1,14 @@
 import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { Failure } from '../cli/failure.ts';
 import { type IPv4Prefix, parseIPv4Prefix } from './address.ts';
-import { type ClusterPlan, type LabPlan, type NodePlan, namespacePrefix, nodeNamespace } from './plan.ts';
+import {
+  type ClusterPlan,
+  type LabPlan,
+  loadBalancerRange,
+  type NodePlan,
+  namespacePrefix,
+  nodeNamespace,
+} from './plan.ts';
 import { run, waitFor } from './process.ts';
 
 /** Prefixes that this machine has routes or addresses for, the default route aside. */
@@ -43,11 +50,15 @@ export async function createRouter(plan: LabPlan): Promise<void> {
     inside.push(
       `link set ${cluster.gatewayDevice} up`,
       `addr add ${cluster.gateway}/24 dev ${cluster.gatewayDevice}`,
+      `route add ${loadBalancerRange(cluster)} ${cluster.nodes.map(({ address }) => `nexthop via ${address}`).join(' ')}`,
     );
   }
   await sysctl(router.namespace, [
     'net.ipv6.conf.default.disable_ipv6=1',
     'net.ipv4.ip_forward=1',
+    // A connection to a load balancer address stays with one node, and goes to none that does not answer.
+    'net.ipv4.fib_multipath_hash_policy=1',
+    'net.ipv4.fib_multipath_use_neigh=1',
     'net.ipv4.conf.all.rp_filter=0',
     'net.ipv4.conf.default.rp_filter=0',
     'net.ipv4.conf.all.send_redirects=0',

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Failure } from '../cli/failure.ts';
 import { type IPv4Prefix, overlap, parseIPv4Prefix } from './address.ts';
 import { defaultConfig, type LabConfig } from './config.ts';
-import { checkLabName, hostDevice, planLab } from './plan.ts';
+import { checkLabName, hostDevice, loadBalancerRange, planLab } from './plan.ts';
 
 const prefixes = (...texts: string[]): IPv4Prefix[] => texts.map(text => parseIPv4Prefix(text)!);
 
@@ -40,6 +40,11 @@ test('nodes have kind names, and addresses in their cluster’s part of the bloc
       [2, 'isthmus-eu', '172.18.2.1', '10.98.0.10', '172.18.2.2'],
     ],
   );
+});
+
+test('a part of each cluster’s addresses, away from the nodes, is for load balancers', () => {
+  const { clusters } = plan();
+  assert.deepEqual(clusters.map(loadBalancerRange), ['172.18.1.224/27', '172.18.2.224/27']);
 });
 
 test('every node is a machine of its own', () => {

@@ -196,6 +196,14 @@ function planCluster(
   };
 }
 
+/**
+ * The addresses of a cluster's subnet that the router sends to its nodes, to any of them: what a network does with
+ * load balancer addresses that nodes announce by BGP. All others of the subnet must be announced on it (ARP).
+ */
+export function loadBalancerRange({ subnet }: Pick<ClusterPlan, 'subnet'>): string {
+  return `${nthAddress(subnet, 224)}/27`;
+}
+
 function freeBlock(config: LabConfig, taken: readonly IPv4Prefix[]): IPv4Prefix {
   const used = [...taken];
   for (const { podSubnet, serviceSubnet } of config.clusters) {

@@ -1,8 +1,10 @@
 /**
- * The clusters the end-to-end tests share: us and eu of one lab, joined, brought up by the first test
- * file that asks (test/e2e/run takes them down). Tests act as a user does: by kubectl and isthmus.
+ * The clusters the end-to-end tests share: us and eu of one lab, joined, brought up and taken down by test/e2e/run,
+ * or brought up by a test file that is run alone. Tests act as a user does: by kubectl and isthmus.
  */
 import { execFile, spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -132,13 +134,15 @@ export async function namespace(
   name: string,
 ): Promise<{ name: string; [Symbol.asyncDispose](): Promise<void> }> {
   const { us, eu } = await mesh();
-  for (const each of [us, eu])
-    await each.apply(JSON.stringify({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }));
-  for (const each of [us, eu])
-    await eventually(`default ServiceAccount of ${name} in ${each.name}`, async () => {
-      await each.kubectl('-n', name, 'get', 'serviceaccount', 'default');
-      return true;
-    });
+  await Promise.all(
+    [us, eu].map(async each => {
+      await each.apply(JSON.stringify({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }));
+      await eventually(`default ServiceAccount of ${name} in ${each.name}`, async () => {
+        await each.kubectl('-n', name, 'get', 'serviceaccount', 'default');
+        return true;
+      });
+    }),
+  );
   return {
     name,
     async [Symbol.asyncDispose]() {
@@ -187,6 +191,22 @@ export function answersCome(
   );
 }
 
+/** What a serverPod says by UDP, asked from this machine; asks again every half second, since a datagram may be lost. */
+export async function askUdp(host: string, port: number, question = 'hostname'): Promise<string> {
+  const socket = createSocket('udp4');
+  const ask = (): void => socket.send(question, port, host);
+  const timer = setInterval(ask, 500);
+  try {
+    const answer = once(socket, 'message', { signal: AbortSignal.timeout(5000) });
+    ask();
+    const [message] = await answer;
+    return String(message).trim();
+  } finally {
+    clearInterval(timer);
+    socket.close();
+  }
+}
+
 export async function podAddress(cluster: ClusterOfTest, ns: string, pod: string): Promise<string> {
   return eventually(`address of ${ns}/${pod} in ${cluster.name}`, async () => {
     const ip = await cluster.kubectl('-n', ns, 'get', 'pod', pod, '-o', 'jsonpath={.status.podIP}');
@@ -224,7 +244,7 @@ export async function ready(cluster: ClusterOfTest, ns: string, ...pods: string[
 async function up(): Promise<{ us: ClusterOfTest; eu: ClusterOfTest }> {
   mkdirSync(logs, { recursive: true });
   const { kubectl } = await ensureBinaries(['kubectl'], { report: line => console.error(line) });
-  // ISTHMUS_TEST_ATTACH: the developer has the lab up already.
+  // ISTHMUS_TEST_ATTACH: test/e2e/run, or the developer, has the lab up already.
   if (!process.env.ISTHMUS_TEST_ATTACH) {
     const lab = await outcome(join(root, 'bin/isthmus'), ['lab', 'up', '--name', labName, '--join']);
     writeFileSync(join(logs, 'lab-up.log'), lab.stdout + lab.stderr);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import {
+  askUdp,
   type ClusterOfTest,
   eventually,
   mesh,
@@ -112,6 +113,27 @@ test('this machine reaches a NodePort on every node', async () => {
     const answer = await fetch(`http://${nodeIp[node]}:${nodePort}/hostname`);
     assert.equal(await answer.text(), 'two', node);
   }
+});
+
+test('this machine and pods of both clusters reach a LoadBalancer address, by TCP and UDP', async () => {
+  await us.apply(serviceFor('two', { name: 'balanced', type: 'LoadBalancer' }), ns.name);
+  // One of the addresses that the lab's network sends to the cluster's nodes, and a node's own.
+  const routed = nodeIp['us-worker']!.replace(/\d+$/, '230');
+  const ingress = [routed, nodeIp['us-worker2']!].map(ip => ({ ip }));
+  const status = JSON.stringify({ status: { loadBalancer: { ingress } } });
+  const patch = ['patch', 'service', 'balanced', '--subresource=status', '--type=merge', '-p', status];
+  await us.kubectl('-n', ns.name, ...patch);
+  for (const { ip } of ingress) {
+    await eventually(`${ip} answers`, async () => {
+      const answer = await fetch(`http://${ip}:80/hostname`, { signal: AbortSignal.timeout(2000) });
+      return (await answer.text()) === 'two';
+    });
+    assert.equal(await askUdp(ip, 81), 'two');
+    assert.equal(await us.sh(ns.name, 'one', get(ip, 80)), 'two', `in us, ${ip}`);
+    assert.equal(await eu.sh(ns.name, 'far', get(ip, 80)), 'two', `in eu, ${ip}`);
+  }
+  // A port that no service has is not answered by a node itself.
+  await assert.rejects(fetch(`http://${routed}:8080/`, { signal: AbortSignal.timeout(1000) }));
 });
 
 test('UDP through a service', async () => {
