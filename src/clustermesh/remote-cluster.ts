@@ -31,6 +31,8 @@ export type Timing = Pick<
 
 export interface RemoteClusterOptions {
   readonly cluster: string;
+  /** This cluster's own name. */
+  readonly reader: string;
   readonly maxClusters: MaxClusters;
   readonly tables: WritableRemoteTables;
   /** Claims a cluster ID for this cluster. @throws Error when another has it */
@@ -71,8 +73,6 @@ export class RemoteCluster {
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
-  /** When the client certificate in use ends. */
-  #certificateEnds: Date | undefined;
   readonly done: Promise<void>;
 
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
@@ -127,7 +127,7 @@ export class RemoteCluster {
       heartbeatAge,
       disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
       refused: Object.fromEntries(this.#refused),
-      warnings: expiryWarning(this.#certificateEnds),
+      warnings: this.#expiryWarnings(),
     };
   }
 
@@ -200,7 +200,6 @@ export class RemoteCluster {
       if (running.aborted) return;
       this.#accept(await this.#readConfig(connection));
       this.#connection = connection;
-      this.#certificateEnds = new X509Certificate(readFileSync(this.#remote.tls.cert)).validToDate;
       this.#refusal = undefined;
       this.#deniedSince = undefined;
       if (this.#config?.syncedCanaries) follow(this.#canaryFollower(kind => follow(this.#follower(kind))));
@@ -367,6 +366,26 @@ export class RemoteCluster {
     this.#options.onRefused?.(key, reason);
   }
 
+  /**
+   * Only the other cluster can sign a new certificate for us, and nobody there may write here: a person with rights in
+   * both renews it, by another `connect`. Read for every question, so that a renewed one ends the warning at once.
+   */
+  #expiryWarnings(): string[] {
+    const { cluster, reader } = this.#options;
+    let ends: Date;
+    try {
+      ends = new X509Certificate(readFileSync(this.#remote.tls.cert)).validToDate;
+    } catch {
+      return []; // that there is no certificate is an error of the connection, and told as such
+    }
+    const left = ends.getTime() - Date.now();
+    if (left > warnDays * 86_400_000) return [];
+    const day = ends.toISOString().slice(0, 10);
+    return [
+      `the client certificate ${left > 0 ? 'ends' : 'ended'} on ${day}: renew it with isthmus clustermesh connect --context ${reader} --destination-context ${cluster}`,
+    ];
+  }
+
   #failed(failure: Failure, attempt: number): void {
     this.#failures++;
     const now = performance.now();
@@ -394,13 +413,8 @@ export class RemoteCluster {
   }
 }
 
-/** Nothing renews the certificate another cluster gave us but another `connect`: it is said a month ahead. */
-function expiryWarning(ends: Date | undefined): string[] {
-  if (!ends || ends.getTime() - Date.now() > 30 * 86_400_000) return [];
-  return [
-    `the client certificate ends on ${ends.toISOString().slice(0, 10)}: renew it with isthmus clustermesh connect`,
-  ];
-}
+/** Days before the end of our client certificate at which it is said. */
+const warnDays = 30;
 
 const shown: Readonly<Record<Kind, string>> = {
   nodes: 'nodes',

@@ -142,6 +142,7 @@ export class RemoteClusters {
     log.info({ cluster: name }, 'remote cluster configured');
     const cluster = new RemoteCluster(parseRemoteConfig(name, text), {
       cluster: name,
+      reader: this.#options.cluster,
       maxClusters,
       tables: this.#writable,
       reserve: id => this.#reserve(name, id),

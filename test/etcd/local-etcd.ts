@@ -59,7 +59,7 @@ export class LocalEtcd implements AsyncDisposable {
     const directory = mkdtempSync(join(tmpdir(), `isthmus-etcd-${cluster}-`));
     const port = await freePort();
     const now = new Date();
-    const authority = await createAuthority(`${cluster} CA`, now, new Date(now.getTime() + 10 * day));
+    const authority = await createAuthority(`${cluster} CA`, now, new Date(now.getTime() + 4000 * day));
     const pair = await serverCertificate(authority);
     const tls = writePair(directory, 'server', pair, authority.cert);
     const server = { binary, dataDir: join(directory, 'data'), listen: `127.0.0.1:${port}`, tls };
@@ -107,7 +107,7 @@ export class LocalEtcd implements AsyncDisposable {
   }
 
   /** Files of a client certificate with this common name, signed by the cluster's authority. */
-  async certificate(commonName: string): Promise<TlsFiles> {
+  async certificate(commonName: string, days = 1): Promise<TlsFiles> {
     const known = this.#certificates.get(commonName);
     if (known) return known;
     const now = new Date();
@@ -115,7 +115,7 @@ export class LocalEtcd implements AsyncDisposable {
       commonName,
       usages: ['client'],
       notBefore: now,
-      notAfter: new Date(now.getTime() + day),
+      notAfter: new Date(now.getTime() + days * day),
     });
     const files = writePair(this.directory, commonName, pair, this.#authority.cert);
     this.#certificates.set(commonName, files);
