@@ -49,6 +49,8 @@ describe('clean up', needsRoot, () => {
     mkdirSync(join(bpffs, 'isthmus/links'), { recursive: true });
     mkdirSync(join(runFolder, 'endpoints'), { recursive: true });
     writeFileSync(join(bpffs, 'isthmus/links/from_host'), '');
+    mkdirSync(join(bpffs, 'isthmus/filters'));
+    writeFileSync(join(bpffs, `isthmus/filters/to_netdev_eth0@${eth0}-egress`), '');
     writeFileSync(join(runFolder, 'endpoints/1.json'), '{}');
 
     assert.deepEqual(cleanNode({ cniPaths, bpffs, runFolder }), { devices: true, failed: [] });

@@ -1,6 +1,7 @@
 /** Takes Isthmus off a node: what an uninstall leaves is what was there before. */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { FilterPins } from '../datapath/filter-pins.ts';
 import { changeLink, deleteLink, type Link, listLinks } from '../datapath/link.ts';
 import { Netlink } from '../datapath/netlink.ts';
 import { deleteRoute, listRoutes, PROTOCOL_ISTHMUS } from '../datapath/route.ts';
@@ -50,6 +51,10 @@ export function cleanNode(options: CleanOptions): {
     for (const link of podDevices(netlink)) changeLink(netlink, link.index, { up: false });
   });
   step('programs', () => rmSync(join(options.bpffs, 'isthmus/links'), { recursive: true, force: true }));
+  step('filters', () => {
+    using filters = new FilterPins(join(options.bpffs, 'isthmus/filters'));
+    filters.detachAll();
+  });
   step('maps', () => rmSync(join(options.bpffs, 'isthmus'), { recursive: true, force: true }));
   step('routes', () => removeRoutes(netlink));
   step('devices', () => {

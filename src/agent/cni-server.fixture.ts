@@ -27,10 +27,10 @@ export interface Agent extends AsyncDisposable {
 /** The programs of endpoints as names only; `pins` outlives an agent as bpffs does. */
 function recordPrograms(pins: Map<string, number>): EndpointPrograms {
   return {
-    attachTcx: (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
-    attachNewTcx: async (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
+    attachDevice: (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
+    attachNewDevice: async (_program, ifindex, _direction, pinName) => void pins.set(pinName, ifindex),
     detach: pinName => void pins.delete(pinName),
-    pinnedLinks: () => [...pins.keys()],
+    pinned: () => [...pins.keys()],
   };
 }
 

@@ -33,6 +33,8 @@ const agentSettings = {
   devices: words,
   /** Of the uplink, in bytes; 0: found. */
   mtu: whole(0, 0, 65535),
+  /** False: filters of traffic control even where the kernel has tcx. */
+  'enable-tcx': flag(true),
   'bpf-root': z.string().default('/sys/fs/bpf'),
   'bpf-ct-global-tcp-max': size,
   'bpf-ct-global-any-max': size,

@@ -25,10 +25,10 @@ import type { Ipam } from './ipam.ts';
 
 /** What is needed of the datapath: programs on devices, kept by pins. `Datapath` has it. */
 export interface EndpointPrograms {
-  attachTcx(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): void;
-  attachNewTcx(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): Promise<void>;
+  attachDevice(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): void;
+  attachNewDevice(program: 'from_pod', ifindex: number, direction: 'ingress', pinName: string): Promise<void>;
   detach(pinName: string): void;
-  pinnedLinks(): string[];
+  pinned(): string[];
 }
 
 export interface EndpointsOptions {
@@ -151,7 +151,7 @@ export class Endpoints {
     const { hostIfName } = this.#get(key);
     // On another thread, and no look at the device first: while pods come and go by the dozen, the kernel's
     // lock on devices is taken for hundreds of milliseconds, and the process must not wait for it.
-    await this.#options.programs.attachNewTcx('from_pod', ifindex, 'ingress', fromPodPin(hostIfName));
+    await this.#options.programs.attachNewDevice('from_pod', ifindex, 'ingress', fromPodPin(hostIfName));
     this.#keep({ ...this.#get(key), ifindex });
   }
 
@@ -202,7 +202,7 @@ export class Endpoints {
     if (link.index !== endpoint.ifindex || link.mac !== endpoint.hostMac)
       return `device ${endpoint.hostIfName} is another one`;
     if (!link.up) return `device ${endpoint.hostIfName} is down`;
-    if (!programs.pinnedLinks().includes(fromPodPin(endpoint.hostIfName)))
+    if (!programs.pinned().includes(fromPodPin(endpoint.hostIfName)))
       return `no program is attached to ${endpoint.hostIfName}`;
     return undefined;
   }
@@ -227,7 +227,7 @@ export class Endpoints {
       this.remove(key);
     }
     const owned = new Set(Array.from(this.#table.values(), each => each.hostIfName));
-    for (const pin of programs.pinnedLinks())
+    for (const pin of programs.pinned())
       if (pin.startsWith(fromPodPin('ist')) && !owned.has(pin.slice(fromPodPin('').length)))
         programs.detach(pin);
     for (const link of links.values()) {
@@ -266,7 +266,7 @@ export class Endpoints {
   #protect(endpoint: Endpoint): boolean {
     const { netlink, programs } = this.#options;
     try {
-      programs.attachTcx('from_pod', endpoint.ifindex, 'ingress', fromPodPin(endpoint.hostIfName));
+      programs.attachDevice('from_pod', endpoint.ifindex, 'ingress', fromPodPin(endpoint.hostIfName));
       if (endpoint.state === 'ready') changeLink(netlink, endpoint.ifindex, { up: true });
       return true;
     } catch (error) {

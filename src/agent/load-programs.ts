@@ -1,9 +1,14 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from '../datapath/address.ts';
 import { macBytes } from '../datapath/netlink-address.ts';
 import { netnsCookie } from '../datapath/netns-cookie.ts';
-import { CONFIG_FLAG, type Datapath, loadDatapath, type MapName } from '../datapath/object.ts';
+import {
+  CONFIG_FLAG,
+  type Datapath,
+  loadDatapath,
+  type MapName,
+  pinnedPrograms,
+} from '../datapath/object.ts';
 import { readSysctl } from '../datapath/sysctl.ts';
 import { packageRoot } from '../package-root.ts';
 import type { AgentConfig } from './config.ts';
@@ -27,7 +32,7 @@ export function bpfFolder(config: AgentConfig): string {
 
 /** True where programs of an earlier agent are at work: the node was not started anew since. */
 export function isAdopting(config: AgentConfig): boolean {
-  return existsSync(join(bpfFolder(config), 'links', 'from_host'));
+  return pinnedPrograms(bpfFolder(config)).includes('from_host');
 }
 
 /** Loads the programs with what they must know of this node; maps that are pinned are adopted. */
@@ -46,6 +51,7 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
     objectPath: join(packageRoot, 'bpf/isthmus.bpf.o'),
     bpffs: bpfFolder(config),
     sizes,
+    tcx: config['enable-tcx'],
     config: {
       node_ip: parse(node.address),
       node_ip6: new Uint8Array(16),

@@ -163,6 +163,7 @@ export class NodeAgent {
     this.#watchDevices(devices, uplinks);
     const cgroup = cgroup2Folder(config['cgroup-root']);
     const datapath = loadPrograms({ config, node, internalAddress, devices });
+    log.info({ 'attach mode': datapath.attachMode }, 'programs loaded');
     const hostAddresses = watchHostAddresses(netlink, signal);
     const ipam = createIpam({
       cidrs: node.podCidrs,

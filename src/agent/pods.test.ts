@@ -85,8 +85,8 @@ if (wholeProcessInFreshNetns(import.meta.filename))
           { identity: 2, tunnel: parse(NODE_IP), encrypt_key: 0, flags: 0, pad: 0 },
         );
       const agent = await startAgent(folder, { datapath, hostAddresses: [INTERNAL_IP, NODE_IP] });
-      datapath.attachTcx('from_host', devices.host.index, 'egress', 'from_host');
-      datapath.attachTcx('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
+      datapath.attachDevice('from_host', devices.host.index, 'egress', 'from_host');
+      datapath.attachDevice('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
       return {
         agent,
         datapath,
@@ -127,7 +127,7 @@ if (wholeProcessInFreshNetns(import.meta.filename))
       assert.equal(checked.code, 0, checked.output);
       await runPlugin(folder, 'DEL', { container: 'b', netns: b.path });
       assert.equal(reaches(a, second), false);
-      assert.deepEqual(node.datapath.pinnedLinks().filter(each => each.startsWith('from_pod')).length, 1);
+      assert.deepEqual(node.datapath.pinned().filter(each => each.startsWith('from_pod')).length, 1);
       await runPlugin(folder, 'DEL', { container: 'a', netns: a.path });
       await node.stop();
     });

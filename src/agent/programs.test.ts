@@ -20,13 +20,13 @@ test('mounts: point and type of each line, blanks decoded', () => {
 test('programs of pods wait for the release; one whose device is gone does not stop the others', () => {
   const attached: string[] = [];
   const datapath: EndpointPrograms = {
-    attachTcx(_program, ifindex, _direction, pin) {
+    attachDevice(_program, ifindex, _direction, pin) {
       if (ifindex === 2) throw new Error('no such device');
       attached.push(pin);
     },
-    attachNewTcx: async () => {},
+    attachNewDevice: async () => {},
     detach: () => {},
-    pinnedLinks: () => [],
+    pinned: () => [],
   };
   const programs = deferPrograms(datapath);
   for (const [ifindex, pin] of [
@@ -35,12 +35,12 @@ test('programs of pods wait for the release; one whose device is gone does not s
     [3, 'c'],
     [4, 'gone'],
   ] as const)
-    programs.attachTcx('from_pod', ifindex, 'ingress', pin);
+    programs.attachDevice('from_pod', ifindex, 'ingress', pin);
   programs.detach('gone');
   assert.deepEqual(attached, []);
   const failed: string[] = [];
   programs.release(pin => failed.push(pin));
   assert.deepEqual([attached, failed], [['a', 'c'], ['b']]);
-  programs.attachTcx('from_pod', 5, 'ingress', 'later');
+  programs.attachDevice('from_pod', 5, 'ingress', 'later');
   assert.deepEqual(attached, ['a', 'c', 'later']);
 });

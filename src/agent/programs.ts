@@ -19,16 +19,16 @@ export interface AttachOptions {
  * are none any more go.
  */
 export function attachPrograms({ datapath, devices, uplinks, cgroup }: AttachOptions): void {
-  datapath.attachTcx('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
-  datapath.attachTcx('from_host', devices.host.index, 'egress', 'from_host');
+  datapath.attachDevice('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
+  datapath.attachDevice('from_host', devices.host.index, 'egress', 'from_host');
   const wanted = new Set<string>();
   for (const { name, ifindex } of uplinks) {
     const [from, to] = [`from_netdev_${name}`, `to_netdev_${name}`];
-    datapath.attachTcx('from_netdev', ifindex, 'ingress', from);
-    datapath.attachTcx('to_netdev', ifindex, 'egress', to);
+    datapath.attachDevice('from_netdev', ifindex, 'ingress', from);
+    datapath.attachDevice('to_netdev', ifindex, 'egress', to);
     wanted.add(from).add(to);
   }
-  for (const pin of datapath.pinnedLinks())
+  for (const pin of datapath.pinned())
     if (/^(from|to)_netdev_/.test(pin) && !wanted.has(pin)) datapath.detach(pin);
   for (const program of CGROUP_PROGRAMS) datapath.attachCgroup(program, cgroup);
 }
@@ -46,17 +46,17 @@ export interface DeferredPrograms extends EndpointPrograms {
 export function deferPrograms(datapath: EndpointPrograms): DeferredPrograms {
   let waiting: Map<string, () => void> | undefined = new Map();
   return {
-    attachTcx(program, ifindex, direction, pinName) {
-      const attach = (): void => datapath.attachTcx(program, ifindex, direction, pinName);
+    attachDevice(program, ifindex, direction, pinName) {
+      const attach = (): void => datapath.attachDevice(program, ifindex, direction, pinName);
       if (waiting) waiting.set(pinName, attach);
       else attach();
     },
-    attachNewTcx: (...of) => datapath.attachNewTcx(...of),
+    attachNewDevice: (...of) => datapath.attachNewDevice(...of),
     detach(pinName) {
       waiting?.delete(pinName);
       datapath.detach(pinName);
     },
-    pinnedLinks: () => datapath.pinnedLinks(),
+    pinned: () => datapath.pinned(),
     release(onError) {
       const due = waiting;
       waiting = undefined;

@@ -29,6 +29,7 @@ function status(agent: NodeAgent): AgentStatus {
     datapath: {
       socketServices: agent.config['bpf-lb-sock-hostns-only'] ? 'host' : 'all',
       tunnelUnpack: agent.config['tunnel-unpack'],
+      ...(agent.parts && { attachMode: agent.parts.datapath.attachMode }),
     },
     problems: agent.services?.problems.values() ?? [],
     clusters: (agent.remote?.status ?? []).map(each => ({

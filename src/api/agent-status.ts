@@ -20,6 +20,8 @@ export const AgentStatus = z.looseObject({
       socketServices: z.enum(['all', 'host']),
       /** Who takes packets for pods out of the tunnel. */
       tunnelUnpack: z.enum(['program', 'device']),
+      /** How programs are attached to devices; not known until they are loaded. */
+      attachMode: z.enum(['tcx', 'tc']).optional(),
     })
     .optional(),
   /** Clusters this one is configured to connect to. */

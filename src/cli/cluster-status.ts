@@ -18,6 +18,8 @@ export interface ClusterStatus {
   readonly nodes: { readonly total: number; readonly ready: number };
   /** Pods that agents connect, over all nodes whose agent answered. */
   readonly endpoints: { readonly total: number; readonly ready: number } | undefined;
+  /** How agents attach programs to devices → number of nodes. */
+  readonly attachModes: Readonly<Record<string, number>>;
   /** Image → number of pods that run it. */
   readonly images: Readonly<Record<string, number>>;
   readonly errors: readonly Problem[];
@@ -87,7 +89,8 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
           ready: sum(found.map(each => each.endpoints?.ready)),
         }
       : undefined,
-    images: countImages(pods),
+    attachModes: count(found.flatMap(each => each.datapath?.attachMode ?? [])),
+    images: count(pods.flatMap(pod => [...new Set(pod.images)])),
     errors: [
       ...components.rows.filter(each => each.enabled && each.observed && each.desired === 0).map(noPods),
       ...pods.flatMap(podProblems),
@@ -260,9 +263,9 @@ function nodeProblem(name: string, reason: string | null | undefined): Problem {
   return { component: 'node', object: name, message: `is not Ready: ${reason ?? 'no reason given'}` };
 }
 
-function countImages(pods: readonly IsthmusPod[]): Record<string, number> {
+function count(names: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const image of pods.flatMap(pod => [...new Set(pod.images)])) counts[image] = (counts[image] ?? 0) + 1;
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
   return counts;
 }
 

@@ -46,6 +46,7 @@ const well: ClusterStatus = {
   ],
   nodes: { total: 3, ready: 3 },
   endpoints: { total: 5, ready: 5 },
+  attachModes: { tcx: 3 },
   images: { 'quay.io/isthmus/isthmus:0.1.0': 4 },
   errors: [],
   warnings: [],
@@ -68,6 +69,10 @@ test('a cluster where all is well', () => {
 └ OK
 `,
   );
+});
+
+test('nodes whose kernel has no tcx are named', () => {
+  assert.match(text({ ...well, attachModes: { tcx: 1, tc: 2 } }), /✔ Programs {6}tc filters on 2 nodes/);
 });
 
 test('a rollout is not well until the last old pod is gone', () => {

@@ -25,6 +25,7 @@ export function statusText(status: ClusterStatus): string {
       value: `${nodes.ready} of ${nodes.total} ready`,
     },
     ...(endpoints ? [endpointRow(endpoints)] : []),
+    ...attachRow(status.attachModes),
   ];
   const verdict =
     errors.length > 0
@@ -71,6 +72,15 @@ function endpointRow({ total, ready }: { readonly total: number; readonly ready:
     title: 'Pods',
     value: `${ready} of ${total} connected`,
   };
+}
+
+/** Only where a kernel, or the setting bpf.enableTCX, made it another than tcx. */
+function attachRow(modes: ClusterStatus['attachModes']): readonly Row[] {
+  const nodes = modes.tc;
+  if (!nodes) return [];
+  return [
+    { mark: 'good', title: 'Programs', value: `tc filters on ${count(nodes, 'node')}`, note: 'no tcx' },
+  ];
 }
 
 function rowText({ mark, title, value, note = '' }: Row): string {

@@ -13,13 +13,18 @@ import {
   wire,
 } from './testbed.fixture.ts';
 
-for (const family of ['IPv4', 'IPv6'] as const)
-  describe(`${family} between pods, nodes and the world`, () => {
+for (const [family, mode] of [
+  ['IPv4', 'tcx'],
+  ['IPv6', 'tcx'],
+  ['IPv4', 'tc'],
+] as const)
+  describe(`${family} between pods, nodes and the world, programs attached by ${mode}`, () => {
+    const tcx = mode === 'tcx';
     const plan = planOf(family);
     const WORLD = plan.world;
     let bed: Testbed;
     before(async () => {
-      bed = await createTestbed({ family });
+      bed = await createTestbed({ family, tcx });
       for (const node of bed.nodes)
         for (const pod of node.pods)
           await ready(bed.start(pod.netns, wire('serve', pod.ip, '80', '53', plan.any), node));
@@ -302,10 +307,10 @@ for (const family of ['IPv4', 'IPv6'] as const)
         '-J',
       ]);
       for (let time = 0; time < 3; time++) {
-        const links = node.datapath.pinnedLinks();
+        const links = node.datapath.pinned();
         node.reload();
         other.reload();
-        assert.deepEqual(node.datapath.pinnedLinks(), links);
+        assert.deepEqual(node.datapath.pinned(), links);
         assert.deepEqual(node.datapath.staleMaps(), []);
       }
       const { stdout } = await stream;
@@ -318,6 +323,24 @@ for (const family of ['IPv4', 'IPv6'] as const)
       );
       assert.ok(end.sum.packets > 2_000);
       assert.equal(Math.max(0, end.sum.lost_packets - overflown), 0);
+    });
+
+    it('an agent that attaches in the other mode leaves nothing of the first', async () => {
+      const node = bed.nodes[0];
+      const a = node.pods[0]!;
+      const b = bed.nodes[1].pods[0]!;
+      const attached = node.datapath.pinned();
+      const filters = async (): Promise<number> => {
+        const { stdout } = await bed.run(node.netns, ['bpftool', '-j', 'net', 'show', 'dev', 'eth0']);
+        const [{ tc }] = JSON.parse(stdout) as [{ readonly tc: readonly { readonly kind: string }[] }];
+        return tc.filter(each => each.kind.startsWith('clsact')).length;
+      };
+      for (const other of [!tcx, tcx]) {
+        node.reload(other);
+        assert.equal(await filters(), node.datapath.attachMode === 'tcx' ? 0 : 2);
+        assert.deepEqual(node.datapath.pinned(), attached);
+        assert.equal(await answer(a.netns, 'tcp', b.ip, '80'), `${b.ip} ${a.ip} ${b.ip}`);
+      }
     });
 
     it('a bulk stream across the tunnel keeps its large segments', async () => {

@@ -1,5 +1,5 @@
 /**
- * The few libc calls that Node lacks, bound once. All are synchronous: a call returns before
+ * The few libc calls that Node lacks, bound once. All but `sendLater` are synchronous: a call returns before
  * anything else of the process's JavaScript runs, so a request and its answer cannot be interleaved.
  */
 import { getSystemErrorMap } from 'node:util';
@@ -13,9 +13,15 @@ export const socket: (domain: number, type: number, protocol: number) => number 
 export const bind: (fd: number, address: Uint8Array, length: number) => number = libc.func(
   'int bind(int fd, const void *address, unsigned int length)',
 );
-export const send: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
-  'intptr_t send(int fd, const void *data, size_t length, int flags)',
-);
+const sendFunction = libc.func('intptr_t send(int fd, const void *data, size_t length, int flags)');
+export const send: (fd: number, data: Uint8Array, length: number, flags: number) => number = sendFunction;
+/** `send` on a thread of libuv's pool. The errno of a failure is not known. */
+export const sendLater = (fd: number, data: Uint8Array, length: number, flags: number): Promise<number> =>
+  new Promise((resolve, reject) =>
+    sendFunction.async(fd, data, length, flags, (error: unknown, result: number) =>
+      error ? reject(error) : resolve(result),
+    ),
+  );
 export const recv: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
   'intptr_t recv(int fd, void *data, size_t length, int flags)',
 );

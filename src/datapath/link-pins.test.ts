@@ -23,10 +23,10 @@ test('programs are attached to a VLAN device, adopted again, and taken off', nee
   const { index } = linkByName(netlink, 'eth0.5')!;
   const { datapath } = programs;
   for (let time = 0; time < 2; time++) {
-    datapath.attachTcx('from_netdev', index, 'ingress', 'from_netdev_eth0.5');
-    datapath.attachTcx('to_netdev', index, 'egress', 'to_netdev_eth0.5');
-    assert.deepEqual(datapath.pinnedLinks(), ['from_netdev_eth0.5', 'to_netdev_eth0.5']);
+    datapath.attachDevice('from_netdev', index, 'ingress', 'from_netdev_eth0.5');
+    datapath.attachDevice('to_netdev', index, 'egress', 'to_netdev_eth0.5');
+    assert.deepEqual(datapath.pinned(), ['from_netdev_eth0.5', 'to_netdev_eth0.5']);
   }
   datapath.detach('from_netdev_eth0.5');
-  assert.deepEqual(datapath.pinnedLinks(), ['to_netdev_eth0.5']);
+  assert.deepEqual(datapath.pinned(), ['to_netdev_eth0.5']);
 });

@@ -19,11 +19,22 @@ export const ATTACH = {
 
 const LINK_TYPE_CGROUP = 3;
 const LINK_TYPE_TCX = 11;
+const NO_DEVICE = 0x7fff_ffff;
+const ENODEV = 19;
 
 interface Attachment {
   readonly program: number;
   readonly type: number;
   readonly pin: string;
+}
+
+/**
+ * True where the kernel attaches programs to devices by tcx (Linux 6.6): it looks for the device, which does not
+ * exist. Others refuse the kind of attachment itself.
+ */
+export function hasTcx(program: number): boolean {
+  const result = libbpf.linkCreate(program, NO_DEVICE, ATTACH.ingress, null);
+  return result === -ENODEV;
 }
 
 /** Attaches to a device, or exchanges the program of the link that is pinned there already. */

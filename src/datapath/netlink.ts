@@ -3,7 +3,7 @@
  * of the process runs in between. Used for links, addresses, routes and neighbours of the network
  * namespace the socket was opened in.
  */
-import { bind, close, errno, recv, SystemCallError, send, setsockopt, socket } from './libc.ts';
+import { bind, close, errno, recv, SystemCallError, send, sendLater, setsockopt, socket } from './libc.ts';
 import {
   decodeAttributes,
   decodeMessages,
@@ -35,6 +35,7 @@ const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const NLMSGERR_ATTR_MSG = 1;
 const MSG_DONTWAIT = 0x40;
+const EIO = 5;
 const EAGAIN = 11;
 const EINTR = 4;
 const ENOBUFS = 105;
@@ -83,13 +84,17 @@ export class Netlink implements Disposable {
 
   /** Sends a change and waits for the kernel's verdict. `what` names the object in the error. */
   request(what: string, type: number, flags: number, body: Uint8Array): void {
-    const sequence = this.#send(what, type, NLM_F_REQUEST | NLM_F_ACK | flags, body);
-    for (;;)
-      for (const message of this.#receive(what)) {
-        if (message.sequence !== sequence || message.type !== NLMSG_ERROR) continue;
-        throwIfError(what, message);
-        return;
-      }
+    this.#verdict(what, this.#send(what, type, NLM_F_REQUEST | NLM_F_ACK | flags, body));
+  }
+
+  /**
+   * `request` on a thread of libuv's pool, for changes that wait long for the kernel's lock on devices. The kernel
+   * works while the message is sent; nobody may use this socket until it resolves.
+   */
+  async requestLater(what: string, type: number, flags: number, body: Uint8Array): Promise<void> {
+    const { sequence, message } = this.#message(what, type, NLM_F_REQUEST | NLM_F_ACK | flags, body);
+    if ((await sendLater(this.#fd, message, message.length, 0)) < 0) throw new SystemCallError(what, EIO);
+    this.#verdict(what, sequence);
   }
 
   /** Asks for one object; the answer's body. */
@@ -158,11 +163,31 @@ export class Netlink implements Disposable {
   }
 
   #send(what: string, type: number, flags: number, body: Uint8Array): number {
-    if (this.#closed) throw new Error(`${what}: the netlink socket is closed`);
-    this.#sequence = (this.#sequence + 1) >>> 0;
-    const message = encodeMessage(type, flags, this.#sequence, body);
+    const { sequence, message } = this.#message(what, type, flags, body);
     if (send(this.#fd, message, message.length, 0) < 0) throw new SystemCallError(what, errno());
-    return this.#sequence;
+    return sequence;
+  }
+
+  #message(
+    what: string,
+    type: number,
+    flags: number,
+    body: Uint8Array,
+  ): { readonly sequence: number; readonly message: Buffer } {
+    if (this.#closed) throw new Error(`${what}: the netlink socket is closed`);
+    const sequence = (this.#sequence + 1) >>> 0;
+    this.#sequence = sequence;
+    return { sequence, message: encodeMessage(type, flags, sequence, body) };
+  }
+
+  /** Waits for the acknowledgement of one request; throws what it refuses with. */
+  #verdict(what: string, sequence: number): void {
+    for (;;)
+      for (const message of this.#receive(what)) {
+        if (message.sequence !== sequence || message.type !== NLMSG_ERROR) continue;
+        throwIfError(what, message);
+        return;
+      }
   }
 
   #receive(what: string): Iterable<NetlinkMessage> {

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Btf, type ElfObject, parseBtf, parseElf } from './btf.ts';
+import { FilterPins, filterNames } from './filter-pins.ts';
 import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
 import * as libbpf from './libbpf.ts';
 import { close } from './libc.ts';
@@ -9,6 +10,7 @@ import {
   attachCgroup,
   attachDevice,
   attachNewDevice,
+  hasTcx,
   listPins,
   pinPath,
   removePin,
@@ -17,7 +19,7 @@ import { BpfMap } from './map.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
 import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
 
-export type TcxProgram = 'from_pod' | 'from_host' | 'from_overlay' | 'from_netdev' | 'to_netdev';
+export type DeviceProgram = 'from_pod' | 'from_host' | 'from_overlay' | 'from_netdev' | 'to_netdev';
 export type CgroupProgram = keyof Omit<typeof ATTACH, 'ingress' | 'egress'>;
 export type MapName =
   | 'ipcache'
@@ -77,45 +79,61 @@ export interface DatapathConfig {
 
 export interface LoadOptions {
   readonly objectPath: string;
-  /** A folder of a bpffs: `maps` and `links` are kept below it. */
+  /** A folder of a bpffs: `maps`, and `links` or `filters`, are kept below it. */
   readonly bpffs: string;
   readonly config: DatapathConfig;
   /** Rows of a map, where not as in bpf/lib/maps.h. */
   readonly sizes?: Readonly<Partial<Record<MapName, number>>>;
+  /** False: filters of traffic control even where the kernel has tcx. Default true. */
+  readonly tcx?: boolean;
 }
+
+/** How programs are attached to devices: tcx links (Linux 6.6), or filters of traffic control. */
+export type AttachMode = 'tcx' | 'tc';
 
 /** The loaded programs with their maps and links. Disposing it closes descriptors; what is pinned goes on. */
 export interface Datapath extends Disposable {
   map<K, V>(name: MapName): BpfMap<K, V>;
   /** Names of drop and forward reasons by their number, as in bpf/lib/drop.h. */
   readonly reasons: ReadonlyMap<number, string>;
-  /** Attaches, or exchanges the program of the link pinned as `pinName` without an instant in between. */
-  attachTcx(program: TcxProgram, ifindex: number, direction: 'ingress' | 'egress', pinName: string): void;
+  readonly attachMode: AttachMode;
+  /**
+   * Attaches, or exchanges the program of what is pinned as `pinName` without an instant in between; what was
+   * attached under that name in the other mode goes.
+   */
+  attachDevice(
+    program: DeviceProgram,
+    ifindex: number,
+    direction: 'ingress' | 'egress',
+    pinName: string,
+  ): void;
   /**
    * Attaches to a device that has just been made and has no link. Takes many milliseconds, on another thread:
    * a caller with a device per pod does not hold up the process.
    */
-  attachNewTcx(
-    program: TcxProgram,
+  attachNewDevice(
+    program: DeviceProgram,
     ifindex: number,
     direction: 'ingress' | 'egress',
     pinName: string,
   ): Promise<void>;
-  /** `attachTcx` for one socket program at a cgroup v2 folder; pinned under the program's name. */
+  /** `attachDevice` for one socket program at a cgroup v2 folder; pinned under the program's name. */
   attachCgroup(program: CgroupProgram, cgroupPath: string): void;
   detach(pinName: string): void;
-  pinnedLinks(): string[];
+  /** Names of all that is attached. */
+  pinned(): string[];
   /** Maps pinned by another version with another layout. Remove them once the new ones are filled and attached. */
   staleMaps(): string[];
   unpinStaleMaps(): void;
-  testRun(program: TcxProgram, run: TestRun): TestRunResult;
+  testRun(program: DeviceProgram, run: TestRun): TestRunResult;
 }
 
 /**
  * Loads the object: maps that are pinned with the same layout are adopted with their rows, others
  * are created and pinned. Throws with libbpf's and the verifier's words in the message.
  */
-export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOptions): Datapath {
+export function loadDatapath(options: LoadOptions): Datapath {
+  const { objectPath, bpffs, config, sizes = {} } = options;
   const file = readFileSync(objectPath);
   const elf = parseElf(file);
   const btf = btfOf(elf, objectPath);
@@ -153,6 +171,8 @@ export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOpti
     if (found === null) throw new Error(`${objectPath}: no program ${name}`);
     return libbpf.check(libbpf.programFd(found), `program ${name}`);
   };
+  const tcx = (options.tcx ?? true) && hasTcx(program('from_host'));
+  const filters = new FilterPins(join(bpffs, 'filters'));
   return {
     reasons: new Map([...enumValues(btf, 'reason')].map(([name, value]) => [value, name])),
     map<K, V>(name: MapName): BpfMap<K, V> {
@@ -160,32 +180,45 @@ export function loadDatapath({ objectPath, bpffs, config, sizes = {} }: LoadOpti
       if (!map) throw new Error(`the object has no map ${name}`);
       return map as BpfMap<K, V>;
     },
-    attachTcx: (name, ifindex, direction, pinName) =>
-      attachDevice({
-        program: program(name),
-        ifindex,
-        type: ATTACH[direction],
-        pin: pinPath(linkFolder, pinName),
-      }),
-    attachNewTcx: (name, ifindex, direction, pinName) =>
-      attachNewDevice({
-        program: program(name),
-        ifindex,
-        type: ATTACH[direction],
-        pin: pinPath(linkFolder, pinName),
-      }),
+    attachMode: tcx ? 'tcx' : 'tc',
+    // tcx comes before filters and ends the way of a packet: in no order does a packet meet both programs.
+    attachDevice(name, ifindex, direction, pinName) {
+      const pin = pinPath(linkFolder, pinName);
+      if (tcx) {
+        attachDevice({ program: program(name), ifindex, type: ATTACH[direction], pin });
+        filters.detach(pinName);
+      } else {
+        filters.attach({ program: program(name), ifindex, direction, name: pinName });
+        removePin(pin);
+      }
+    },
+    async attachNewDevice(name, ifindex, direction, pinName) {
+      const pin = pinPath(linkFolder, pinName);
+      if (tcx) await attachNewDevice({ program: program(name), ifindex, type: ATTACH[direction], pin });
+      else await filters.attachNew({ program: program(name), ifindex, direction, name: pinName });
+    },
     attachCgroup: (name, path) =>
       attachCgroup({ program: program(name), path, type: ATTACH[name], pin: pinPath(linkFolder, name) }),
-    detach: pinName => removePin(pinPath(linkFolder, pinName)),
-    pinnedLinks: () => listPins(linkFolder),
+    detach(pinName) {
+      removePin(pinPath(linkFolder, pinName));
+      filters.detach(pinName);
+    },
+    pinned: () => pinnedPrograms(bpffs),
     staleMaps: () => listPins(mapFolder).filter(name => !current.has(name)),
     unpinStaleMaps() {
       for (const name of this.staleMaps()) removePin(join(mapFolder, name));
     },
     testRun: (name, run) => testRun(program(name), run),
-    [Symbol.dispose]: () => libbpf.objectClose(object),
+    [Symbol.dispose]() {
+      filters[Symbol.dispose]();
+      libbpf.objectClose(object);
+    },
   };
 }
+
+/** Names of all programs that are attached from this folder, whoever loaded them. */
+export const pinnedPrograms = (bpffs: string): string[] =>
+  [...new Set([...listPins(join(bpffs, 'links')), ...filterNames(join(bpffs, 'filters'))])].sort();
 
 /** A pinned map opened without loading programs, for tools that only look. Undefined where it is not pinned. */
 export function openPinnedMap<K, V>(

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildBpf } from '../../deploy/build.ts';
 import { parse, parsePrefix } from './address.ts';
-import { type Datapath, loadDatapath, type TcxProgram } from './object.ts';
+import { type Datapath, type DeviceProgram, loadDatapath } from './object.ts';
 import { type Ports, PROTO } from './packet.fixture.ts';
 
 /** Loopback stands for the pod's device: packets of a test run come from it. */
@@ -62,7 +62,7 @@ export interface Sent {
 /** Loaded programs of a node with two pods and some services, attached to nothing. */
 export interface Programs extends Disposable {
   readonly datapath: Datapath;
-  send(program: TcxProgram, packet: Uint8Array): Sent;
+  send(program: DeviceProgram, packet: Uint8Array): Sent;
   endpoint(address: string, ifindex: number, flags: number): void;
   /** `tunnel` undefined: not behind one. */
   ipcache(prefix: string, identity: number, tunnel: string | undefined): void;
@@ -158,7 +158,7 @@ export async function createPrograms(): Promise<Programs> {
       );
   };
   /** Runs a packet and names the reasons that were counted. */
-  const send = (program: TcxProgram, packet: Uint8Array): Sent => {
+  const send = (program: DeviceProgram, packet: Uint8Array): Sent => {
     const before = counters();
     const { verdict, packet: out } = datapath.testRun(program, { packet, ifindex: DEVICE });
     const reasons = [...counters()]

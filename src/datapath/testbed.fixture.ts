@@ -65,8 +65,8 @@ export interface TestNode {
   readonly bpffs: string;
   readonly config: DatapathConfig;
   datapath: Datapath;
-  /** Loads the object again and exchanges every program, as a restarted agent does. */
-  reload(): void;
+  /** Loads the object again and exchanges every program, as a restarted agent does; `tcx` may change. */
+  reload(tcx?: boolean): void;
 }
 
 const run = promisify(execFile);
@@ -94,6 +94,8 @@ export interface TestbedOptions extends Partial<DatapathConfig> {
   readonly family?: 'IPv4' | 'IPv6';
   /** Of the tunnel's outer packets. Default: `family`. With another one nodes have both. */
   readonly underlay?: 'IPv4' | 'IPv6';
+  /** False: programs are attached by filters of traffic control. Default true. */
+  readonly tcx?: boolean;
 }
 
 /** Addresses of one family in the testbed. */
@@ -250,7 +252,7 @@ async function createNode(
   world: string,
   objectPath: string,
   { families, own, underlay }: Addressing,
-  options: Partial<DatapathConfig>,
+  { tcx: tcxAtFirst = true, ...options }: Omit<TestbedOptions, 'family' | 'underlay'>,
 ): Promise<TestNode> {
   const netns = `${id}-n${number}`;
   const mtu = underlay.bits === 32 ? 1450 : 1430;
@@ -338,15 +340,15 @@ async function createNode(
     ...options,
   };
   const uplink = ifindexOf(netns, 'eth0');
-  const load = (): Datapath =>
+  const load = (tcx: boolean): Datapath =>
     inNetns(netns, () => {
-      const datapath = loadDatapath({ objectPath, bpffs, config });
+      const datapath = loadDatapath({ objectPath, bpffs, config, tcx });
       for (const [index, pod] of pods.entries())
-        datapath.attachTcx('from_pod', pod.ifindex, 'ingress', `pod-${index}`);
-      datapath.attachTcx('from_host', config.host_ifindex, 'egress', 'host');
-      datapath.attachTcx('from_overlay', config.vxlan_ifindex, 'ingress', 'overlay');
-      datapath.attachTcx('from_netdev', uplink, 'ingress', 'netdev-in');
-      datapath.attachTcx('to_netdev', uplink, 'egress', 'netdev-out');
+        datapath.attachDevice('from_pod', pod.ifindex, 'ingress', `pod-${index}`);
+      datapath.attachDevice('from_host', config.host_ifindex, 'egress', 'host');
+      datapath.attachDevice('from_overlay', config.vxlan_ifindex, 'ingress', 'overlay');
+      datapath.attachDevice('from_netdev', uplink, 'ingress', 'netdev-in');
+      datapath.attachDevice('to_netdev', uplink, 'egress', 'netdev-out');
       for (const program of CGROUP_PROGRAMS) datapath.attachCgroup(program, cgroup);
       return datapath;
     });
@@ -359,10 +361,10 @@ async function createNode(
     pods,
     bpffs,
     config,
-    datapath: load(),
-    reload() {
+    datapath: load(tcxAtFirst),
+    reload(tcx = tcxAtFirst) {
       const old = node.datapath;
-      node.datapath = load();
+      node.datapath = load(tcx);
       old[Symbol.dispose]();
     },
   };

@@ -188,6 +188,7 @@ bpf-lb-sock-hostns-only: {{ .Values.socketLB.hostNamespaceOnly | quote }}
 node-port-range: {{ .Values.nodePort.range | quote }}
 devices: {{ join " " .Values.devices | quote }}
 mtu: {{ .Values.MTU | quote }}
+enable-tcx: {{ .Values.bpf.enableTCX | quote }}
 bpf-root: {{ .Values.bpf.root | quote }}
 {{- with .Values.bpf }}
 {{- if .ctTcpMax }}
