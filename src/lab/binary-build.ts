@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Obtain } from './binaries.ts';
 import type { BinaryName, Component } from './binary-catalog.ts';
+import { goCommand, goEnvironment } from './go-command.ts';
 
 /** Builds executables from the pinned Go module: static, without paths of this machine in them. */
 export const buildBinaries: Obtain = async (
@@ -17,14 +18,21 @@ export const buildBinaries: Obtain = async (
   const packages = names.map(name => packageOf(component, name).path);
   const title = `${component.name} ${version}`;
 
+  const command = await goCommand(report, signal);
   report(`${title}: fetching Go modules`);
   let downloads = 0;
-  const listed = await go(['list', '-deps', '-f', '{{.ImportPath}}', ...packages], cwd, signal, line => {
-    if (line.startsWith('go: downloading')) {
-      downloads += 1;
-      if (downloads % 25 === 0) report(`${title}: ${downloads} Go modules fetched`);
-    }
-  });
+  const listed = await go(
+    command,
+    ['list', '-deps', '-f', '{{.ImportPath}}', ...packages],
+    cwd,
+    signal,
+    line => {
+      if (line.startsWith('go: downloading')) {
+        downloads += 1;
+        if (downloads % 25 === 0) report(`${title}: ${downloads} Go modules fetched`);
+      }
+    },
+  );
   const total = listed.length;
 
   report(`${title}: building ${names.join(', ')} (${total} packages; once, later runs use the cache)`);
@@ -32,6 +40,7 @@ export const buildBinaries: Obtain = async (
   let reported = Date.now();
   const flags = ['-s', '-w', ...component.linkerFlags(version)].join(' ');
   await go(
+    command,
     ['build', '-v', '-trimpath', '-ldflags', flags, '-o', `${folder}/`, ...packages],
     cwd,
     signal,
@@ -71,15 +80,15 @@ function outputOf(component: Component, name: BinaryName): string {
 
 /** Runs the go command, hands each line of its standard error on, returns the lines of its standard output. */
 async function go(
+  command: string,
   parameters: readonly string[],
   cwd: string,
   signal: AbortSignal | undefined,
   onLine: (line: string) => void,
 ): Promise<string[]> {
-  const environment = { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false', GOWORK: 'off' };
-  const child = spawn('go', parameters, {
+  const child = spawn(command, parameters, {
     cwd,
-    env: environment,
+    env: goEnvironment(),
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(signal ? { signal } : {}),
   });
@@ -99,10 +108,7 @@ async function go(
 
 function ended(child: ChildProcess): Promise<number | null> {
   return new Promise((done, fail) => {
-    child.on('error', error => {
-      const absent = 'code' in error && error.code === 'ENOENT';
-      fail(absent ? new Error("the 'go' command is not installed, so nothing can be built") : error);
-    });
+    child.on('error', fail);
     child.on('close', done);
   });
 }
