@@ -4,7 +4,7 @@ import type { KubeClient } from '../kube/client.ts';
 import { type AdminCredentials, apiServer, renderKubeconfig } from './cluster-pki.ts';
 import { corednsObjects } from './coredns.ts';
 import type { ClusterPlan } from './plan.ts';
-import { waitFor } from './process.ts';
+import { patience, waitFor } from './process.ts';
 
 /** A Kubernetes object and the collection that it belongs to. */
 export interface Manifest {
@@ -25,7 +25,7 @@ export async function waitForApi(
   await waitFor(
     async () => {
       try {
-        const message = await client.stream('/readyz', { signal, timeout: 2000 });
+        const message = await client.stream('/readyz', { signal, timeout: 2000 * patience() });
         message.destroy();
         return true;
       } catch (error) {
@@ -38,10 +38,13 @@ export async function waitForApi(
       timeout: 90_000,
       interval: 60,
       signal,
-      late: () =>
-        new Failure(`the API server of cluster ${cluster.name} is not ready after 90 s: ${message(last)}`, {
-          hint: `its log is in ${cluster.nodes[0]!.disk}/root/var/log/kube-apiserver.log`,
-        }),
+      late: seconds =>
+        new Failure(
+          `the API server of cluster ${cluster.name} is not ready after ${seconds} s: ${message(last)}`,
+          {
+            hint: `its log is in ${cluster.nodes[0]!.disk}/root/var/log/kube-apiserver.log`,
+          },
+        ),
     },
   );
 }
@@ -83,8 +86,8 @@ export async function registerNodes(
       timeout: 90_000,
       interval: 100,
       signal,
-      late: () =>
-        new Failure(`cluster ${cluster.name}: not registered after 90 s: ${missing.join(', ')}`, {
+      late: seconds =>
+        new Failure(`cluster ${cluster.name}: not registered after ${seconds} s: ${missing.join(', ')}`, {
           hint: `see ${cluster.nodes[0]!.disk.replace(/[^/]*$/, missing[0] ?? '')}/root/var/log/kubelet.log`,
         }),
     },
@@ -142,8 +145,8 @@ export async function waitForReady(
       timeout: 180_000,
       interval: 150,
       signal,
-      late: () =>
-        new Failure(`cluster ${cluster.name}: not ready after 180 s: ${waitingFor}`, {
+      late: seconds =>
+        new Failure(`cluster ${cluster.name}: not ready after ${seconds} s: ${waitingFor}`, {
           hint: `isthmus status --context ${cluster.context} shows what Isthmus is waiting for`,
         }),
     },

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { Failure } from '../cli/failure.ts';
 
 /** A command that ended with an error: its command line and what it said. */
 export class CommandFailed extends Error {
@@ -107,22 +108,34 @@ export function processIds(): number[] {
     .map(Number);
 }
 
-/** Calls `check` every `interval` ms until it gives a value, or throws what `late` says after `timeout` ms. */
+/** How much longer than usual a lab waits for anything: for machines that are slow, or emulated. */
+export function patience(setting = process.env.ISTHMUS_LAB_PATIENCE): number {
+  if (setting === undefined || setting === '') return 1;
+  const factor = Number(setting);
+  if (factor >= 1 && factor <= 100) return factor;
+  throw new Failure(`ISTHMUS_LAB_PATIENCE: found ${setting}, expected a number from 1 to 100`);
+}
+
+/**
+ * Calls `check` every `interval` ms until it gives a value, or throws what `late` says after `timeout` ms, times
+ * `patience()`; `late` is told the seconds.
+ */
 export async function waitFor<T>(
   check: () => T | undefined | Promise<T | undefined>,
   options: {
     readonly timeout: number;
     readonly interval?: number;
-    readonly late: () => Error;
+    readonly late: (seconds: number) => Error;
     readonly signal?: AbortSignal | undefined;
   },
 ): Promise<T> {
-  const end = performance.now() + options.timeout;
+  const limit = options.timeout * patience();
+  const end = performance.now() + limit;
   for (;;) {
     options.signal?.throwIfAborted();
     const value = await check();
     if (value !== undefined) return value;
-    if (performance.now() > end) throw options.late();
+    if (performance.now() > end) throw options.late(Math.round(limit / 1000));
     await new Promise(resolve => setTimeout(resolve, options.interval ?? 50));
   }
 }
