@@ -77,6 +77,7 @@ struct frontend_key {
 #define FRONTEND_LOCAL 8      /* traffic policy Local: backends are this node's only */
 #define FRONTEND_TWO_SCOPES 16 /* of scope 0: clients inside the cluster use the row of scope 1 */
 #define FRONTEND_SOURCE_RANGES 32 /* only clients with a row in source_ranges may connect */
+#define FRONTEND_MAGLEV 64 /* packets take their backend from the table in maglev, where there is one */
 
 struct frontend_value {
 	__u32 service_id; /* names the slot rows and the reverse_nat row; never 0 */
@@ -276,6 +277,8 @@ struct config {
 	__u32 host_ifindex;      /* isthmus_host */
 	__u32 vxlan_ifindex;     /* isthmus_vxlan */
 	__u32 flags;             /* CONFIG_* */
+	__u32 maglev_size;       /* entries of a Maglev table; 0: there are none */
+	__u32 maglev_seed;       /* the same on all nodes of a cluster */
 	__u16 cluster_id;        /* numeric, also in identities */
 	__u16 nat_port_min;      /* host order */
 	__u16 nat_port_max;

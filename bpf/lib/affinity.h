@@ -43,18 +43,22 @@ static __always_inline __u32 affinity_find(const struct frontend_value *frontend
 	return member.backend_id;
 }
 
-/* The backend of a new connection, or 0. `client` is zero but for who it is; see affinity_by_*(). */
-static __always_inline __u32 backend_for(const struct frontend_value *frontend, struct affinity_key *client)
+/*
+ * The backend of a new connection, or 0. `client` is zero but for who it is; see affinity_by_*().
+ * `preferred` is for clients without a past; 0: any.
+ */
+static __always_inline __u32 backend_for(const struct frontend_value *frontend, struct affinity_key *client,
+					 __u32 preferred)
 {
 	struct affinity_value value;
 
 	if (!(frontend->flags & FRONTEND_AFFINITY))
-		return backend_choose(frontend);
+		return preferred ? preferred : backend_choose(frontend);
 	client->service_id = frontend->service_id;
 	value.backend_id = affinity_find(frontend, client);
 	if (value.backend_id)
 		return value.backend_id;
-	value.backend_id = backend_choose(frontend);
+	value.backend_id = preferred ? preferred : backend_choose(frontend);
 	value.used = seconds();
 	if (value.backend_id)
 		bpf_map_update_elem(&affinity, client, &value, BPF_ANY);

@@ -72,6 +72,26 @@ struct {
 	__type(value, struct backend_value);
 } backends SEC(".maps");
 
+/*
+ * Of one service, replaced as a whole. Sizes may differ: an upgrade changes them one by one. An
+ * array gives each element 8 bytes, so that it holds two entries: ids of backends, the first low.
+ */
+struct maglev_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, __u64);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32); /* service_id */
+	__array(values, struct maglev_table);
+} maglev SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);

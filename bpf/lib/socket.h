@@ -109,7 +109,7 @@ static __always_inline struct backend_value *socket_backend(struct bpf_sock_addr
 	struct affinity_key client = {};
 
 	affinity_by_netns(&client, bpf_get_netns_cookie(ctx));
-	return backend_find(backend_for(frontend, &client));
+	return backend_find(backend_for(frontend, &client, 0));
 }
 
 static __always_inline int socket_connect(struct bpf_sock_addr *ctx, bool v6)

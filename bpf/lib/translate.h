@@ -4,6 +4,7 @@
 
 #include "affinity.h"
 #include "deliver.h"
+#include "maglev.h"
 #include "nat.h"
 #include "target.h"
 
@@ -37,10 +38,10 @@ __noinline __u32 packet_backend(const struct packet *p, const struct frontend_va
 {
 	struct affinity_key client = {};
 
-	if (!p || !frontend)
+	if (!p || !frontend || !frontend->count)
 		return 0;
 	affinity_by_address(&client, &p->flow.saddr, p->flow.cluster_id);
-	return backend_for(frontend, &client);
+	return backend_for(frontend, &client, maglev_choose(frontend, &p->flow));
 }
 
 /* A flow's first packet to a frontend: chooses, installs, translates. */

@@ -1,6 +1,7 @@
 import { isIPv4 } from 'node:net';
 import * as z from 'zod';
 import { flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
+import { MAGLEV_SIZES } from '../loadbalancer/maglev.ts';
 
 const size = whole(0, 1, 2 ** 24).optional();
 
@@ -29,6 +30,24 @@ const agentSettings = {
     }),
   /** Where kube-proxy's health port is served; empty: nowhere. */
   'kube-proxy-replacement-healthz-bind-address': listenAddress(''),
+  /** How packets find a backend, where the service does not say. */
+  'bpf-lb-algorithm': z.enum(['random', 'maglev'], { error: 'expected random or maglev' }).default('random'),
+  'bpf-lb-maglev-table-size': z
+    .string()
+    .default('16381')
+    .transform(Number)
+    .refine(
+      size => MAGLEV_SIZES.some(each => each === size),
+      `expected a prime of ${MAGLEV_SIZES.join(', ')}`,
+    ),
+  /** At least 12 bytes in base64, the same on all nodes; clients can not choose their backend without it. */
+  'bpf-lb-maglev-hash-seed': z
+    .string()
+    .default('JLfvgnHc2kaSUFaI')
+    .refine(
+      text => Buffer.from(text, 'base64').length >= 12,
+      'expected 12 bytes or more in base64, as of head -c12 /dev/urandom | base64',
+    ),
   /** Names of the uplinks; empty: the link that has the node's address. */
   devices: words,
   /** Of the uplink, in bytes; 0: found. */

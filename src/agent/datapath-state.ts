@@ -1,8 +1,10 @@
+import type { Algorithm } from '../api/annotations.ts';
 import type { Service } from '../api/service.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
 import { mapTarget } from '../datapath/map-target.ts';
 import type { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
+import { TableMap } from '../datapath/table-map.ts';
 import type { Logger } from '../log.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -21,6 +23,7 @@ import {
   ipcacheMapRow,
   prefixOfKey,
 } from './ipcache.ts';
+import { MaglevTables } from './maglev-tables.ts';
 import {
   addressOfNodeKey,
   deriveNodeAddresses,
@@ -67,6 +70,9 @@ export interface DatapathStateOptions {
   readonly hostIfindex: number;
   /** What fits into the tunnel, in bytes. */
   readonly mtu: number;
+  /** How packets find a backend, where the service does not say; and the size of Maglev tables. */
+  readonly algorithm: Algorithm;
+  readonly maglevSize: number;
   readonly signal: AbortSignal;
   /** The agent does its work: what load balancers are told at healthCheckNodePorts. */
   readonly healthy: () => boolean;
@@ -168,10 +174,16 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     nodes: sources.node,
+    algorithm: options.algorithm,
     maps: {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),
       slots: datapath.map<SlotKey, SlotValue>('slots'),
       backends: datapath.map<BackendKey, BackendValue>('backends'),
+      maglev: new MaglevTables({
+        store: new TableMap(datapath.map<number, number>('maglev')),
+        size: options.maglevSize,
+        onError: error => log.warn({ what: 'maglev', error: error.message }, 'cannot be written'),
+      }),
       sourceRanges: datapath.map<SourceRangeKey, SourceRangeValue>('source_ranges'),
       members: datapath.map<MemberKey, MemberValue>('affinity_members'),
     },

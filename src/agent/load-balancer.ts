@@ -9,6 +9,7 @@ import {
   type BackendKey,
   type BackendValue,
   FRONTEND_AFFINITY,
+  FRONTEND_MAGLEV,
   type FrontendKey,
   type FrontendValue,
   frontendFlags,
@@ -261,6 +262,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       if (!next?.members.has(id)) this.#staleMembers.push({ service_id: serviceId, backend_id: id });
     for (const range of before?.ranges ?? [])
       if (!next?.ranges.has(range)) this.#staleRanges.push(sourceRangeKey(serviceId, range));
+    this.#keepMaglev(serviceId, before, next);
     if (next) {
       this.#programmed.set(address, next);
       this.#live.set(serviceId, next);
@@ -268,6 +270,27 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       this.#programmed.delete(address);
       this.#live.delete(serviceId);
     }
+  }
+
+  /** Asks for a new table where the backends are others; until it is there, or without one, any slot will do. */
+  #keepMaglev(serviceId: number, before: Programmed | undefined, next: Programmed | undefined): void {
+    const { maglev } = this.#maps;
+    const had = !!before && (before.value.flags & FRONTEND_MAGLEV) !== 0;
+    const has = !!next && (next.value.flags & FRONTEND_MAGLEV) !== 0;
+    if (!maglev || !(had || has)) return;
+    if (!has) {
+      maglev.want(serviceId, undefined);
+      return;
+    }
+    const old = new Set(had ? before.slots : []);
+    if (old.size === next.slots.length && next.slots.every(id => old.has(id))) return;
+    maglev.want(
+      serviceId,
+      next.slots.flatMap(id => {
+        const name = this.#backendKeys.get(id);
+        return name === undefined ? [] : [{ name, id }];
+      }),
+    );
   }
 
   #isLive({ service_id, slot }: SlotKey): boolean {
@@ -377,6 +400,9 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       for (const slot of rows.keys())
         if (!this.#isLive({ service_id, slot })) this.#staleSlots.push({ service_id, slot });
     }
+    for (const service of this.#maps.maglev?.services() ?? [])
+      if (!((this.#live.get(service)?.value.flags ?? 0) & FRONTEND_MAGLEV))
+        this.#maps.maglev?.want(service, undefined);
     this.#scheduleSweep();
   }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { parse } from '../datapath/address.ts';
 import { macBytes } from '../datapath/netlink-address.ts';
@@ -23,6 +24,11 @@ export interface LoadProgramsOptions {
   readonly node: { readonly address: string };
   readonly internalAddress: string;
   readonly devices: Devices;
+}
+
+/** 32 bits of a seed's text. */
+function seedOf(text: string): number {
+  return createHash('sha256').update(Buffer.from(text, 'base64')).digest().readUInt32LE(0);
 }
 
 /** Folder of our pins in the bpffs. */
@@ -65,6 +71,8 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
       flags:
         (config['bpf-lb-sock-hostns-only'] ? CONFIG_FLAG.socketHostOnly : 0) |
         (config['tunnel-unpack'] === 'device' ? CONFIG_FLAG.unpackByDevice : 0),
+      maglev_size: config['bpf-lb-maglev-table-size'],
+      maglev_seed: seedOf(config['bpf-lb-maglev-hash-seed']),
       cluster_id: config['cluster-id'],
       nat_port_min: ports.min,
       nat_port_max: ports.max,

@@ -212,6 +212,8 @@ export class NodeAgent {
       hostIfindex: devices.host.index,
       mtu: devices.podMtu,
       signal,
+      algorithm: config['bpf-lb-algorithm'],
+      maglevSize: config['bpf-lb-maglev-table-size'],
       healthy: () => this.starting === undefined,
       onServiceProblem: (service, message) => this.#tell(service, message),
       log: logOf('datapath'),

@@ -1,6 +1,7 @@
 import type { Protocol } from '../api/service.ts';
 import { format, formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { type Frontend, type FrontendKind, hasInternalScope } from '../loadbalancer/frontend.ts';
+import type { MaglevTables } from './maglev-tables.ts';
 
 /** The rows of bpf/types.h, field by field. Ports are plain numbers here. */
 export interface FrontendKey {
@@ -70,6 +71,8 @@ export interface ServiceMaps {
   readonly backends: RowMap<BackendKey, BackendValue>;
   readonly members: RowMap<MemberKey, MemberValue>;
   readonly sourceRanges: RowMap<SourceRangeKey, SourceRangeValue>;
+  /** Absent: every service balances at random. */
+  readonly maglev?: Pick<MaglevTables, 'services' | 'want'>;
 }
 
 export const PROTOCOLS: Readonly<Record<Protocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
@@ -81,6 +84,7 @@ const FRONTEND_EXTERNAL = 4;
 const FRONTEND_LOCAL = 8;
 const FRONTEND_TWO_SCOPES = 16;
 const FRONTEND_SOURCE_RANGES = 32;
+export const FRONTEND_MAGLEV = 64;
 const kindFlags: Readonly<Record<FrontendKind, number>> = {
   ClusterIP: 0,
   NodePort: FRONTEND_NODEPORT,
@@ -107,7 +111,8 @@ export function frontendFlags(row: Frontend): number {
     (row.affinityTimeout > 0 ? FRONTEND_AFFINITY : 0) |
     (row.local ? FRONTEND_LOCAL : 0) |
     (hasInternalScope(row) ? FRONTEND_TWO_SCOPES : 0) |
-    (row.sourceRanges ? FRONTEND_SOURCE_RANGES : 0)
+    (row.sourceRanges ? FRONTEND_SOURCE_RANGES : 0) |
+    (row.algorithm === 'maglev' ? FRONTEND_MAGLEV : 0)
   );
 }
 

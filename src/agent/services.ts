@@ -1,4 +1,4 @@
-import { parseServiceAnnotations } from '../api/annotations.ts';
+import { type Algorithm, parseServiceAnnotations } from '../api/annotations.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
@@ -23,6 +23,8 @@ export interface ServicesOptions {
   readonly node: string;
   /** The row of this node, for its zone. Without it the node is in none. */
   readonly nodes?: ReadonlyTable<{ readonly labels: Readonly<Record<string, string>> }>;
+  /** For services that do not say theirs. Default: random. */
+  readonly algorithm?: Algorithm | undefined;
   readonly maps: ServiceMaps;
   readonly signal: AbortSignal;
   /** A service says something that cannot be obeyed; once per service and message. */
@@ -81,6 +83,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         slices: slices.by(SLICES_BY_SERVICE, key),
         remotes: remotes.by(REMOTE_BY_SERVICE, key),
         complete: remotes.synced,
+        algorithm: options.algorithm,
         place: { node, zone: zone.get(node)?.zone ?? '' },
       });
     },

@@ -1,13 +1,18 @@
 /** Where a global service prefers to send traffic, in the eyes of the cluster that reads the annotation. */
 export type Affinity = 'none' | 'local' | 'remote';
 
-/** What a Service's annotations say about other clusters. */
+/** How packets find one of a service's backends. */
+export type Algorithm = 'random' | 'maglev';
+
+/** What a Service's annotations say about its balancing, and about other clusters. */
 export interface ServiceAnnotations {
   /** Backends of the same service in other clusters are used, and shared ones of ours may be. */
   readonly global: boolean;
   /** Own backends are exported to other clusters. False unless `global`. */
   readonly shared: boolean;
   readonly affinity: Affinity;
+  /** undefined: what the node's configuration says. */
+  readonly algorithm: Algorithm | undefined;
   /** Values that could not be understood; the default is in force for each. Empty when all is well. */
   readonly problems: readonly AnnotationProblem[];
 }
@@ -25,7 +30,15 @@ const names = {
   affinity: ['service.cilium.io/affinity', 'io.cilium/service-affinity'],
 } as const;
 
-const local: ServiceAnnotations = { global: false, shared: false, affinity: 'none', problems: [] };
+const ALGORITHM = 'service.cilium.io/lb-algorithm';
+
+const local: ServiceAnnotations = {
+  global: false,
+  shared: false,
+  affinity: 'none',
+  algorithm: undefined,
+  problems: [],
+};
 
 /**
  * Reads the global service annotations as Cilium does: the new name wins over its alias, case is
@@ -35,10 +48,11 @@ const local: ServiceAnnotations = { global: false, shared: false, affinity: 'non
 export function parseServiceAnnotations(annotations: Readonly<Record<string, string>>): ServiceAnnotations {
   const problems: AnnotationProblem[] = [];
   const global = flag(find(annotations, names.global), false, problems);
-  if (!global) return problems.length ? { ...local, problems } : local;
+  const algorithm = parseAlgorithm(find(annotations, [ALGORITHM]), problems);
+  if (!global) return problems.length || algorithm ? { ...local, algorithm, problems } : local;
   const shared = flag(find(annotations, names.shared), true, problems);
   const affinity = parseAffinity(find(annotations, names.affinity), problems);
-  return { global, shared, affinity, problems };
+  return { global, shared, affinity, algorithm, problems };
 }
 
 interface Found {
@@ -72,6 +86,14 @@ function parseAffinity(found: Found | undefined, problems: AnnotationProblem[]):
   if (found && value !== '')
     problems.push(problem(found, 'expected local, remote or none; none is in force'));
   return 'none';
+}
+
+function parseAlgorithm(found: Found | undefined, problems: AnnotationProblem[]): Algorithm | undefined {
+  const value = found?.value.toLowerCase() ?? '';
+  if (value === 'random' || value === 'maglev') return value;
+  if (found && value !== '')
+    problems.push(problem(found, 'expected random or maglev; the default of the configuration is in force'));
+  return undefined;
 }
 
 function problem(found: Found, expectation: string): AnnotationProblem {

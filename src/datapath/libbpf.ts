@@ -59,6 +59,61 @@ export const mapLookup: (fd: number, key: Uint8Array, value: Uint8Array) => numb
 );
 export const mapUpdate: (fd: number, key: Uint8Array, value: Uint8Array, flags: number) => number =
   libbpf.func('int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)');
+const mapUpdateFunction = libbpf.func(
+  'int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)',
+);
+const mapDeleteFunction = libbpf.func('int bpf_map_delete_elem(int fd, const void *key)');
+const later =
+  <Args extends readonly unknown[]>(call: { async: (...all: unknown[]) => void }) =>
+  (...args: Args): Promise<number> =>
+    new Promise((resolve, reject) =>
+      call.async(...args, (error: unknown, result: number) => (error ? reject(error) : resolve(result))),
+    );
+/** On a thread of libuv's pool: a change of a map of maps waits until no program uses what was there before. */
+export const mapUpdateLater: (
+  fd: number,
+  key: Uint8Array,
+  value: Uint8Array,
+  flags: number,
+) => Promise<number> = later(mapUpdateFunction);
+export const mapDeleteLater: (fd: number, key: Uint8Array) => Promise<number> = later(mapDeleteFunction);
+
+/** struct bpf_map_create_opts of libbpf 1.1. */
+const MapCreateOptions = koffi.struct('bpf_map_create_opts', {
+  sz: 'size_t',
+  btf_fd: 'uint32_t',
+  btf_key_type_id: 'uint32_t',
+  btf_value_type_id: 'uint32_t',
+  btf_vmlinux_value_type_id: 'uint32_t',
+  inner_map_fd: 'uint32_t',
+  map_flags: 'uint32_t',
+  map_extra: 'uint64_t',
+  numa_node: 'uint32_t',
+  map_ifindex: 'uint32_t',
+});
+const mapCreateFunction = libbpf.func(
+  'int bpf_map_create(int type, const char *name, uint32_t key, uint32_t value, uint32_t entries, const bpf_map_create_opts *options)',
+);
+/** A map of its own, without a pin; sizes in bytes. */
+export const mapCreate = (
+  type: number,
+  name: string,
+  sizes: { readonly key: number; readonly value: number },
+  entries: number,
+  flags: number,
+): number =>
+  mapCreateFunction(type, name, sizes.key, sizes.value, entries, {
+    sz: koffi.sizeof(MapCreateOptions),
+    btf_fd: 0,
+    btf_key_type_id: 0,
+    btf_value_type_id: 0,
+    btf_vmlinux_value_type_id: 0,
+    inner_map_fd: 0,
+    map_flags: flags,
+    map_extra: 0,
+    numa_node: 0,
+    map_ifindex: 0,
+  });
 export const mapDelete: (fd: number, key: Uint8Array) => number = libbpf.func(
   'int bpf_map_delete_elem(int fd, const void *key)',
 );

@@ -115,6 +115,20 @@ export class BpfMap<K, V> {
     }
   }
 
+  /** All keys, one call each: for small maps, and maps of maps, whose values can not be read in batches. */
+  keys(): K[] {
+    const keys: K[] = [];
+    let from: Uint8Array | null = null;
+    for (;;) {
+      const next = new Uint8Array(this.spec.key.size);
+      const result = libbpf.mapNextKey(this.fd, from, next);
+      if (result === -ENOENT) return keys;
+      libbpf.check(result, `map ${this.name}: next key`);
+      keys.push(this.#keys.decode(next, 0));
+      from = next;
+    }
+  }
+
   /**
    * All rows. Rows that change meanwhile are seen before or after their change; a hash gives no
    * row twice, an LPM trie may miss rows that are deleted and added during the walk.

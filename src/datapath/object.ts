@@ -32,6 +32,7 @@ export type MapName =
   | 'affinity_members'
   | 'source_ranges'
   | 'service_addresses'
+  | 'maglev'
   | 'conntrack'
   | 'nat'
   | 'fragments'
@@ -69,6 +70,10 @@ export interface DatapathConfig {
   readonly vxlan_ifindex: number;
   /** CONFIG_FLAG, added up. */
   readonly flags: number;
+  /** Entries of the Maglev tables that are written; without it there are none. */
+  readonly maglev_size?: number;
+  /** The same on all nodes of a cluster, so that they choose alike. */
+  readonly maglev_seed?: number;
   readonly cluster_id: number;
   /** First and last port for masquerade and NodePorts; outside net.ipv4.ip_local_port_range. */
   readonly nat_port_min: number;
@@ -154,7 +159,7 @@ export function loadDatapath(options: LoadOptions): Datapath {
         libbpf.check(libbpf.mapSetMaxEntries(map, spec.maxEntries), `size of map ${spec.name}`);
       libbpf.check(libbpf.mapSetPinPath(map, join(mapFolder, spec.pin)), `pin path of map ${spec.name}`);
     }
-    const rodata = readOnlyData(elf, btf, config);
+    const rodata = readOnlyData(elf, btf, { maglev_size: 0, maglev_seed: 0, ...config });
     const map = libbpf.findMap(object, '.rodata');
     if (map === null) throw new Error(`${objectPath}: no .rodata`);
     libbpf.check(libbpf.mapSetInitialValue(map, rodata, rodata.length), 'configuration');

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildBpf } from '../../deploy/build.ts';
 import { parse, parsePrefix } from './address.ts';
-import { type Datapath, type DeviceProgram, loadDatapath } from './object.ts';
+import { type Datapath, type DatapathConfig, type DeviceProgram, loadDatapath } from './object.ts';
 import { type Ports, PROTO } from './packet.fixture.ts';
 
 /** Loopback stands for the pod's device: packets of a test run come from it. */
@@ -86,7 +86,7 @@ export const ports = (from: string, to: string, fromPort = 40_000, toPort = 80):
   toPort,
 });
 
-export async function createPrograms(): Promise<Programs> {
+export async function createPrograms(options: Partial<DatapathConfig> = {}): Promise<Programs> {
   const objectPath = await buildBpf();
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-programs-'));
   execFileSync('mount', ['-t', 'bpf', 'bpf', folder]);
@@ -109,6 +109,7 @@ export async function createPrograms(): Promise<Programs> {
       nat_port_max: 61_003,
       vxlan_port: 8472,
       host_mac: new Uint8Array(6),
+      ...options,
     },
   });
   const endpoint = (address: string, ifindex: number, flags: number): void =>

@@ -1,10 +1,12 @@
 /** What Kubernetes promises of services, packet by packet (BPF_PROG_TEST_RUN). */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { maglevTable } from '../loadbalancer/maglev.ts';
 import { parse, parsePrefix } from './address.ts';
 import { ethernet, icmp, ipv4, PROTO, read, TCP_FLAG, tcp, udp } from './packet.fixture.ts';
 import {
   createPrograms,
+  DEVICE,
   INTERNAL,
   NEIGHBOUR,
   NODE,
@@ -16,6 +18,7 @@ import {
   VIP,
   WORLD,
 } from './programs.fixture.ts';
+import { TableMap } from './table-map.ts';
 import { TC_ACT } from './test-run.ts';
 
 const AFFINITY = 1;
@@ -300,5 +303,106 @@ describe('loadBalancerSourceRanges', () => {
     allow();
     const later = send('from_netdev', tcp({ ...ports(WORLD, ADDRESS, 1000), flags: TCP_FLAG.ack }));
     assert.equal(later.verdict, TC_ACT.REDIRECT);
+  });
+});
+
+describe('Maglev', () => {
+  const [ADDRESS, SIZE, SEED] = ['203.0.113.90', 251, 0x12345678];
+  const [EXTERNAL, MAGLEV] = [4, 64];
+  const backends = Array.from({ length: 7 }, (_, n) => ({
+    id: 110 + n,
+    address: `10.1.1.${110 + n}`,
+    port: 8080,
+  }));
+  let programs: Programs;
+  let send: Programs['send'];
+  let tables: TableMap;
+  before(async () => {
+    programs = await createPrograms({ maglev_size: SIZE, maglev_seed: SEED });
+    ({ send } = programs);
+    for (const { address } of backends) programs.endpoint(address, DEVICE + 1000, 0);
+    for (const proto of [PROTO.tcp, PROTO.udp])
+      programs.service(1100, ADDRESS, 80, proto, backends, { flags: EXTERNAL | MAGLEV });
+    programs.service(1101, ADDRESS, 81, PROTO.tcp, backends, {
+      flags: EXTERNAL | MAGLEV | AFFINITY,
+      affinityTimeout: 10,
+    });
+    tables = new TableMap(programs.datapath.map<number, number>('maglev'));
+  });
+  after(() => programs?.[Symbol.dispose]());
+  beforeEach(() => programs.forget());
+
+  const table = (ids: readonly number[]): Uint32Array =>
+    maglevTable(
+      ids.map(id => `b${id}`),
+      SIZE,
+    ).map(at => ids[at]!);
+  /** The entry of a flow, by the words of bpf/lib/maglev.h. */
+  const entryOf = (words: readonly number[]): number => {
+    let hash = BigInt(SEED);
+    for (const word of words) {
+      hash = ((hash ^ BigInt(word >>> 0)) * 0x9e3779b97f4a7c15n) & 0xffff_ffff_ffff_ffffn;
+      hash ^= hash >> 29n;
+    }
+    return Number(hash >> 32n) % SIZE;
+  };
+  const wordsOf = (address: string): number[] => [...new Uint32Array(parse(address).buffer)];
+  const target = (port: number, make = tcp, toPort = 80, from = WORLD): string =>
+    read(send('from_netdev', make(ports(from, ADDRESS, port, toPort))).out).to;
+
+  it('every packet that begins a flow goes where its hash says, on any node', async () => {
+    const all = backends.map(each => each.id);
+    await tables.set(1100, table(all));
+    assert.deepEqual(tables.keys(), [1100]);
+    const expected = table(all);
+    const seen = new Set<string>();
+    for (let port = 1000; port < 1200; port++)
+      for (const [make, proto] of [
+        [tcp, PROTO.tcp],
+        [udp, PROTO.udp],
+      ] as const) {
+        const entry = entryOf([...wordsOf(WORLD), ...wordsOf(ADDRESS), (port << 16) | 80, proto]);
+        const to = target(port, make);
+        assert.equal(to, `10.1.1.${expected[entry]}`);
+        seen.add(to);
+      }
+    assert.equal(seen.size, backends.length);
+  });
+
+  it('a table that is exchanged moves few flows; a backend it still names but that is gone is passed by', async () => {
+    const all = backends.map(each => each.id);
+    await tables.set(1100, table(all));
+    const before = Array.from({ length: 200 }, (_, n) => target(2000 + n));
+    programs.forget();
+    await tables.set(1100, table(all.slice(1)));
+    const after = Array.from({ length: 200 }, (_, n) => target(2000 + n));
+    const moved = before.filter((to, n) => to !== '10.1.1.110' && to !== after[n]).length;
+    assert.ok(!after.includes('10.1.1.110') && moved < 20, `${moved} of 200 moved`);
+    programs.datapath.map('backends').delete({ backend_id: 111 });
+    programs.forget();
+    const later = Array.from({ length: 200 }, (_, n) => target(2000 + n));
+    assert.ok(later.every((to, n) => after[n] === '10.1.1.111' || to === after[n]));
+    programs.service(1100, ADDRESS, 80, PROTO.tcp, backends, { flags: EXTERNAL | MAGLEV });
+  });
+
+  it('with session affinity the client’s address alone decides', async () => {
+    const all = backends.map(each => each.id);
+    await tables.set(1101, table(all));
+    for (let n = 0; n < 30; n++) {
+      const client = `198.51.100.${n + 1}`;
+      const expected = `10.1.1.${table(all)[entryOf(wordsOf(client))]}`;
+      for (const port of [1000, 1001]) {
+        programs.forget();
+        assert.equal(target(port, tcp, 81, client), expected);
+      }
+    }
+  });
+
+  it('without a table, or with one of another size, any backend', async () => {
+    await tables.delete(1100);
+    await tables.delete(1100);
+    assert.match(target(3000), /^10\.1\.1\.11\d$/);
+    await tables.set(1100, Uint32Array.of(110));
+    for (let port = 3000; port < 3020; port++) assert.match(target(port), /^10\.1\.1\.11\d$/);
   });
 });

@@ -1,3 +1,4 @@
+import type { Algorithm } from '../api/annotations.ts';
 import type { Protocol } from '../api/service.ts';
 import type { Backend } from './backend.ts';
 
@@ -23,6 +24,8 @@ export interface Frontend {
   readonly affinityTimeout: number;
   /** Prefixes of the clients that may connect (canonical); undefined: everybody may. */
   readonly sourceRanges?: readonly string[] | undefined;
+  /** How packets find a backend; sockets always choose at random. Default: random. */
+  readonly algorithm?: Algorithm | undefined;
   /** Not every remote cluster has been heard: backends known from before must not be taken away yet. */
   readonly partial: boolean;
   /** In a stable order, each once. Empty: connections are refused. */
@@ -58,6 +61,7 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.local === b.local &&
     a.affinityTimeout === b.affinityTimeout &&
     a.partial === b.partial &&
+    a.algorithm === b.algorithm &&
     sameTexts(a.sourceRanges, b.sourceRanges) &&
     sameBackends(a.backends, b.backends)
   );

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { parseServiceAnnotations } from '../api/annotations.ts';
+import { type Algorithm, parseServiceAnnotations } from '../api/annotations.ts';
 import type { EndpointSlice, SliceEndpoint } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import type { Protocol, Service, ServicePort } from '../api/service.ts';
@@ -19,6 +19,8 @@ export interface ServiceInput {
   readonly remotes: Iterable<RemoteService>;
   /** False while some remote cluster has not been heard yet, so that `remotes` may lack rows. */
   readonly complete: boolean;
+  /** For services that do not say theirs. Default: random. */
+  readonly algorithm?: Algorithm | undefined;
   /** This node: what traffic policy Local means, and whose hints count. */
   readonly place: Place;
 }
@@ -68,6 +70,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         created: service.created,
         affinityTimeout: service.affinityTimeout,
         partial: annotations.global && !input.complete,
+        algorithm: annotations.algorithm ?? input.algorithm,
         sourceRanges:
           kind === 'LoadBalancer' && service.loadBalancerSourceRanges.length ? sourceRanges : undefined,
       };
