@@ -255,6 +255,18 @@ struct socket_peer_value {
 	__u32 service_id;
 };
 
+/* --- announced addresses: what this node answers for on a link ----------------------- */
+struct l2_responder_key {
+	struct addr addr;
+	__u32 ifindex;
+};
+
+struct l2_responder_value {
+	__u8 mac[6]; /* of the device */
+	__u16 pad;
+	__u32 answers; /* given since the row was written */
+};
+
 /* --- metrics: index = reason * 4 + direction ----------------------------------------- */
 struct metric_value {
 	__u64 packets;

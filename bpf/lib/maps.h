@@ -143,3 +143,11 @@ struct {
 	__type(key, struct socket_peer_key);
 	__type(value, struct socket_peer_value);
 } socket_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct l2_responder_key);
+	__type(value, struct l2_responder_value);
+} l2_responders SEC(".maps");

@@ -2,6 +2,7 @@
 /* The uplink's two programs. Both let the tunnel's own packets pass before anything else. */
 #pragma once
 
+#include "announce.h"
 #include "overlay.h"
 
 /*
@@ -42,6 +43,8 @@ __noinline int from_wire(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return answer_announced_arp(skb);
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
 	if (parse(skb, &p))
 		return TC_ACT_OK;

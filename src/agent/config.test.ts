@@ -33,6 +33,10 @@ const bad: readonly [Record<string, string>, RegExp][] = [
   [{ 'routing-mode': 'native' }, /routing-mode: found "native", expected tunnel/],
   [{ 'tunnel-unpack': 'kernel' }, /tunnel-unpack: found "kernel", expected program or device/],
   [{ 'cni-exclusive': 'yes' }, /cni-exclusive: found "yes", expected true or false/],
+  [
+    { 'l2-announcements-lease-duration': '3s' },
+    /l2-announcements-renew-deadline: found 5s, expected less than l2-announcements-lease-duration \(3s\)/,
+  ],
   [{ 'prometheus-serve-addr': 'localhost' }, /prometheus-serve-addr: found "localhost", expected host:port/],
 ];
 for (const [entries, message] of bad)

@@ -1,6 +1,6 @@
 import { isIPv4 } from 'node:net';
 import * as z from 'zod';
-import { flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
+import { duration, flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
 import { MAGLEV_SIZES } from '../loadbalancer/maglev.ts';
 
 const size = whole(0, 1, 2 ** 24).optional();
@@ -60,6 +60,11 @@ const agentSettings = {
   'bpf-nat-global-max': size,
   'bpf-lb-map-max': size,
   'bpf-policy-map-max': size,
+  'enable-l2-announcements': flag(false),
+  /** How long a node that answers for a service may be silent before another takes over. */
+  'l2-announcements-lease-duration': duration('15s'),
+  'l2-announcements-renew-deadline': duration('5s'),
+  'l2-announcements-retry-period': duration('2s'),
   'cgroup-root': z.string().default('/host/sys/fs/cgroup'),
   'cni-exclusive': flag(true),
   'agent-health-port': whole(9879, 1, 65535),
@@ -70,7 +75,20 @@ export type AgentConfig = z.infer<z.ZodObject<typeof agentSettings>>;
 
 /** Throws one error that names every bad key, its value and what was expected. */
 export function parseAgentConfig(entries: Readonly<Record<string, string>>): AgentConfig {
-  return parseSettings(agentSettings, entries);
+  const config = parseSettings(agentSettings, entries);
+  const keys = [
+    'l2-announcements-lease-duration',
+    'l2-announcements-renew-deadline',
+    'l2-announcements-retry-period',
+  ] as const;
+  for (const [at, key] of keys.entries()) {
+    const longer = keys[at - 1];
+    if (longer && config[key] >= config[longer])
+      throw new Error(
+        `configuration: ${key}: found ${config[key] / 1000}s, expected less than ${longer} (${config[longer] / 1000}s)`,
+      );
+  }
+  return config;
 }
 
 /** What a pod learns about itself from its environment (downward API). */

@@ -2,12 +2,13 @@ import { join } from 'node:path';
 import type { Service } from '../api/service.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
+import type { L2ResponderKey, L2ResponderValue } from '../datapath/l2-responder.ts';
 import { watchLinks } from '../datapath/link-watch.ts';
 import { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
-import { pathOf, resources } from '../kube/resource.ts';
+import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { log, logOf } from '../log.ts';
 import { packageRoot } from '../package-root.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
@@ -23,6 +24,7 @@ import { endpointFiles } from './endpoint-files.ts';
 import { Endpoints } from './endpoints.ts';
 import { watchHostAddresses } from './host-addresses.ts';
 import { createIpam, firstAddress, type Ipam } from './ipam.ts';
+import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
@@ -76,6 +78,7 @@ export class NodeAgent {
   remote: RemoteClusters | undefined;
   parts: NodeParts | undefined;
   services: Services | undefined;
+  l2: L2Announcements | undefined;
   /** The node was taken back to what it was before: nothing is made on it any more. */
   cleanedUp = false;
   /** Told of every call of the CNI plugin that ended, for metrics. */
@@ -110,7 +113,8 @@ export class NodeAgent {
     if (!this.parts) return {};
     const { state, published } = this.parts;
     const services = this.services ? { services: this.services.reconciler } : {};
-    return { ...state.reconcilers, ...services, 'cilium-endpoints': published };
+    const l2 = this.l2 ? { 'l2-responders': this.l2.reconciler } : {};
+    return { ...state.reconcilers, ...services, ...l2, 'cilium-endpoints': published };
   }
 
   /** Whether services work here, and whether the node is to stay. */
@@ -245,6 +249,10 @@ export class NodeAgent {
     programs.release((pin, error) => log.warn({ pin, error }, 'program of a pod'));
     attachPrograms({ datapath, devices, uplinks, cgroup });
     datapath.unpinStaleMaps();
+    const responders = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
+    if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks);
+    // Switched off: nothing of before may go on answering.
+    else for (const [key] of [...responders.entries()]) responders.delete(key);
 
     installPlugin(join(packageRoot, 'cni/isthmus-cni'), cniPaths);
     const cni = await serveCni({
@@ -421,12 +429,46 @@ export class NodeAgent {
     await whenQuiet([...Object.values(state.reconcilers), services.reconciler], this.#stop.signal);
   }
 
+  /** Answers for addresses of services, where that is wanted. */
+  #announce(sources: Sources, map: L2Options['map'], uplinks: readonly Uplink[]): L2Announcements {
+    const { config } = this;
+    return runL2Announcements({
+      client: this.#options.client,
+      sources,
+      map,
+      uplinks,
+      nodeName: this.nodeName,
+      namespace: this.#options.environment.POD_NAMESPACE,
+      lease: {
+        duration: config['l2-announcements-lease-duration'],
+        renew: config['l2-announcements-renew-deadline'],
+        retry: config['l2-announcements-retry-period'],
+      },
+      signal: this.#stop.signal,
+      onBad: ({ object, error }) => {
+        log.warn({ policy: object, error: error.message }, 'policy left out');
+        if (!this.#tells()) return;
+        this.#events.warn(
+          { ...typeOf(resources.l2AnnouncementPolicies), name: object },
+          'InvalidPolicy',
+          error.message,
+        );
+      },
+      log: logOf('l2'),
+    });
+  }
+
   /** Every agent sees the problem; the first of the cluster's nodes tells, so that it is told once. */
   #tell(service: Service, message: string): void {
     log.warn({ service: `${service.namespace}/${service.name}`, problem: message }, 'service');
-    const first = [...(this.sources?.nodes.keys() ?? [])].sort()[0];
-    if (first !== undefined && first !== this.nodeName) return;
+    if (!this.#tells()) return;
     const { namespace, name, uid } = service;
     this.#events.warn({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'InvalidService', message);
+  }
+
+  /** One node of the cluster posts events that all of them would. */
+  #tells(): boolean {
+    const first = [...(this.sources?.nodes.keys() ?? [])].sort()[0];
+    return first === undefined || first === this.nodeName;
   }
 }

@@ -19,6 +19,7 @@ const service = (name: string, ip: string, fields: Partial<Service> = {}): Servi
   headless: false,
   externalIPs: [],
   loadBalancerIPs: [],
+  loadBalancerClass: '',
   selector: {},
   ports: [{ name: '', protocol: 'TCP', port: 80, nodePort: 0 }],
   affinityTimeout: 0,

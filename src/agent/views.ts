@@ -21,7 +21,7 @@ function status(agent: NodeAgent): AgentStatus {
     version,
     node: agent.nodeName,
     starting: agent.starting,
-    reflections: agent.sources?.reflections ?? [],
+    reflections: [...(agent.sources?.reflections ?? []), ...(agent.l2?.reflections ?? [])],
     reconcilers: Object.fromEntries(
       Object.entries(agent.reconcilers).map(([name, each]) => [name, each.status]),
     ),

@@ -26,7 +26,7 @@ export const serviceSchema = z.object({
     clusterIP: z.string().default(''),
     clusterIPs: z.array(z.string()).nullish(),
     externalIPs: addresses,
-    loadBalancerClass: z.string().optional(),
+    loadBalancerClass: z.string().nullish(),
     selector: strings,
     ports: z
       .array(
@@ -90,6 +90,8 @@ export interface Service {
   readonly externalIPs: readonly string[];
   /** Addresses of status.loadBalancer that the node answers for itself (ipMode is not Proxy, KEP-1860). */
   readonly loadBalancerIPs: readonly string[];
+  /** '': the cluster's default load balancer. */
+  readonly loadBalancerClass: string;
   readonly selector: Readonly<Record<string, string>>;
   readonly ports: readonly ServicePort[];
   /** Seconds a client keeps its backend; 0: no session affinity. */
@@ -129,6 +131,7 @@ export function toService(object: z.infer<typeof serviceSchema>): Service {
             each.ip && each.ipMode !== 'Proxy' ? [each.ip] : [],
           )
         : [],
+    loadBalancerClass: spec.loadBalancerClass ?? '',
     selector: spec.selector,
     ports: spec.ports,
     affinityTimeout:

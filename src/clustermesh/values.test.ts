@@ -170,6 +170,7 @@ const service: Service = {
   headless: false,
   externalIPs: [],
   loadBalancerIPs: [],
+  loadBalancerClass: '',
   selector: { app: 'cart' },
   ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: 0 }],
   affinityTimeout: 0,

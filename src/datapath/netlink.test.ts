@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { enterFreshNetns, needsRoot } from '../../test/netns.ts';
+import { arpAnnouncement, sendFrame } from './gratuitous-arp.ts';
 import {
   changeLink,
   createVeth,
@@ -168,6 +169,24 @@ describe('netlink in a namespace', needsRoot, () => {
     assert.equal(deleteAddress(netlink, a, '10.1.0.1/32'), true);
     assert.equal(deleteAddress(netlink, a, '10.1.0.1/32'), false);
     deleteLink(netlink, a);
+  });
+
+  it('announces an address, and a neighbour takes its MAC over', async () => {
+    createVeth(netlink, { name: 'tell', peer: 'hear' });
+    const [tell, hear] = ['tell', 'hear'].map(name => linkByName(netlink, name)!);
+    for (const each of [tell!, hear!]) changeLink(netlink, each.index, { up: true });
+    addAddress(netlink, hear!.index, '192.0.2.254/24');
+    // Without it only an entry that is there already is changed.
+    writeSysctl('net/ipv4/conf/hear/arp_accept', 1);
+    const known = (): string | undefined =>
+      listNeighbours(netlink, hear!.index).find(each => each.address === '192.0.2.1')?.mac;
+    for (const mac of [tell!.mac, '02:00:00:00:00:77']) {
+      sendFrame(tell!.index, arpAnnouncement('192.0.2.1', mac));
+      while (known() !== mac) await new Promise(resolve => setImmediate(resolve));
+    }
+    assert.throws(() => sendFrame(99_999, arpAnnouncement('192.0.2.1', tell!.mac)), /device 99999: ENODEV/);
+    assert.throws(() => arpAnnouncement('2001:db8::1', tell!.mac), /ARP is for IPv4/);
+    deleteLink(netlink, tell!.index);
   });
 
   it('lists hundreds of links in several datagrams', () => {

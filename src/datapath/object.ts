@@ -38,6 +38,7 @@ export type MapName =
   | 'fragments'
   | 'socket_services'
   | 'socket_peers'
+  | 'l2_responders'
   | 'metrics';
 
 export const CGROUP_PROGRAMS = Object.keys(ATTACH).filter(

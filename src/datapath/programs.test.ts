@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { parse } from './address.ts';
+import type { L2ResponderKey, L2ResponderValue } from './l2-responder.ts';
 import { addressBytes } from './netlink-address.ts';
 import type { Datapath } from './object.ts';
 import {
@@ -416,5 +418,33 @@ describe('programs, packet by packet (BPF_PROG_TEST_RUN)', () => {
     for (const program of ['from_netdev', 'to_netdev'] as const)
       assert.deepEqual([send(program, packet).verdict, send(program, packet).reasons], [TC_ACT.OK, []]);
     assert.equal(send('from_host', neighbourSolicitation(node, REMOTE)).verdict, TC_ACT.SHOT);
+  });
+
+  it('ARP on the uplink: answered for an announced address, with the device’s MAC', () => {
+    const { EMPTY_VIP, NODE, VIP, WORLD } = IPV4;
+    const map = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
+    const row = { addr: parse(VIP), ifindex: DEVICE };
+    const elsewhere = { addr: parse(EMPTY_VIP), ifindex: DEVICE + 1 };
+    const mac = Uint8Array.of(2, 0, 0, 0, 9, 9);
+    for (const key of [row, elsewhere]) map.set(key, { mac, answers: 0 });
+    const { verdict, out } = send('from_netdev', arpRequest(WORLD, VIP));
+    assert.equal(verdict, TC_ACT.REDIRECT);
+    assert.deepEqual([...out.subarray(0, 12)], [2, 0, 0, 0, 0, 2, ...mac], 'to who asked');
+    assert.deepEqual([...out.subarray(20, 32)], [0, 2, ...mac, ...VIP.split('.').map(Number)]);
+    assert.deepEqual([...out.subarray(32, 42)], [2, 0, 0, 0, 0, 2, ...WORLD.split('.').map(Number)]);
+    assert.equal(map.get(row)?.answers, 1);
+    const left: readonly (readonly [string, Uint8Array])[] = [
+      ['an address announced on another device', arpRequest(WORLD, EMPTY_VIP)],
+      ['an address nobody announces', arpRequest(WORLD, NODE)],
+      ['an announcement of another node', arpRequest(VIP, VIP)],
+      ['a packet cut off', arpRequest(WORLD, VIP).slice(0, 30)],
+    ];
+    for (const [name, packet] of left) {
+      const sent = send('from_netdev', packet);
+      assert.equal(sent.verdict, TC_ACT.OK, name);
+      assert.deepEqual([...sent.out], [...packet], name);
+    }
+    assert.equal(map.get(row)?.answers, 1);
+    for (const key of [row, elsewhere]) map.delete(key);
   });
 });

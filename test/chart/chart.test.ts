@@ -58,6 +58,7 @@ test('a wrong value is refused by its name', async t => {
       /^clustermesh\.config\.clusters: eu has neither ips nor address$/,
     ],
     ['clustermesh.config.clusters[0].ips={eu}', /clustermesh\.config\.clusters\.0: missing property 'name'/],
+    ['l2announcements.leaseDuration=fast', /: l2announcements\.leaseDuration: 'fast' does not match pattern/],
     ['operator.replicas=0', /: operator\.replicas: minimum: got 0, want 1$/],
     ['image.digest=latest', /: image\.digest: /],
   ];
@@ -87,6 +88,34 @@ test('the agents understand the ConfigMap', async () => {
   assert.equal(config['cluster-name'], 'us');
   assert.equal(config['cluster-id'], 1);
   assert.deepEqual(config['node-port-range'], { first: 30000, last: 32767 });
+});
+
+test('L2 announcement is an option, with the rights it needs only then', async () => {
+  const on = await render([
+    ...plain,
+    'l2announcements.enabled=true',
+    'l2announcements.leaseDuration=3s',
+    'l2announcements.leaseRenewDeadline=1s',
+    'l2announcements.leaseRetryPeriod=200ms',
+  ]);
+  const { data } = z
+    .object({ data: z.record(z.string(), z.string()) })
+    .parse(find(on, 'ConfigMap', 'isthmus-config'));
+  const config = parseAgentConfig(data);
+  assert.deepEqual(
+    [
+      config['enable-l2-announcements'],
+      config['l2-announcements-lease-duration'],
+      config['l2-announcements-renew-deadline'],
+      config['l2-announcements-retry-period'],
+    ],
+    [true, 3000, 1000, 200],
+  );
+  const roles = (all: readonly Rendered[]): string[] =>
+    all.flatMap(each =>
+      each.kind === 'Role' && each.metadata.name === 'isthmus' ? [each.metadata.name] : [],
+    );
+  assert.deepEqual([roles(on), roles(await render(plain))], [['isthmus'], []]);
 });
 
 test('Helm makes no certificate and nothing random', async () => {

@@ -210,6 +210,18 @@ bpf-lb-map-max: {{ .lbMapMax | int64 | quote }}
 bpf-policy-map-max: {{ .policyMapMax | int64 | quote }}
 {{- end }}
 {{- end }}
+enable-l2-announcements: {{ .Values.l2announcements.enabled | quote }}
+{{- with .Values.l2announcements }}
+{{- if .leaseDuration }}
+l2-announcements-lease-duration: {{ .leaseDuration | quote }}
+{{- end }}
+{{- if .leaseRenewDeadline }}
+l2-announcements-renew-deadline: {{ .leaseRenewDeadline | quote }}
+{{- end }}
+{{- if .leaseRetryPeriod }}
+l2-announcements-retry-period: {{ .leaseRetryPeriod | quote }}
+{{- end }}
+{{- end }}
 cgroup-root: /host/sys/fs/cgroup
 cni-exclusive: {{ .Values.cni.exclusive | quote }}
 agent-not-ready-taint-key: {{ .Values.agentNotReadyTaintKey | quote }}
