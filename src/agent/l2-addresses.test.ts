@@ -51,6 +51,7 @@ const slice = (name: string, node: string, ready: boolean): EndpointSlice => ({
       hostname: '',
       zone: '',
       forZones: [],
+      forNodes: [],
     },
   ],
 });
@@ -62,7 +63,16 @@ function start() {
   const node = new Table<OwnNode>({ name: 'node', keyOf: row => row.name });
   const held = new Table<L2Candidate>({ name: 'held', keyOf: row => row.service });
   const label = (labels: Record<string, string>): void =>
-    node.upsert({ name: 'n1', uid: '', labels, annotations: {}, bootId: '', addresses: [], podCidrs: [] });
+    node.upsert({
+      name: 'n1',
+      uid: '',
+      labels,
+      annotations: {},
+      bootId: '',
+      addresses: [],
+      podCidrs: [],
+      leaving: false,
+    });
   label({ role: 'edge' });
   const addresses = deriveL2Addresses({
     services,
@@ -130,6 +140,23 @@ test('with externalTrafficPolicy Local a node without an endpoint does not compe
   slices.upsert(slice('web', 'n1', false));
   await seen();
   assert.equal(candidates.size, 0);
+});
+
+test('a node that leaves, or is kept out of load balancing, does not compete', async () => {
+  const { services, policies, node, label, candidates, seen } = start();
+  policies.upsert(policy('p', { loadBalancerIPs: true }));
+  services.upsert(service('web', { ips: ['192.0.2.1'] }));
+  await seen();
+  assert.equal(candidates.size, 1);
+  node.upsert({ ...node.get('n1')!, leaving: true });
+  await seen();
+  assert.equal(candidates.size, 0);
+  label({ 'node.kubernetes.io/exclude-from-external-load-balancers': '' });
+  await seen();
+  assert.equal(candidates.size, 0);
+  label({});
+  await seen();
+  assert.equal(candidates.size, 1);
 });
 
 test('an address that services share is announced by the lease of the oldest', async () => {

@@ -57,7 +57,9 @@ export function deriveL2Addresses(options: L2AddressOptions): ReadonlyTable<L2Ad
         services.get(row.service)?.externalTrafficPolicy === 'Local' ? [row.service] : [],
       ),
       input(policies, () => services.keys()),
-      input(node, (_row, { before, after }) => (same(before?.labels, after?.labels) ? [] : services.keys())),
+      input(node, (_row, { before, after }) =>
+        same([before?.labels, before?.leaving], [after?.labels, after?.leaving]) ? [] : services.keys(),
+      ),
     ],
     compute(key) {
       const service = services.get(key);
@@ -132,10 +134,12 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
   if (PROXY_NAME_LABEL in labels || (loadBalancerClass !== '' && loadBalancerClass !== L2_CLASS)) return [];
   const found = new Map<string, Set<number>>();
   const selectable = serviceLabels(service);
-  const nodeLabels = options.node.get(options.nodeName)?.labels ?? {};
+  const node = options.node.get(options.nodeName);
+  const nodeLabels = node?.labels ?? {};
+  const serves = !node?.leaving && !(EXCLUDED_LABEL in nodeLabels) && canServe(service, options);
   for (const policy of options.policies.values()) {
     if (!policy.selectsService(selectable)) continue;
-    const here = policy.selectsNode(nodeLabels) && canServe(service, options);
+    const here = serves && policy.selectsNode(nodeLabels);
     for (const address of [
       ...(policy.externalIPs ? service.externalIPs : []),
       ...(policy.loadBalancerIPs ? service.loadBalancerIPs : []),
@@ -156,6 +160,9 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
     ifindexes: [...ifindexes].sort((a, b) => a - b),
   }));
 }
+
+/** Kubernetes' label of nodes that are not to be behind load balancers (well-known labels). */
+const EXCLUDED_LABEL = 'node.kubernetes.io/exclude-from-external-load-balancers';
 
 /** False where this node would have to refuse what comes for the address. */
 function canServe(service: Service, { slices, nodeName }: L2AddressOptions): boolean {
