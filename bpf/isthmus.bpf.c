@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The datapath: one program a hook. docs/datapath.md draws the roads between them. */
 #include "lib/arp.h"
+#include "lib/bind.h"
 #include "lib/forward.h"
 #include "lib/neighbour.h"
 #include "lib/overlay.h"

@@ -276,6 +276,7 @@ struct metric_value {
 /* --- what an agent tells the programs when it loads them ----------------------------- */
 #define CONFIG_SOCKET_HOST_ONLY 1 /* translate sockets of the host's network namespace only */
 #define CONFIG_UNPACK_BY_DEVICE 2 /* leave VXLAN to the device, and to its receive offload */
+#define CONFIG_PROTECT_NODEPORTS 4 /* processes of the node can not bind a NodePort */
 
 /* Of the two addresses of a kind, that of a family the cluster does not have is all zero. */
 struct config {

@@ -28,6 +28,8 @@ const agentSettings = {
       const [first, last] = text.split(',').map(Number) as [number, number];
       return { first, last };
     }),
+  /** Processes of the node cannot bind the port of a NodePort service. */
+  'node-port-bind-protection': flag(true),
   /** Where kube-proxy's health port is served; empty: nowhere. */
   'kube-proxy-replacement-healthz-bind-address': listenAddress(''),
   /** How packets find a backend, where the service does not say. */

@@ -69,6 +69,7 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
       host_ifindex: devices.host.index,
       vxlan_ifindex: devices.vxlan.index,
       flags:
+        (config['node-port-bind-protection'] ? CONFIG_FLAG.protectNodePorts : 0) |
         (config['bpf-lb-sock-hostns-only'] ? CONFIG_FLAG.socketHostOnly : 0) |
         (config['tunnel-unpack'] === 'device' ? CONFIG_FLAG.unpackByDevice : 0),
       maglev_size: config['bpf-lb-maglev-table-size'],

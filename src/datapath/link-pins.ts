@@ -5,6 +5,8 @@ import { close } from './libc.ts';
 
 /** Kinds of attachment, by the kernel's enum bpf_attach_type. */
 export const ATTACH = {
+  sock4_bind: 8,
+  sock6_bind: 9,
   sock4_connect: 10,
   sock6_connect: 11,
   sock4_sendmsg: 14,

@@ -51,6 +51,8 @@ export const CONFIG_FLAG = {
   socketHostOnly: 1,
   /** Leave VXLAN to the device, and to its receive offload. */
   unpackByDevice: 2,
+  /** Processes of the node can not bind a NodePort. */
+  protectNodePorts: 4,
 } as const;
 
 /**

@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
+import { CONFIG_FLAG } from './object.ts';
 import { counted, createTestbed, setService, type Testbed, type TestNode, wire } from './testbed.fixture.ts';
 
 const AFFINITY = 1;
 
 let bed: Testbed;
 before(async () => {
-  bed = await createTestbed();
+  bed = await createTestbed({ flags: CONFIG_FLAG.protectNodePorts });
   for (const node of bed.nodes)
     for (const pod of node.pods) {
       const server = bed.start(pod.netns, wire('serve', pod.ip, '80', '53'), node);
@@ -119,5 +120,34 @@ describe('externalTrafficPolicy Local', () => {
     const ping = await bed.run(node.netns, ['ping', '-c1', '-W2', '-I', node.ip, pod.ip]);
     assert.equal(ping.code, 0, ping.stdout);
     assert.ok(counted(node, 'REASON_TO_STACK') > before, 'the answer came by the tunnel');
+  });
+});
+
+describe('a NodePort is taken', () => {
+  const bind = async (netns: string, kind: string, address: string, port: number): Promise<string> =>
+    (await ask(bed.nodes[0], netns, 'bind', kind, address, String(port)))[0]!;
+  before(() => {
+    const node = bed.nodes[0];
+    setService(node, { id: 300, address: '0.0.0.0', port: 30_300, protocol: 'tcp', backends: [] });
+    setService(node, { id: 301, address: '::', port: 30_301, protocol: 'udp', backends: [] });
+    setService(node, { id: 302, address: '10.96.3.2', port: 30_302, protocol: 'tcp', backends: [] });
+  });
+
+  it('for the processes of the node, by protocol and family', async () => {
+    const { netns, ip } = bed.nodes[0];
+    for (const address of ['0.0.0.0', '127.0.0.1', ip, '::'])
+      assert.equal(await bind(netns, 'tcp', address, 30_300), 'EADDRINUSE', address);
+    assert.equal(await bind(netns, 'udp', '0.0.0.0', 30_300), 'bound');
+    assert.equal(await bind(netns, 'tcp', '::1', 30_300), 'bound');
+    for (const address of ['::', '::1'])
+      assert.equal(await bind(netns, 'udp', address, 30_301), 'EADDRINUSE');
+    assert.equal(await bind(netns, 'udp', '0.0.0.0', 30_301), 'bound');
+  });
+
+  it('not for pods, not other ports, not ports of a ClusterIP', async () => {
+    const node = bed.nodes[0];
+    assert.equal(await bind(node.pods[0]!.netns, 'tcp', '0.0.0.0', 30_300), 'bound');
+    for (const port of [0, 30_302, 30_303])
+      assert.equal(await bind(node.netns, 'tcp', '0.0.0.0', port), 'bound');
   });
 });

@@ -1,12 +1,13 @@
 /**
  * A small process inside a testbed namespace. Commands:
  *   serve NAME TCP-PORT UDP-PORT [::]  answers every connection and datagram with "NAME peer-address"
+ *   bind KIND ADDRESS PORT             prints "bound", or "EADDRINUSE" …
  *   tcp ADDRESS PORT [TIMES]           prints the answer and the peer's address, or "ECONNREFUSED", "ETIMEDOUT" …
  *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
  *   raw-vxlan SOURCE NODE VNI INNER    sends one VXLAN packet (inner frame in hex) from a port of SOURCE
  */
 import { createSocket } from 'node:dgram';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, isIPv6 } from 'node:net';
 
 const [command, ...rest] = process.argv.slice(2);
 const TIMEOUT = 3_000;
@@ -14,6 +15,9 @@ const TIMEOUT = 3_000;
 switch (command) {
   case 'serve':
     serve(rest[0] ?? '', Number(rest[1]), Number(rest[2]), rest[3] ?? '0.0.0.0');
+    break;
+  case 'bind':
+    await bind(rest[0] ?? '', rest[1] ?? '', Number(rest[2]));
     break;
   case 'tcp':
     await tcp(rest[0] ?? '', Number(rest[1]), Number(rest[2] ?? 1));
@@ -38,6 +42,22 @@ function serve(name: string, tcpPort: number, udpPort: number, address: string):
     datagrams.send(`${name} ${from.address}`, from.port, from.address),
   );
   server.listen(tcpPort, address, () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
+}
+
+/** "bound", or why it can not be. */
+async function bind(kind: string, address: string, port: number): Promise<void> {
+  const said = await new Promise<string>(done => {
+    const finish = (error?: Error): void =>
+      done(error ? ('code' in error ? String(error.code) : error.message) : 'bound');
+    if (kind === 'tcp') {
+      const server = createServer();
+      server.on('error', finish).listen({ host: address, port }, () => finish());
+    } else {
+      const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+      socket.on('error', finish).bind(port, address, () => finish());
+    }
+  });
+  process.stdout.write(said, () => process.exit());
 }
 
 async function tcp(host: string, port: number, times: number): Promise<void> {

@@ -188,6 +188,7 @@ bpf-lb-sock-hostns-only: {{ .Values.socketLB.hostNamespaceOnly | quote }}
 bpf-lb-algorithm: {{ .Values.loadBalancer.algorithm | quote }}
 bpf-lb-maglev-table-size: {{ .Values.maglev.tableSize | int64 | quote }}
 bpf-lb-maglev-hash-seed: {{ .Values.maglev.hashSeed | quote }}
+node-port-bind-protection: {{ .Values.nodePort.bindProtection | quote }}
 node-port-range: {{ .Values.nodePort.range | quote }}
 devices: {{ join " " .Values.devices | quote }}
 mtu: {{ .Values.MTU | quote }}
