@@ -30,6 +30,16 @@ struct ipcache_value {
 	__u16 pad;
 };
 
+/* --- unmasqueraded: prefixes where pods keep their address ------------------------ */
+struct prefix_key {
+	__u32 prefixlen; /* of the 128 bits */
+	struct addr addr;
+};
+
+struct prefix_value {
+	__u32 flags; /* none yet */
+};
+
 /* --- endpoints: addresses served by this node ------------------------------------- */
 struct endpoint_key {
 	__u16 cluster_id;
@@ -56,6 +66,8 @@ struct node_key {
 
 #define NODE_LOCAL 1       /* this node */
 #define NODE_OWN_CLUSTER 2 /* a node of this cluster: NodePort frontends apply */
+#define NODE_DIRECT 4      /* packets for its pods leave without a tunnel */
+#define NODE_ROUTES 8      /* it may send so itself */
 
 struct node_value {
 	__u16 cluster_id; /* numeric ID of the node's cluster, also for the own one */
@@ -277,6 +289,8 @@ struct metric_value {
 #define CONFIG_SOCKET_HOST_ONLY 1 /* translate sockets of the host's network namespace only */
 #define CONFIG_UNPACK_BY_DEVICE 2 /* leave VXLAN to the device, and to its receive offload */
 #define CONFIG_PROTECT_NODEPORTS 4 /* processes of the node can not bind a NodePort */
+#define CONFIG_DIRECT 8            /* pods of nodes with NODE_DIRECT are routed, and any may be heard so */
+#define CONFIG_UNMASQUERADED 16    /* `unmasqueraded` has rows */
 
 /* Of the two addresses of a kind, that of a family the cluster does not have is all zero. */
 struct config {

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import * as z from 'zod';
 import { jsonLines } from '../../src/kube/json-lines.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
@@ -12,7 +13,13 @@ const event = z.object({
   }),
 });
 
-/** Pods one after the other on one node: from the request that creates one to the event that says Running. */
+/**
+ * Pods one after the other on one node: from the request that creates one to the event that says Running.
+ *
+ * The kubelet looks at its containers once a second and says Running only then. A pod that is created as soon as the
+ * one before is gone would always start just after a look and be seen at the next, a second later, however quick it
+ * is. So creations are spread evenly over that second: the mean is then the time that a start takes plus half a second.
+ */
 export async function podStarts(bed: Bed, count: number): Promise<Result[]> {
   const { client, node } = bed.us;
   const { namespace } = bed;
@@ -58,16 +65,20 @@ export async function podStarts(bed: Bed, count: number): Promise<Result[]> {
       times.push((await running.promise) - started);
       await client.delete(pathOf(resources.pods, { namespace, name }));
       await gone.promise;
+      await wait((1000 * (n + 0.5)) / count);
     }
   } finally {
     stream.destroy();
   }
+  const mean = times.reduce((sum, each) => sum + each, 0) / times.length;
   return [
     {
-      what: `pod start: create → Running, ${count} pods, s min / p50 / p90 / max`,
-      isthmus: [0, 0.5, 0.9, 1].map(share => (quantile(times, share) / 1e6).toFixed(2)).join(' / '),
-      goal: 'as the bridge plugin: 0.48 / 0.49 / 0.51 / 0.80',
-      cilium: '0.49 / 0.52 to 1.49 / 1.5 / 1.5',
+      what: `pod start: create → Running, ${count} pods spread over the kubelet's second, s min / mean / max`,
+      isthmus: [quantile(times, 0), mean, quantile(times, 1)]
+        .map(time => (time / 1e6).toFixed(2))
+        .join(' / '),
+      goal: 'as the bridge plugin',
+      cilium: '',
     },
   ];
 }

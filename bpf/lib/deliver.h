@@ -52,6 +52,10 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct addr 
 	struct bpf_tunnel_key key = {};
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
 
+	/* The compiler knows that there is a node, the verifier has to be shown. */
+	barrier_var(node);
+	if (!node)
+		return drop(skb, DROP_UNROUTABLE, DIRECTION_EGRESS);
 	key.tunnel_id = identity;
 	key.tunnel_ttl = 64;
 	if (is_mapped(node)) {
@@ -77,10 +81,12 @@ static __always_inline int to_stack(struct __sk_buff *skb, enum origin origin)
 	return TC_ACT_OK;
 }
 
+#define TO_TUNNEL 0x100 /* of to_uplink: no verdict, the routing table leads into the tunnel */
+
 /*
  * Out of the node by its routing table, past its netfilter: a FORWARD policy of DROP does
  * not concern pods. What the table can not answer (no route, too big, expired) goes to the
- * stack, which tells the sender by ICMP.
+ * stack, which tells the sender by ICMP. TO_TUNNEL where the route is ours over isthmus_host.
  */
 __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin)
 {
@@ -107,6 +113,8 @@ __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin or
 	}
 	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH))
 		return to_stack(skb, origin);
+	if (fib.ifindex == config.host_ifindex)
+		return TO_TUNNEL;
 	/* TTL and protocol are one word of the header checksum. */
 	if (p->v6 ? bpf_skb_store_bytes(skb, L3_OFFSET + offsetof(struct ipv6, hops), &ttl, 1, 0) :
 	    bpf_l3_csum_replace(skb, L3_OFFSET + offsetof(struct iphdr, check),

@@ -94,8 +94,11 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 	if (origin == ORIGIN_NETDEV) {
 		struct ipcache_value *info = ipcache_find(&p->source, 0);
 
-		/* A pod's address never comes to the uplink outside a tunnel. */
-		if (info && !addr_is_zero(&info->tunnel))
+		/*
+		 * Where all pods are behind tunnels, a pod's address never comes to the uplink outside one. Elsewhere
+		 * the network is trusted with addresses; a node may send directly before or after we do.
+		 */
+		if (info && !addr_is_zero(&info->tunnel) && !may_be_direct(&info->tunnel))
 			return drop(skb, DROP_POD_SOURCE_OUTSIDE_TUNNEL, direction);
 		p->src_identity = info ? info->identity : IDENTITY_WORLD;
 	}
@@ -139,6 +142,14 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (at_egress(origin))
 			return drop(skb, DROP_UNROUTABLE, direction);
 		return to_stack(skb, origin);
+	case TARGET_DIRECT:
+		if (origin == ORIGIN_OVERLAY && !p->returned)
+			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
+		result = to_uplink(skb, p, origin);
+		/* While a node's way changes its row may be newer than the route: the tunnel works all the time. */
+		if (result != TO_TUNNEL)
+			return result;
+		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
 	default:
 		if (origin == ORIGIN_HOST)
 			return drop(skb, DROP_UNROUTABLE, direction);
@@ -149,6 +160,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		/* A node came by the tunnel under its own address: the answer takes the same way. */
 		if (origin == ORIGIN_POD && p->reply && !p->returned && is_node(&p->flow.daddr))
 			return encapsulate(skb, &p->flow.daddr, tunnel_identity(p->src_identity));
-		return to_uplink(skb, p, origin);
+		result = to_uplink(skb, p, origin);
+		return result == TO_TUNNEL ? drop(skb, DROP_UNROUTABLE, direction) : result;
 	}
 }

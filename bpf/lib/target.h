@@ -9,6 +9,7 @@ enum target_kind {
 	TARGET_POD,    /* of this node */
 	TARGET_NODE,   /* this node itself */
 	TARGET_TUNNEL, /* behind another node */
+	TARGET_DIRECT, /* a pod behind another node that is reached without a tunnel */
 	TARGET_OTHER,  /* other nodes and the world: by the routing table */
 };
 
@@ -37,6 +38,32 @@ static __always_inline struct ipcache_value *ipcache_find(const struct addr *add
 	return bpf_map_lookup_elem(&ipcache, &key);
 }
 
+/* Whether a node's pods may be heard without a tunnel, by our mode or its own. */
+static __always_inline bool may_be_direct(const struct addr *node_ip)
+{
+	struct node_key key;
+	struct node_value *node;
+
+	if (config.flags & CONFIG_DIRECT)
+		return true;
+	key.addr = *node_ip;
+	node = bpf_map_lookup_elem(&nodes, &key);
+	return node && (node->flags & NODE_ROUTES);
+}
+
+/* Whether pods of a node are reached without a tunnel. Constant, and no lookup, in tunnel mode. */
+static __always_inline bool is_direct(const struct addr *node_ip)
+{
+	struct node_key key;
+	struct node_value *node;
+
+	if (!(config.flags & CONFIG_DIRECT))
+		return false;
+	key.addr = *node_ip;
+	node = bpf_map_lookup_elem(&nodes, &key);
+	return node && (node->flags & NODE_DIRECT);
+}
+
 static __always_inline void resolve(const struct addr *addr, __u16 cluster_id, struct target *target)
 {
 	struct ipcache_value *info;
@@ -50,7 +77,7 @@ static __always_inline void resolve(const struct addr *addr, __u16 cluster_id, s
 	info = ipcache_find(addr, cluster_id);
 	/* A row that leads back to this node is the prefix of its own pods: nobody has the address. */
 	if (info && !addr_is_zero(&info->tunnel) && !is_node_ip(&info->tunnel)) {
-		target->kind = TARGET_TUNNEL;
+		target->kind = is_direct(&info->tunnel) ? TARGET_DIRECT : TARGET_TUNNEL;
 		target->node = &info->tunnel;
 		return;
 	}

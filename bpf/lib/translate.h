@@ -27,7 +27,7 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 			return;
 		config_addr(&pair->to.saddr, internal_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
-	} else if (target.kind == TARGET_OTHER && origin == ORIGIN_NETDEV) {
+	} else if ((target.kind == TARGET_OTHER || target.kind == TARGET_DIRECT) && origin == ORIGIN_NETDEV) {
 		config_addr(&pair->to.saddr, node_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	}

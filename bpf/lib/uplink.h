@@ -73,6 +73,23 @@ __noinline int from_node(struct __sk_buff *skb, struct packet *p)
 	return forward(skb, p, ORIGIN_UPLINK);
 }
 
+/* Whether pods show their own address to this destination: pods reached directly, and prefixes of a setting. */
+static __always_inline bool keeps_source(const struct addr *to)
+{
+	if (config.flags & CONFIG_DIRECT) {
+		struct ipcache_value *info = ipcache_find(to, 0);
+
+		if (info && !addr_is_zero(&info->tunnel))
+			return true;
+	}
+	if (config.flags & CONFIG_UNMASQUERADED) {
+		struct prefix_key key = { .prefixlen = 128, .addr = *to };
+
+		return bpf_map_lookup_elem(&unmasqueraded, &key);
+	}
+	return false;
+}
+
 /*
  * Masquerade of local pods, except what answers a flow that came to the pod's own address.
  */
@@ -88,7 +105,7 @@ __noinline int masquerade(struct __sk_buff *skb, struct packet *p)
 	if (!p)
 		return TC_ACT_SHOT;
 	endpoint = endpoint_find(&p->source, 0);
-	if (!endpoint || (endpoint->flags & ENDPOINT_HOST))
+	if (!endpoint || (endpoint->flags & ENDPOINT_HOST) || keeps_source(&p->flow.daddr))
 		return TC_ACT_OK;
 	high = conntrack_key(&p->flow, &key);
 	row = bpf_map_lookup_elem(&conntrack, &key);

@@ -1,9 +1,10 @@
 import { internalAddress, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
+import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 
 /** A node of another cluster, as that cluster exports it. */
-export interface RemoteNode extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs'> {
+export interface RemoteNode extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs' | 'annotations'> {
   readonly cluster: string;
   readonly clusterId: number;
 }
@@ -24,6 +25,8 @@ export interface ClusterNode {
   /** Address of its isthmus_host, '' where unknown. */
   readonly internalAddress: string;
   readonly podCidrs: readonly string[];
+  /** The routing mode its agent says it works in; undefined where it says nothing. */
+  readonly routing: RoutingMode | undefined;
 }
 
 /** Key of a node over all clusters. */
@@ -93,6 +96,7 @@ function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNo
       addresses: [address, ...new Set(others)],
       internalAddress: internalAddress(row) ?? '',
       podCidrs: row.podCidrs,
+      routing: parseRoutingMode(row.annotations[routingAnnotation]),
     },
   ];
 }
@@ -102,6 +106,7 @@ function sameNode(a: ClusterNode, b: ClusterNode): boolean {
     a.clusterId === b.clusterId &&
     a.internalAddress === b.internalAddress &&
     a.addresses.join() === b.addresses.join() &&
-    a.podCidrs.join() === b.podCidrs.join()
+    a.podCidrs.join() === b.podCidrs.join() &&
+    a.routing === b.routing
   );
 }

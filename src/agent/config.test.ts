@@ -30,8 +30,13 @@ const bad: readonly [Record<string, string>, RegExp][] = [
   [{ 'cluster-id': '300' }, /cluster-id: found "300", expected 0 to 255 \(max-connected-clusters\)/],
   [{ 'cluster-id': '2' }, /cluster-name: found "default", expected a name of its own/],
   [{ 'cluster-name': 'EU_west' }, /cluster-name: found "EU_west", expected 1 to 32/],
-  [{ 'routing-mode': 'native' }, /routing-mode: found "native", expected tunnel/],
   [{ 'tunnel-unpack': 'kernel' }, /tunnel-unpack: found "kernel", expected program or device/],
+  [{ 'routing-mode': 'direct' }, /routing-mode: found "direct", expected one of tunnel, native, hybrid/],
+  [
+    { 'subnet-topology': '10.0.0.0' },
+    /subnet-topology: found "10.0.0.0", expected prefixes as .*"10.0.0.0" is none/,
+  ],
+  [{ 'non-masquerade-cidrs': '10.0.0.0/33' }, /non-masquerade-cidrs: found "10.0.0.0\/33"/],
   [{ 'cni-exclusive': 'yes' }, /cni-exclusive: found "yes", expected true or false/],
   [
     { 'l2-announcements-lease-duration': '3s' },

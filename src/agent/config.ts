@@ -1,7 +1,26 @@
 import { isIPv4 } from 'node:net';
 import * as z from 'zod';
 import { duration, flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
+import { parsePrefix } from '../datapath/address.ts';
 import { MAGLEV_SIZES } from '../loadbalancer/maglev.ts';
+import { parseTopology, routingModes } from './paths.ts';
+
+/** Gives a reader's error to the user with the name of the key. */
+function parsed<T>(context: z.RefinementCtx, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    context.addIssue(error instanceof Error ? error.message : String(error));
+    return z.NEVER;
+  }
+}
+
+const prefixes = words.transform((list, context) =>
+  parsed(context, () => {
+    for (const each of list) parsePrefix(each);
+    return list;
+  }),
+);
 
 const size = whole(0, 1, 2 ** 24).optional();
 
@@ -9,7 +28,18 @@ const size = whole(0, 1, 2 ** 24).optional();
 const agentSettings = {
   ...sharedSettings,
   ipam: z.enum(['kubernetes'], { error: 'expected kubernetes' }).default('kubernetes'),
-  'routing-mode': z.enum(['tunnel'], { error: 'expected tunnel' }).default('tunnel'),
+  'routing-mode': z
+    .enum(routingModes, { error: `expected one of ${routingModes.join(', ')}` })
+    .default('tunnel'),
+  'auto-direct-node-routes': flag(true),
+  /** Prefixes that reach each other without a tunnel, for routing-mode hybrid; empty: found by routes. */
+  'subnet-topology': z
+    .string()
+    .default('')
+    .transform((text, context) => parsed(context, () => parseTopology(text))),
+  /** Pods show their own address to these, and to pods. */
+  'ipv4-native-routing-cidr': prefixes,
+  'non-masquerade-cidrs': prefixes,
   'tunnel-protocol': z.enum(['vxlan'], { error: 'expected vxlan' }).default('vxlan'),
   'tunnel-port': whole(8472, 1, 65535),
   /** Who takes packets for pods out of the tunnel. */

@@ -32,6 +32,7 @@ import {
   nodeMapKey,
   nodeMapRow,
 } from './node-map.ts';
+import { derivePaths, type KernelRoute, type Path, type PathInputs } from './paths.ts';
 import {
   addressOfServiceKey,
   deriveServiceAddresses,
@@ -54,6 +55,7 @@ import type {
 } from './service-maps.ts';
 import { runServices, type Services } from './services.ts';
 import type { Sources } from './sources.ts';
+import { type PrefixMapRow, reconcileUnmasqueraded } from './unmasqueraded.ts';
 
 export interface DatapathStateOptions {
   readonly datapath: Datapath;
@@ -63,6 +65,10 @@ export interface DatapathStateOptions {
   /** This node's endpoints. */
   readonly endpoints: ReadonlyTable<Endpoint>;
   readonly hostAddresses: ReadonlyTable<HostAddress>;
+  readonly kernelRoutes: ReadonlyTable<KernelRoute>;
+  readonly routing: Pick<PathInputs, 'mode' | 'topology' | 'neighbourRoutes'>;
+  /** Prefixes where pods show their own address. */
+  readonly unmasqueraded: readonly string[];
   readonly cluster: string;
   readonly clusterId: number;
   readonly node: { readonly name: string; readonly internalAddress: string };
@@ -83,6 +89,7 @@ export interface DatapathStateOptions {
 /** What of the datapath follows the tables; every part is a reconciler with a status. */
 export interface DatapathState {
   readonly nodes: ReadonlyTable<ClusterNode>;
+  readonly paths: ReadonlyTable<Path>;
   readonly ipcache: ReadonlyTable<IpcacheRow>;
   readonly reconcilers: Readonly<
     Record<string, Pick<Reconciler<unknown>, 'status' | 'whenSettled' | 'repair'>>
@@ -103,6 +110,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     clusterId: options.clusterId,
     node: options.node.name,
   });
+  const paths = derivePaths({ nodes, routes: options.kernelRoutes, ...options.routing });
   const ipcache = deriveIpcache({
     nodes,
     local: endpoints,
@@ -126,7 +134,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
   const reconcilers = {
     endpoints: endpointMap.reconciler,
     nodes: new Reconciler<NodeAddress>(
-      deriveNodeAddresses(nodes),
+      deriveNodeAddresses(nodes, paths),
       mapTarget(datapath.map<NodeMapRow['key'], NodeMapRow['value']>('nodes'), {
         nameOf: addressOfNodeKey,
         keyOf: nodeMapKey,
@@ -161,9 +169,20 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
       healthChecks,
       report('healthCheckNodePort'),
     ),
+    unmasqueraded: reconcileUnmasqueraded(
+      options.unmasqueraded,
+      datapath.map<PrefixMapRow['key'], PrefixMapRow['value']>('unmasqueraded'),
+      report('unmasqueraded prefix'),
+    ),
     routes: new Reconciler<HostRoute>(
-      deriveHostRoutes({ nodes, source: options.node.internalAddress, mtu: options.mtu }),
-      hostRouteTarget(options.netlink, options.hostIfindex),
+      deriveHostRoutes({
+        nodes,
+        paths,
+        ifindex: options.hostIfindex,
+        source: options.node.internalAddress,
+        mtu: options.mtu,
+      }),
+      hostRouteTarget(options.netlink),
       report('route'),
     ),
   };
@@ -193,6 +212,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
   });
   return {
     nodes,
+    paths,
     ipcache,
     reconcilers,
     services,

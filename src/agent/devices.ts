@@ -36,6 +36,8 @@ export interface DevicesOptions {
   readonly internalIp: string;
   /** UDP port of the tunnel, 8472. */
   readonly tunnelPort: number;
+  /** Pods need not leave room for a tunnel's headers. */
+  readonly withoutTunnel?: boolean;
   /** MTU of the uplink, when the smallest of the uplinks is not to be believed. 0: found. */
   readonly mtu?: number;
   readonly log: Logger;
@@ -45,8 +47,10 @@ export interface Devices {
   readonly host: Link;
   readonly net: Link;
   readonly vxlan: Link;
-  /** MTU of pods' devices: what fits the tunnel. */
+  /** MTU of pods' devices: what fits the tunnel, unless there is none. */
   readonly podMtu: number;
+  /** What fits the tunnel. */
+  readonly tunnelMtu: number;
   /** What an administrator should know, e.g. a reverse path filter that will drop packets. */
   readonly warnings: readonly string[];
 }
@@ -55,9 +59,10 @@ export interface Devices {
 export function ensureDevices(options: DevicesOptions): Devices {
   const { netlink, log } = options;
   const uplinkMtu = options.mtu || Math.min(...options.uplinks.map(each => each.mtu));
-  const podMtu = uplinkMtu - VXLAN_OVERHEAD;
+  const tunnelMtu = uplinkMtu - VXLAN_OVERHEAD;
+  const podMtu = options.withoutTunnel ? uplinkMtu : tunnelMtu;
   ensurePair(netlink, log);
-  ensureVxlan(netlink, options.tunnelPort, podMtu, log);
+  ensureVxlan(netlink, options.tunnelPort, tunnelMtu, log);
   // The kernel's defaults for a new device come with it: set them before it is up.
   for (const name of [HOST_DEVICE, NET_DEVICE, VXLAN_DEVICE]) {
     writeSysctl(`net/ipv4/conf/${name}/rp_filter`, 0);
@@ -70,7 +75,7 @@ export function ensureDevices(options: DevicesOptions): Devices {
   // Who has a pod's address is the programs' knowledge: nothing is to be asked for on the pair.
   ensureLink(netlink, HOST_DEVICE, { mtu: podMtu, arp: false, up: true });
   ensureLink(netlink, NET_DEVICE, { mtu: podMtu, arp: false, up: true });
-  ensureLink(netlink, VXLAN_DEVICE, { mtu: podMtu, up: true });
+  ensureLink(netlink, VXLAN_DEVICE, { mtu: tunnelMtu, up: true });
   const host = get(netlink, HOST_DEVICE);
   ensureAddress(netlink, host.index, options.internalIp);
   return {
@@ -78,6 +83,7 @@ export function ensureDevices(options: DevicesOptions): Devices {
     net: get(netlink, NET_DEVICE),
     vxlan: get(netlink, VXLAN_DEVICE),
     podMtu,
+    tunnelMtu,
     warnings: nodeSysctls(netlink, options.uplinks),
   };
 }

@@ -1,29 +1,47 @@
 import type { Netlink } from '../datapath/netlink.ts';
-import { deleteRoute, listRoutes, PROTOCOL_ISTHMUS, replaceRoute, TABLE_MAIN } from '../datapath/route.ts';
+import {
+  deleteRoute,
+  listRoutes,
+  PROTOCOL_ISTHMUS,
+  type RouteSpec,
+  replaceRoute,
+  TABLE_MAIN,
+} from '../datapath/route.ts';
 import { derive, input } from '../table/derive.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type ClusterNode, hostPrefix } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
+import type { Path } from './paths.ts';
 
 /** A way of this node's own processes to pods. */
 export interface HostRoute {
   readonly prefix: string;
-  /** Address this node shows: its internal one, which other nodes can answer through the tunnel. */
+  readonly ifindex: number;
+  /** The other node, where its pods are reached without a tunnel; '' over isthmus_host. */
+  readonly gateway: string;
+  /** Address this node shows; '' the one of the device. */
   readonly source: string;
-  /** In bytes: what fits into the tunnel for pods elsewhere. */
+  /** In bytes; 0: the device's. */
   readonly mtu: number;
 }
 
 export interface HostRoutesOptions {
   readonly nodes: ReadonlyTable<ClusterNode>;
-  /** This node's internal address. */
+  readonly paths: ReadonlyTable<Path>;
+  /** Of isthmus_host. */
+  readonly ifindex: number;
+  /** This node's internal address, which other nodes can answer through the tunnel. */
   readonly source: string;
+  /** What fits into the tunnel, in bytes. */
   readonly mtu: number;
 }
 
-/** Routes to the pod CIDRs and internal addresses of all nodes of all clusters. */
+/**
+ * Routes to the pod CIDRs and internal addresses of all nodes of all clusters: over isthmus_host, where the tunnel
+ * begins, or to a neighbour. Pods that somebody else's routes lead to have none of ours.
+ */
 export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<HostRoute> {
-  const { nodes, source, mtu } = options;
+  const { nodes, paths, ifindex, source, mtu } = options;
   const prefixes = (row: ClusterNode): readonly string[] => {
     const inCidr = row.podCidrs.length > 0;
     // The internal address is one of the pod CIDR, unless a peer does it otherwise.
@@ -34,29 +52,50 @@ export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<Host
   return derive<HostRoute>({
     name: 'host-routes',
     keyOf: row => row.prefix,
-    equal: (a, b) => a.source === b.source && a.mtu === b.mtu,
-    inputs: [input(nodes, row => prefixes(row))],
+    equal: (a, b) =>
+      a.ifindex === b.ifindex && a.gateway === b.gateway && a.source === b.source && a.mtu === b.mtu,
+    inputs: [
+      input(nodes, row => prefixes(row)),
+      input(paths, ({ node }) => {
+        const row = nodes.get(node);
+        return row ? prefixes(row) : [];
+      }),
+    ],
     compute(prefix) {
-      for (const node of nodes.by('prefix', prefix))
-        if (prefixes(node).includes(prefix)) return [{ prefix, source, mtu }];
+      for (const node of nodes.by('prefix', prefix)) {
+        if (!prefixes(node).includes(prefix)) continue;
+        const path = paths.get(clusterNodeKey(node));
+        if (!path?.direct) return [{ prefix, ifindex, gateway: '', source, mtu }];
+        if (path.gateway === '') return [];
+        const gateway = gatewayOf(node, path.gateway, prefix);
+        // Without one the programs find the route into the tunnel, and take it.
+        if (gateway === undefined) return [{ prefix, ifindex, gateway: '', source, mtu }];
+        return [{ prefix, ifindex: path.ifindex, gateway, source: '', mtu: 0 }];
+      }
       return [];
     },
   });
 }
 
-/** Writes them to the main table, over isthmus_host, with our protocol number; leaves everybody else's alone. */
-export function hostRouteTarget(netlink: Netlink, ifindex: number): Target<HostRoute> {
+/** The node's address of a prefix's family: the path's own, or another. */
+function gatewayOf(node: ClusterNode, preferred: string, prefix: string): string | undefined {
+  const v6 = prefix.includes(':');
+  return [preferred, ...node.addresses].find(each => each.includes(':') === v6);
+}
+
+/** Writes them to the main table with our protocol number; leaves everybody else's alone. */
+export function hostRouteTarget(netlink: Netlink): Target<HostRoute> {
   return {
     existing: () =>
-      listRoutes(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS, family: 4 })
-        .filter(route => route.ifindex === ifindex)
-        .map(route => route.prefix),
+      listRoutes(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS, family: 4 }).map(
+        route => route.prefix,
+      ),
     apply(batch: readonly Operation<HostRoute>[]) {
       const failed = new Map<string, Error>();
       for (const { key, row } of batch)
         try {
-          if (row) replaceRoute(netlink, { prefix: key, ifindex, source: row.source, mtu: row.mtu });
-          else deleteRoute(netlink, { prefix: key, ifindex });
+          if (row) replaceRoute(netlink, routeSpec(row));
+          else deleteRoute(netlink, { prefix: key });
         } catch (error) {
           failed.set(key, error instanceof Error ? error : new Error(String(error)));
         }
@@ -64,3 +103,11 @@ export function hostRouteTarget(netlink: Netlink, ifindex: number): Target<HostR
     },
   };
 }
+
+const routeSpec = ({ prefix, ifindex, gateway, source, mtu }: HostRoute): RouteSpec => ({
+  prefix,
+  ifindex,
+  ...(gateway !== '' && { via: gateway }),
+  ...(source !== '' && { source }),
+  ...(mtu !== 0 && { mtu }),
+});

@@ -8,6 +8,7 @@ import { type Endpoint, endpointTable } from './endpoint.ts';
 import { deriveHostRoutes } from './host-routes.ts';
 import { deriveIpcache, ipcacheKey, ipcacheMapRow, prefixOfKey, type RemoteAddress } from './ipcache.ts';
 import { addressOfNodeKey, deriveNodeAddresses, nodeMapRow } from './node-map.ts';
+import { derivePaths, type KernelRoute } from './paths.ts';
 
 const node = (name: string, ip: string, cidr: string, internal: string): NodeRow => ({
   name,
@@ -74,9 +75,17 @@ function world() {
   });
   const nodes = deriveClusterNodes({ own, remote: remoteNodes, cluster: 'us', clusterId: 1, node: 'a' });
   const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote });
-  const addresses = deriveNodeAddresses(nodes);
-  const routes = deriveHostRoutes({ nodes, source: '10.1.0.1', mtu: 1450 });
-  return { own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
+  const kernelRoutes = new Table<KernelRoute>({ name: 'kernel-routes', keyOf: row => row.prefix });
+  const paths = derivePaths({
+    nodes,
+    routes: kernelRoutes,
+    mode: 'hybrid',
+    topology: [],
+    neighbourRoutes: true,
+  });
+  const addresses = deriveNodeAddresses(nodes, paths);
+  const routes = deriveHostRoutes({ nodes, paths, ifindex: 4, source: '10.1.0.1', mtu: 1450 });
+  return { kernelRoutes, own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
 }
 const turn = () => new Promise(resolve => setImmediate(resolve));
 let w = world();

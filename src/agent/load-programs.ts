@@ -15,6 +15,7 @@ import { packageRoot } from '../package-root.ts';
 import type { AgentConfig } from './config.ts';
 import type { Devices } from './devices.ts';
 import { natPorts } from './nat-ports.ts';
+import { unmasqueradedPrefixes } from './unmasqueraded.ts';
 
 /** Source that a pod sees when it reaches itself by a service: link-local, as Cilium's. */
 const HAIRPIN = '169.254.42.1';
@@ -71,7 +72,9 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
       flags:
         (config['node-port-bind-protection'] ? CONFIG_FLAG.protectNodePorts : 0) |
         (config['bpf-lb-sock-hostns-only'] ? CONFIG_FLAG.socketHostOnly : 0) |
-        (config['tunnel-unpack'] === 'device' ? CONFIG_FLAG.unpackByDevice : 0),
+        (config['tunnel-unpack'] === 'device' ? CONFIG_FLAG.unpackByDevice : 0) |
+        (config['routing-mode'] === 'tunnel' ? 0 : CONFIG_FLAG.direct) |
+        (unmasqueradedPrefixes(config).length ? CONFIG_FLAG.unmasqueraded : 0),
       maglev_size: config['bpf-lb-maglev-table-size'],
       maglev_seed: seedOf(config['bpf-lb-maglev-hash-seed']),
       cluster_id: config['cluster-id'],

@@ -25,9 +25,11 @@ import { Endpoints } from './endpoints.ts';
 import { watchHostAddresses } from './host-addresses.ts';
 import { createIpam, firstAddress, type Ipam } from './ipam.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
+import { watchKernelRoutes } from './kernel-routes.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
+import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import type { ProxyHealth } from './proxy-health.ts';
@@ -35,6 +37,7 @@ import { whenQuiet } from './quiet.ts';
 import { nameRecoveredEndpoints } from './recovered-pods.ts';
 import type { Services } from './services.ts';
 import { readSources, type Sources } from './sources.ts';
+import { unmasqueradedPrefixes } from './unmasqueraded.ts';
 import { findUplinks, type Uplink } from './uplink.ts';
 import { whenPresent, whenTrue } from './wait.ts';
 
@@ -160,6 +163,7 @@ export class NodeAgent {
       uplinks,
       internalIp: internalAddress,
       tunnelPort: config['tunnel-port'],
+      withoutTunnel: config['routing-mode'] === 'native',
       mtu: config.mtu,
       log: logOf('devices'),
     });
@@ -210,11 +214,22 @@ export class NodeAgent {
       remote,
       endpoints: endpoints.table,
       hostAddresses,
+      kernelRoutes: watchKernelRoutes(
+        netlink,
+        [devices.host, devices.net, devices.vxlan].map(each => each.index),
+        signal,
+      ),
+      routing: {
+        mode: config['routing-mode'],
+        topology: config['subnet-topology'],
+        neighbourRoutes: config['auto-direct-node-routes'],
+      },
+      unmasqueraded: unmasqueradedPrefixes(config),
       cluster: config['cluster-name'],
       clusterId: config['cluster-id'],
       node: { name: this.nodeName, internalAddress },
       hostIfindex: devices.host.index,
-      mtu: devices.podMtu,
+      mtu: devices.tunnelMtu,
       signal,
       algorithm: config['bpf-lb-algorithm'],
       maglevSize: config['bpf-lb-maglev-table-size'],
@@ -235,7 +250,7 @@ export class NodeAgent {
       state,
       published,
     };
-    this.#publishNode(sources, node, internalAddress);
+    const publishNode = this.#publishNode(sources, node, internalAddress);
 
     await this.#whenRead(sources);
     this.#waitFor(`CiliumNode ${this.nodeName} is being written`);
@@ -246,13 +261,15 @@ export class NodeAgent {
     await whenQuiet([...Object.values(state.reconcilers), services.reconciler], signal);
     // Maps of a new layout begin empty: what other clusters say has to be in them before they are used.
     if (datapath.staleMaps().length) await this.#whenHeard(remote, state);
-    programs.release((pin, error) => log.warn({ pin, error }, 'program of a pod'));
+    // The uplinks' first: what pods' new programs may send without a tunnel, theirs let pass as it is.
     attachPrograms({ datapath, devices, uplinks, cgroup });
+    programs.release((pin, error) => log.warn({ pin, error }, 'program of a pod'));
     datapath.unpinStaleMaps();
     const responders = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
     if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks);
     // Switched off: nothing of before may go on answering.
     else for (const [key] of [...responders.entries()]) responders.delete(key);
+    publishNode();
 
     installPlugin(join(packageRoot, 'cni/isthmus-cni'), cniPaths);
     const cni = await serveCni({
@@ -370,15 +387,25 @@ export class NodeAgent {
     return published;
   }
 
-  /** Writes our CiliumNode now and whenever it is deleted or the Node has changed. */
-  #publishNode(sources: Sources, node: ReadyNode, internalAddress: string): void {
+  /**
+   * Writes our CiliumNode now and whenever it is deleted or the Node has changed. That it takes packets without a
+   * tunnel it says when the programs that take them are at work: call what is returned then.
+   */
+  #publishNode(sources: Sources, node: ReadyNode, internalAddress: string): () => void {
     const { client } = this.#options;
     const signal = this.#stop.signal;
     let attempt = 0;
     let written = '';
+    let attached = false;
+    const routing = (): RoutingMode => {
+      const wanted = this.config['routing-mode'];
+      if (attached || wanted === 'tunnel') return wanted;
+      // Programs of an earlier agent are at work: what it said still holds.
+      return parseRoutingMode(sources.nodes.get(this.nodeName)?.annotations[routingAnnotation]) ?? 'tunnel';
+    };
     const write = async (): Promise<void> => {
       const now = sources.node.get(this.nodeName) ?? node;
-      const object = ciliumNodeObject({ ...now, address: node.address }, internalAddress);
+      const object = ciliumNodeObject({ ...now, address: node.address }, internalAddress, routing());
       const text = JSON.stringify(object);
       if (text === written && sources.nodes.has(this.nodeName)) return;
       try {
@@ -393,7 +420,11 @@ export class NodeAgent {
     };
     sources.node.subscribe(({ after }) => void (after && write()));
     sources.nodes.subscribe(({ key, after }) => void (key === this.nodeName && !after && write()));
-    void write();
+    void sources.nodes.whenSynced().then(write);
+    return () => {
+      attached = true;
+      void write();
+    };
   }
 
   /** Everything a datapath needs has been read once; says what is missing, and gives up loudly. */

@@ -58,7 +58,7 @@ test('gives up waiting when the agent ends', async () => {
 test('the CiliumNode is what other agents need', () => {
   const ready = { ...node(['10.1.0.0/24'], addresses), address: '172.18.1.2' };
   const object = CiliumNode.parse({
-    ...ciliumNodeObject(ready, '10.1.0.1'),
+    ...ciliumNodeObject(ready, '10.1.0.1', 'tunnel'),
     metadata: { name: 'n1', uid: 'x', resourceVersion: '1' },
   });
   const row = nodeRow(object);

@@ -1,6 +1,7 @@
 import { isIPv4 } from 'node:net';
 import type { Node } from '../kube/objects.ts';
 import type { ReadonlyTable } from '../table/table.ts';
+import { type RoutingMode, routingAnnotation } from './paths.ts';
 
 /** This node's Kubernetes object, as far as the agent uses it. */
 export interface OwnNode {
@@ -98,7 +99,7 @@ function change(table: ReadonlyTable<OwnNode>, signal: AbortSignal): Promise<voi
 }
 
 /** The object other agents of the cluster know this node by. */
-export function ciliumNodeObject(node: ReadyNode, internalAddress: string): object {
+export function ciliumNodeObject(node: ReadyNode, internalAddress: string, routing: RoutingMode): object {
   const primary = { type: 'InternalIP', ip: node.address };
   const others = node.addresses.filter(each => each.ip !== node.address);
   return {
@@ -107,6 +108,7 @@ export function ciliumNodeObject(node: ReadyNode, internalAddress: string): obje
     metadata: {
       name: node.name,
       labels: node.labels,
+      annotations: { [routingAnnotation]: routing },
       ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
     },
     spec: {

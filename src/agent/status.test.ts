@@ -12,6 +12,8 @@ const well: StatusInputs = {
   reconcilers: { ipcache: { pending: 0, failing: new Map(), applied: 3 } },
   endpoints: undefined,
   datapath: { socketServices: 'all', tunnelUnpack: 'program' },
+  routingMode: 'tunnel',
+  paths: undefined,
   problems: [],
   clusters: [],
   errors: [],

@@ -3,6 +3,7 @@ import type { Reflection } from '../kube/reflect.ts';
 import type { ReconcilerStatus } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import type { Endpoint } from './endpoint.ts';
+import type { Path, RoutingMode } from './paths.ts';
 import type { ServiceProblem } from './services.ts';
 
 /** A remote cluster as the agent sees it. */
@@ -24,6 +25,8 @@ export interface StatusInputs {
   readonly reconcilers: Readonly<Record<string, ReconcilerStatus>>;
   readonly endpoints: ReadonlyTable<Endpoint> | undefined;
   readonly datapath: NonNullable<AgentStatus['datapath']>;
+  readonly routingMode: RoutingMode;
+  readonly paths: ReadonlyTable<Path> | undefined;
   readonly problems: Iterable<ServiceProblem>;
   readonly clusters: readonly ClusterHealth[];
   /** Further things that are wrong for good: a device that is gone, a map that is full. */
@@ -49,6 +52,8 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
     errors.push(...cluster.errors.map(each => `cluster ${cluster.name}: ${each}`));
     warnings.push(...cluster.warnings.map(each => `cluster ${cluster.name}: ${each}`));
   }
+  const paths = [...(inputs.paths?.values() ?? [])];
+  const direct = paths.filter(each => each.direct).length;
   const endpoints = [...(inputs.endpoints?.values() ?? [])].filter(each => each.state !== 'deleting');
   return {
     version: inputs.version,
@@ -60,6 +65,7 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
       ready: endpoints.filter(each => each.state === 'ready').length,
     },
     datapath: { ...inputs.datapath },
+    routing: { mode: inputs.routingMode, direct, tunnel: paths.length - direct },
     clusters: inputs.clusters.map(({ name, ready, status, warnings }) => ({
       name,
       ready,

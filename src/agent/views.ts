@@ -2,7 +2,9 @@ import type { AgentStatus } from '../api/agent-status.ts';
 import { reservedName } from '../api/identity-number.ts';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
+import { clusterNodeKey } from './cluster-nodes.ts';
 import type { NodeAgent } from './node-agent.ts';
+import type { Path } from './paths.ts';
 import { agentStatus } from './status.ts';
 
 /** What the agent answers on its socket: path → present state, as flat rows. */
@@ -31,6 +33,8 @@ function status(agent: NodeAgent): AgentStatus {
       tunnelUnpack: agent.config['tunnel-unpack'],
       ...(agent.parts && { attachMode: agent.parts.datapath.attachMode }),
     },
+    routingMode: agent.config['routing-mode'],
+    paths: agent.parts?.state.paths,
     problems: agent.services?.problems.values() ?? [],
     clusters: (agent.remote?.status ?? []).map(each => ({
       ...each,
@@ -95,5 +99,10 @@ function nodes(agent: NodeAgent): object[] {
     address: each.address,
     internal: each.internalAddress,
     'pod cidrs': each.podCidrs.join(' '),
+    path: pathText(agent.parts?.state.paths.get(clusterNodeKey(each))),
   }));
 }
+
+/** The way to a node's pods and why it is that; '' for this node. */
+const pathText = (path: Path | undefined): string =>
+  path ? `${path.direct ? 'direct' : 'tunnel'} (${path.reason})` : '';

@@ -24,6 +24,8 @@ export const AgentStatus = z.looseObject({
       attachMode: z.enum(['tcx', 'tc']).optional(),
     })
     .optional(),
+  /** How this node sends to pods of other nodes: to how many nodes each way. */
+  routing: z.object({ mode: z.string(), direct: z.number(), tunnel: z.number() }).optional(),
   /** Clusters this one is configured to connect to. */
   clusters: z
     .array(

@@ -20,6 +20,10 @@ export interface ClusterStatus {
   readonly endpoints: { readonly total: number; readonly ready: number } | undefined;
   /** How agents attach programs to devices → number of nodes. */
   readonly attachModes: Readonly<Record<string, number>>;
+  /** How nodes send to pods of other nodes: each mode that agents work in, and paths between nodes over all of them. */
+  readonly routing:
+    | { readonly modes: readonly string[]; readonly direct: number; readonly tunnel: number }
+    | undefined;
   /** Image → number of pods that run it. */
   readonly images: Readonly<Record<string, number>>;
   readonly errors: readonly Problem[];
@@ -91,6 +95,13 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
       : undefined,
     attachModes: count(found.flatMap(each => each.datapath?.attachMode ?? [])),
     images: count(pods.flatMap(pod => [...new Set(pod.images)])),
+    routing: found.some(each => each.routing)
+      ? {
+          modes: [...new Set(found.flatMap(each => each.routing?.mode ?? []))].sort(),
+          direct: sum(found.map(each => each.routing?.direct)),
+          tunnel: sum(found.map(each => each.routing?.tunnel)),
+        }
+      : undefined,
     errors: [
       ...components.rows.filter(each => each.enabled && each.observed && each.desired === 0).map(noPods),
       ...pods.flatMap(podProblems),

@@ -47,6 +47,7 @@ const well: ClusterStatus = {
   nodes: { total: 3, ready: 3 },
   endpoints: { total: 5, ready: 5 },
   attachModes: { tcx: 3 },
+  routing: { modes: ['hybrid'], direct: 6, tunnel: 9 },
   images: { 'quay.io/isthmus/isthmus:0.1.0': 4 },
   errors: [],
   warnings: [],
@@ -64,6 +65,7 @@ test('a cluster where all is well', () => {
 │ – Cluster mesh  disabled
 │ ✔ Nodes         3 of 3 ready
 │ ✔ Pods          5 of 5 connected
+│ ✔ Routing       hybrid                        6 paths direct, 9 by tunnel
 │
 │ Image quay.io/isthmus/isthmus:0.1.0 in 4 pods
 └ OK
@@ -73,6 +75,11 @@ test('a cluster where all is well', () => {
 
 test('nodes whose kernel has no tcx are named', () => {
   assert.match(text({ ...well, attachModes: { tcx: 1, tc: 2 } }), /✔ Programs {6}tc filters on 2 nodes/);
+});
+
+test('a cluster that changes its routing mode shows both', () => {
+  const changing = { ...well, routing: { modes: ['hybrid', 'tunnel'], direct: 1, tunnel: 14 } };
+  assert.match(text(changing), /… Routing {7}hybrid, tunnel {16}1 path direct, 14 by tunnel/);
 });
 
 test('a rollout is not well until the last old pod is gone', () => {

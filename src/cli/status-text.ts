@@ -16,7 +16,7 @@ const titles = {
 
 /** The picture that `isthmus status` prints; colours are dropped where standard output takes none. */
 export function statusText(status: ClusterStatus): string {
-  const { cluster, chart, nodes, endpoints, images, errors, warnings } = status;
+  const { cluster, chart, nodes, endpoints, routing, images, errors, warnings } = status;
   const rows: readonly Row[] = [
     ...status.components.map(componentRow),
     {
@@ -26,6 +26,7 @@ export function statusText(status: ClusterStatus): string {
     },
     ...(endpoints ? [endpointRow(endpoints)] : []),
     ...attachRow(status.attachModes),
+    ...(routing ? [routingRow(routing)] : []),
   ];
   const verdict =
     errors.length > 0
@@ -81,6 +82,16 @@ function attachRow(modes: ClusterStatus['attachModes']): readonly Row[] {
   return [
     { mark: 'good', title: 'Programs', value: `tc filters on ${count(nodes, 'node')}`, note: 'no tcx' },
   ];
+}
+
+/** While a cluster changes its mode, node by node, there are two. */
+function routingRow({ modes, direct, tunnel }: NonNullable<ClusterStatus['routing']>): Row {
+  return {
+    mark: modes.length === 1 ? 'good' : 'waiting',
+    title: 'Routing',
+    value: modes.join(', '),
+    note: `${count(direct, 'path')} direct, ${tunnel} by tunnel`,
+  };
 }
 
 function rowText({ mark, title, value, note = '' }: Row): string {

@@ -41,6 +41,15 @@ export function parsePrefix(text: string): Prefix {
   return { addr, length: total };
 }
 
+/** Whether an address of 16 bytes is in a prefix. */
+export function contains(prefix: Prefix, addr: Uint8Array): boolean {
+  for (let at = 0; at < 16; at++) {
+    const mask = 0xff << (8 - Math.min(8, Math.max(0, prefix.length - at * 8)));
+    if ((prefix.addr[at]! ^ addr[at]!) & mask & 0xff) return false;
+  }
+  return true;
+}
+
 /** The text of a prefix; a whole address keeps its length ('10.1.0.9/32'). */
 export function formatPrefix(prefix: Prefix): string {
   const text = format(prefix.addr);

@@ -45,6 +45,7 @@ export const RTNLGRP_LINK = 1;
 export const RTNLGRP_IPV4_IFADDR = 5;
 export const RTNLGRP_IPV4_ROUTE = 7;
 export const RTNLGRP_IPV6_IFADDR = 9;
+export const RTNLGRP_IPV6_ROUTE = 11;
 
 /** What a message's kernel error means to the caller: the object, the errno, the kernel's own words. */
 export { SystemCallError as NetlinkError } from './libc.ts';

@@ -25,6 +25,7 @@ export type MapName =
   | 'ipcache'
   | 'endpoints'
   | 'nodes'
+  | 'unmasqueraded'
   | 'frontends'
   | 'slots'
   | 'backends'
@@ -53,6 +54,10 @@ export const CONFIG_FLAG = {
   unpackByDevice: 2,
   /** Processes of the node can not bind a NodePort. */
   protectNodePorts: 4,
+  /** Send to pods of nodes with NODE_DIRECT by routes, and hear pods of any node so. */
+  direct: 8,
+  /** The map `unmasqueraded` has rows. */
+  unmasqueraded: 16,
 } as const;
 
 /**

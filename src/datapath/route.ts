@@ -4,8 +4,8 @@ import { failedWith, type Netlink } from './netlink.ts';
 import { AF_INET, AF_INET6, addressBytes, addressText, familyOf, splitPrefix } from './netlink-address.ts';
 import { attribute, decodeAttributes, NLM_F_CREATE, NLM_F_REPLACE, nested, u32 } from './netlink-message.ts';
 
-const RTM_NEWROUTE = 24;
-const RTM_DELROUTE = 25;
+export const RTM_NEWROUTE = 24;
+export const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
 const RTA_DST = 1;
 const RTA_OIF = 4;

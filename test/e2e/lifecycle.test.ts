@@ -45,9 +45,11 @@ after(() => ns?.[Symbol.asyncDispose]());
 const bothAnswer = (from: ClusterOfTest, seconds = 60): Promise<true> =>
   answersCome(from, ns.name, `${from.name}-client`, 'eu-web us-web', { seconds, patience: 5 });
 
-test('a rolling restart of all agents loses no ping and refuses no connection', async () => {
+/** Does `work` while a client pings three pods and asks the service; no packet may be lost, no request fail. */
+async function undisturbed(work: () => Promise<void>): Promise<void> {
   await bothAnswer(us);
-  const until = 'until [ -e /tmp/rolled ]; do';
+  await us.sh(ns.name, 'us-client', 'rm -f /tmp/done');
+  const until = 'until [ -e /tmp/done ]; do';
   const pings = ['us-same', 'us-web', 'eu-web'].map(async pod => {
     const out = await us.sh(ns.name, 'us-client', `${until} ping -q -i 0.02 -c 50 -W 10 ${at[pod]}; done`);
     const counts = [...out.matchAll(/^(\d+) packets transmitted, (\d+) (?:packets )?received/gm)];
@@ -60,15 +62,43 @@ test('a rolling restart of all agents loses no ping and refuses no connection', 
     `ok=0; bad=0; ${until} if curl -s -m 10 -o /dev/null http://web/hostname; then ok=$((ok+1)); else bad=$((bad+1)); fi; done; echo $ok $bad`,
   );
   try {
-    await us.kubectl('-n', 'kube-system', 'rollout', 'restart', 'daemonset/isthmus');
-    await us.kubectl('-n', 'kube-system', 'rollout', 'status', 'daemonset/isthmus', '--timeout=240s');
+    await work();
   } finally {
-    await us.sh(ns.name, 'us-client', 'touch /tmp/rolled');
+    await us.sh(ns.name, 'us-client', 'touch /tmp/done');
   }
   const [ok, bad] = (await requests).trim().split(' ').map(Number);
   assert.equal(bad, 0, `${ok} requests answered`);
   assert.ok(ok! > 50, `${ok} requests answered`);
   await Promise.all(pings);
+}
+
+/** Hops on the way to a pod: the tunnel counts as none. */
+async function hops(pod: string): Promise<number> {
+  const out = await us.sh(ns.name, 'us-client', `ping -c 1 -W 5 ${at[pod]}`);
+  return 64 - Number(/ttl=(\d+)/.exec(out)?.[1]);
+}
+
+test('agents replaced one by one, to hybrid routing and back, lose no ping and refuse no connection', async () => {
+  assert.deepEqual([await hops('us-web'), await hops('eu-web')], [0, 0]);
+  for (const [mode, expected] of [
+    ['hybrid', [1, 0]],
+    ['tunnel', [0, 0]],
+  ] as const) {
+    await undisturbed(() =>
+      isthmusOk('upgrade', '--context', 'us', '--set', `routingMode=${mode}`, '--wait').then(() => undefined),
+    );
+    await eventually(`nodes of us route as ${mode} does`, async () => {
+      assert.deepEqual([await hops('us-web'), await hops('eu-web')], expected);
+      return true;
+    });
+    const status = await isthmusOk('status', '--context', 'us');
+    assert.match(
+      status,
+      mode === 'hybrid'
+        ? /Routing +hybrid +6 paths direct, 9 by tunnel/
+        : /Routing +tunnel +0 paths direct, 15 by tunnel/,
+    );
+  }
   await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', '2m');
 });
 

@@ -174,6 +174,10 @@ clustermesh-config: /var/lib/cilium/clustermesh/
 labels: {{ .Values.labels | quote }}
 ipam: {{ .Values.ipam.mode | quote }}
 routing-mode: {{ .Values.routingMode | quote }}
+auto-direct-node-routes: {{ .Values.autoDirectNodeRoutes | quote }}
+subnet-topology: {{ .Values.subnetTopology | quote }}
+ipv4-native-routing-cidr: {{ .Values.ipv4NativeRoutingCIDR | quote }}
+non-masquerade-cidrs: {{ join "," .Values.nonMasqueradeCIDRs | quote }}
 tunnel-protocol: {{ .Values.tunnelProtocol | quote }}
 tunnel-port: {{ .Values.tunnelPort | default 8472 | quote }}
 tunnel-unpack: {{ .Values.tunnelUnpack | quote }}
