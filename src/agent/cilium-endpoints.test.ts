@@ -4,6 +4,7 @@ import { CiliumEndpoint, type EndpointObjectRow, endpointObjectRow } from '../ap
 import { identitiesTable } from '../identity/identities.ts';
 import { podsTable } from '../identity/pod.ts';
 import type { KubeClient } from '../kube/client.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { ciliumEndpointObject, derivePublishedEndpoints, publishTarget } from './cilium-endpoints.ts';
 import { type Endpoint, endpointTable } from './endpoint.ts';
@@ -52,15 +53,14 @@ function world() {
     });
   return { endpoints, pods, identities, rows, addPod };
 }
-const turn = () => new Promise(resolve => setImmediate(resolve));
 
 test('a pod with endpoint and identity is published, with labels as soon as they are known', async () => {
   const { endpoints, identities, rows, addPod } = world();
   endpoints.upsert(endpoint('c1', '10.1.0.5'));
-  await turn();
+  await settled();
   assert.equal(rows.size, 0);
   addPod('u1');
-  await turn();
+  await settled();
   assert.equal(rows.get('ns/web')?.identity, 65_800);
   identities.upsert({
     identity: 65_800,
@@ -71,7 +71,7 @@ test('a pod with endpoint and identity is published, with labels as soon as they
     created: '',
     unusedSince: '',
   });
-  await turn();
+  await settled();
   assert.deepEqual(rows.get('ns/web')?.labels, ['k8s:app=web']);
   const parsed = endpointObjectRow(
     CiliumEndpoint.parse({
@@ -88,7 +88,7 @@ test('of two attachments the newest of this very pod counts', async () => {
   endpoints.upsert(endpoint('c1', '10.1.0.5', { podUid: 'u1', createdAt: '2026-01-03T00:00:00.000Z' }));
   endpoints.upsert(endpoint('c2', '10.1.0.6', { podUid: 'u2', createdAt: '2026-01-01T00:00:00.000Z' }));
   endpoints.upsert(endpoint('c3', '10.1.0.7', { podUid: 'u2', createdAt: '2026-01-02T00:00:00.000Z' }));
-  await turn();
+  await settled();
   assert.equal(rows.get('ns/web')?.ipv4, '10.1.0.7');
 });
 

@@ -4,6 +4,7 @@ import { freePort } from '../../test/free-port.ts';
 import { type EndpointSlice, endpointSliceTable, toEndpointSlice } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import { Reconciler } from '../table/reconciler.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { deriveHealthCheckPorts, HealthCheckServers } from './health-check-ports.ts';
 
@@ -36,9 +37,9 @@ test('a load balancer learns whether this node has ready endpoints; the port fol
   const reconciler = new Reconciler(deriveHealthCheckPorts({ services, slices, node: 'n1' }), servers);
   const [port, other] = [await freePort(), await freePort()];
   const ask = async (at: number): Promise<readonly [number, unknown, string | null]> => {
-    await new Promise(resolve => setImmediate(resolve));
+    await settled();
     await reconciler.whenSettled();
-    while (reconciler.status.pending) await new Promise(resolve => setImmediate(resolve));
+    while (reconciler.status.pending) await settled();
     const response = await fetch(`http://127.0.0.1:${at}/`);
     return [response.status, await response.json(), response.headers.get('x-load-balancing-endpoint-weight')];
   };

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { type Endpoint, endpointTable, type PortMapping } from './endpoint.ts';
 import type { HostAddress } from './endpoint-map.ts';
@@ -53,10 +54,10 @@ describe('host ports', () => {
       '172.18.1.2/8080/TCP/external 10.1.0.3/80/TCP',
     ]);
     addresses.upsert({ address: '10.1.0.1' });
-    await new Promise(resolve => setImmediate(resolve));
+    await settled();
     assert.equal(shown()[0], '10.1.0.1/8080/TCP/external 10.1.0.3/80/TCP');
     endpoints.upsert({ ...endpoints.get('web/eth0')!, state: 'deleting' });
-    await new Promise(resolve => setImmediate(resolve));
+    await settled();
     assert.deepEqual(shown(), []);
   });
 });

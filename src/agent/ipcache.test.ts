@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { clusterNodeKey, deriveClusterNodes, type RemoteNode } from './cluster-nodes.ts';
 import { type Endpoint, endpointTable } from './endpoint.ts';
@@ -87,10 +88,9 @@ function world() {
   const routes = deriveHostRoutes({ nodes, paths, ifindex: 4, source: '10.1.0.1', mtu: 1450 });
   return { kernelRoutes, own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
 }
-const turn = () => new Promise(resolve => setImmediate(resolve));
 let w = world();
 const show = async (prefix: string) => {
-  await turn();
+  await settled();
   const row = w.ipcache.get(prefix);
   return row ? `${row.identity} ${row.tunnel || '-'}` : undefined;
 };
@@ -147,7 +147,7 @@ test('a pod CIDR that another cluster claims too stays this cluster’s', async 
   const clash = { ...node('d', '172.18.2.3', '10.1.1.0/24', '10.2.9.1'), cluster: 'ap', clusterId: 3 };
   w = world();
   w.remoteNodes.upsert(clash);
-  await turn();
+  await settled();
   w.own.upsert(node('b', '172.18.1.3', '10.1.1.0/24', '10.1.1.1'));
   assert.equal(await show('10.1.1.0/24'), '3 172.18.1.3');
   w.own.delete('b');
@@ -155,7 +155,7 @@ test('a pod CIDR that another cluster claims too stays this cluster’s', async 
 });
 
 test('node addresses carry cluster and whether NodePorts apply', async () => {
-  await turn();
+  await settled();
   const flags = [...w.addresses.values()].map(row => {
     const { key, value } = nodeMapRow(row);
     return `${addressOfNodeKey(key)} ${value.cluster_id} ${value.flags}`;
@@ -171,10 +171,10 @@ test('node addresses carry cluster and whether NodePorts apply', async () => {
 });
 
 test('host routes follow the nodes', async () => {
-  await turn();
+  await settled();
   assert.deepEqual([...w.routes.keys()].sort(), ['10.1.0.0/24', '10.1.1.0/24', '10.2.0.0/24']);
   w.own.delete('b');
-  await turn();
+  await settled();
   assert.deepEqual([...w.routes.keys()].sort(), ['10.1.0.0/24', '10.2.0.0/24']);
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
 import { deriveHostRoutes } from './host-routes.ts';
@@ -20,8 +21,6 @@ const node = (name: string, address: string, cidr: string, more: Partial<Cluster
   ...more,
 });
 
-const turn = () => new Promise(resolve => setImmediate(resolve));
-
 describe('the way to another node’s pods', () => {
   let nodes: Table<ClusterNode>;
   let routes: Table<KernelRoute>;
@@ -41,7 +40,7 @@ describe('the way to another node’s pods', () => {
   const derived = (mode: RoutingMode, more: Partial<PathInputs> = {}) =>
     derivePaths({ nodes, routes, mode, topology: [], neighbourRoutes: true, ...more });
   const show = async (paths: ReturnType<typeof derived>): Promise<string[]> => {
-    await turn();
+    await settled();
     return [...paths.values()]
       .map(each => `${each.node} ${each.direct ? `direct ${each.gateway}`.trim() : 'tunnel'}`)
       .sort();
@@ -96,7 +95,7 @@ describe('the way to another node’s pods', () => {
     const paths = derived('hybrid');
     const hostRoutes = deriveHostRoutes({ nodes, paths, ifindex: 4, source: '10.1.0.1', mtu: 1450 });
     const addresses = deriveNodeAddresses(nodes, paths);
-    await turn();
+    await settled();
     const viaTunnel = { ifindex: 4, gateway: '', source: '10.1.0.1', mtu: 1450 };
     assert.deepEqual(hostRoutes.get('10.1.1.0/24'), {
       prefix: '10.1.1.0/24',
@@ -110,7 +109,7 @@ describe('the way to another node’s pods', () => {
     assert.deepEqual([flags('172.18.1.3') & 4, flags('172.18.9.3') & 4], [4, 0]);
     routes.upsert({ prefix: '10.1.2.0/24', onLink: false, ifindex: 2 });
     routes.delete('172.18.1.0/24');
-    await turn();
+    await settled();
     assert.deepEqual(hostRoutes.get('10.1.1.0/24'), { prefix: '10.1.1.0/24', ...viaTunnel });
     assert.equal(hostRoutes.has('10.1.2.0/24'), false, 'somebody else’s route leads there');
     assert.deepEqual([flags('172.18.1.3') & 4, flags('172.18.9.3') & 4], [0, 4]);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { addressOfServiceKey, deriveServiceAddresses, serviceAddressKey } from './service-addresses.ts';
 
@@ -17,7 +18,7 @@ test('ClusterIPs and load balancers’ addresses, as long as one service has the
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
   const rows = deriveServiceAddresses(services);
   const seen = async () => {
-    await new Promise(resolve => setImmediate(resolve));
+    await settled();
     return [...rows.keys()].sort();
   };
   services.upsert(service('a', { clusterIP: '10.96.0.1', externalIPs: ['192.0.2.1'] }));

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey } from '../api/service.ts';
 import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
 import { runServices } from './services.ts';
@@ -72,8 +73,6 @@ function start(maps = new MemoryServiceMaps()) {
   return { maps, services, slices, remotes, problems, running, sync, stop };
 }
 
-const turn = () => new Promise(resolve => setImmediate(resolve));
-
 test('services, slices and remote services become rows; annotations take effect on the spot', async () => {
   const { maps, services, slices, remotes, sync, stop } = start();
   const web = 'ns/web';
@@ -88,7 +87,7 @@ test('services, slices and remote services become rows; annotations take effect 
   });
   await sync();
   const targets = async () => {
-    await turn();
+    await settled();
     return interpret(maps).get('10.96.0.1/80/TCP/external');
   };
   assert.deepEqual(await targets(), ['10.1.0.1:8080']);
@@ -114,7 +113,7 @@ test('nothing that the maps hold goes before the sources are synced', async () =
   const second = start(first.maps);
   second.services.upsert(service('web', '10.96.0.1'));
   second.services.markSynced();
-  await turn();
+  await settled();
   assert.deepEqual(interpret(first.maps).get('10.96.0.1/80/TCP/external'), ['10.1.0.1:8080']);
   second.slices.upsert(slice('web', '10.1.0.2'));
   await second.sync();
@@ -144,12 +143,12 @@ test('until remote clusters are heard a global service keeps their backends, oth
   second.services.markSynced();
   second.slices.markSynced();
   await second.running;
-  await turn();
+  await settled();
   const web = () => interpret(first.maps).get('10.96.0.1/80/TCP/external');
   assert.deepEqual(web(), ['10.1.0.1:8080', '10.2.0.1:80']);
   assert.deepEqual(interpret(first.maps).get('10.96.0.2/80/TCP/external'), ['10.1.0.2:8080']);
   await second.sync();
-  await turn();
+  await settled();
   assert.deepEqual(web(), ['10.1.0.1:8080']);
   second.stop.abort();
 });
@@ -165,7 +164,7 @@ test('two services that claim one external address: the older gets it, the young
   assert.deepEqual(interpret(maps).get('192.0.2.1/80/TCP/external'), ['10.1.0.1:8080']);
   assert.deepEqual(problems, ['ns/young: 192.0.2.1:80/TCP belongs to service ns/old, which had it first']);
   services.delete('ns/old');
-  await turn();
+  await settled();
   assert.deepEqual(interpret(maps).get('192.0.2.1/80/TCP/external'), ['10.1.0.2:8080']);
   stop.abort();
 });
@@ -179,11 +178,11 @@ test('an unknown affinity is reported once and does not stop the service', async
   assert.equal(problems.length, 1);
   assert.match(problems[0]!, /service.cilium.io\/affinity: found "near"/);
   slices.upsert(slice('web', '10.1.0.1', '10.1.0.2'));
-  await turn();
+  await settled();
   assert.equal(problems.length, 1);
   assert.equal(interpret(maps).get('10.96.0.1/80/TCP/external')?.length, 2);
   services.upsert(service('web', '10.96.0.1'));
-  await turn();
+  await settled();
   assert.equal((await running).problems.size, 0);
   stop.abort();
 });
