@@ -122,6 +122,11 @@ test('random changes and restarts: readers never see a dangling slot, the end is
       }
     }
     balancer.sweep();
+    assert.deepEqual(balancer.counts, {
+      frontends: maps.frontends.rows.size,
+      slots: maps.slots.rows.size,
+      backends: maps.backends.rows.size,
+    });
     const targets = new Set([...desired.values()].flatMap(row => row.backends.map(b => b.key)));
     assert.equal(maps.backends.rows.size, targets.size, 'no backend row is left over');
     assert.equal(

@@ -68,6 +68,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #backendIds = new IdPool();
   readonly #backends = new Map<string, number>();
   readonly #backendKeys = new Map<number, string>();
+  #slotCount = 0;
   /** How many slots name a backend. */
   readonly #references = new Map<number, number>();
   /** Backend rows that are in the map. */
@@ -100,8 +101,9 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     return this.#programmed.get(address)?.value.service_id;
   }
 
-  get counts(): { readonly frontends: number; readonly backends: number } {
-    return { frontends: this.#programmed.size, backends: this.#present.size };
+  /** Rows of the maps. */
+  get counts(): { readonly frontends: number; readonly slots: number; readonly backends: number } {
+    return { frontends: this.#programmed.size, slots: this.#slotCount, backends: this.#present.size };
   }
 
   apply(batch: readonly Operation<Frontend>[]): ReadonlyMap<string, Error> {
@@ -249,6 +251,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     const old = before?.slots ?? [];
     const slots = next?.slots ?? [];
     const serviceId = (next ?? before)?.value.service_id ?? 0;
+    this.#slotCount += slots.length - old.length;
     for (let slot = 0; slot < Math.max(old.length, slots.length); slot++) {
       const was = old[slot] ?? 0;
       const is = slots[slot] ?? 0;

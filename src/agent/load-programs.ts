@@ -53,7 +53,12 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
   };
   size('conntrack', config['bpf-ct-global-tcp-max']);
   size('nat', config['bpf-nat-global-max']);
-  size('frontends', config['bpf-lb-map-max']);
+  const services = config['bpf-lb-map-max'];
+  for (const name of ['frontends', 'service_addresses', 'source_ranges', 'affinity'] as const)
+    size(name, services);
+  // As by default: twice as many backends as frontends.
+  for (const name of ['slots', 'backends', 'affinity_members'] as const)
+    size(name, services === undefined ? undefined : services * 2);
   return loadDatapath({
     objectPath: join(packageRoot, 'bpf/isthmus.bpf.o'),
     bpffs: bpfFolder(config),

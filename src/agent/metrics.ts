@@ -1,5 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { registerRemoteMetrics } from '../clustermesh/remote-metrics.ts';
+import type { Collected } from './flow-collector.ts';
+import { pressureOf } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 
 /** The agent's gauges, read when they are asked for. */
@@ -50,6 +52,30 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
         this.set({ reconciler }, each.status.failing.size);
     },
   });
+  new Gauge({
+    name: 'isthmus_bpf_map_pressure',
+    help: 'Rows of a map by what it can hold; 1 is full',
+    labelNames: ['map'],
+    registers: [registry],
+    collect() {
+      for (const fill of agent.mapFills()) this.set({ map: fill.map }, pressureOf(fill));
+    },
+  });
+  const collected = (name: string, help: string, read: (of: Collected) => number): void => {
+    new Counter({
+      name: `isthmus_flow_collector_${name}`,
+      help,
+      labelNames: ['map'],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const [map, each] of agent.parts?.collector.collected ?? []) this.inc({ map }, read(each));
+      },
+    });
+  };
+  collected('walks_total', 'Walks over a map of flows to remove those that ended', each => each.walks);
+  collected('expired_total', 'Flows removed because their time was over', each => each.expired);
+  collected('work_seconds_total', 'Time spent on it', each => each.work / 1000);
   new Counter({
     name: 'isthmus_datapath_packets_total',
     help: 'Packets by what became of them',

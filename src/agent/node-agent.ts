@@ -5,7 +5,7 @@ import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
 import type { L2ResponderKey, L2ResponderValue } from '../datapath/l2-responder.ts';
 import { watchLinks } from '../datapath/link-watch.ts';
 import { Netlink } from '../datapath/netlink.ts';
-import type { Datapath } from '../datapath/object.ts';
+import type { Datapath, MapName } from '../datapath/object.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
@@ -22,11 +22,13 @@ import { type Devices, ensureDevices } from './devices.ts';
 import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
 import { Endpoints } from './endpoints.ts';
+import { FlowCollector } from './flow-collector.ts';
 import { watchHostAddresses } from './host-addresses.ts';
 import { createIpam, firstAddress, type Ipam } from './ipam.ts';
 import { watchKernelRoutes } from './kernel-routes.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
+import type { MapFill } from './map-pressure.ts';
 import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
@@ -60,6 +62,7 @@ export interface NodeParts {
   readonly identities: PodIdentities;
   readonly state: DatapathState;
   readonly published: Reconciler<PublishedEndpoint>;
+  readonly collector: FlowCollector;
 }
 
 const cniPaths = { binFolder: '/opt/cni/bin', configFolder: '/etc/cni/net.d' } as const;
@@ -118,6 +121,27 @@ export class NodeAgent {
     const services = this.services ? { services: this.services.reconciler } : {};
     const l2 = this.l2 ? { 'l2-responders': this.l2.reconciler } : {};
     return { ...state.reconcilers, ...services, ...l2, 'cilium-endpoints': published };
+  }
+
+  /** How full the maps are; those that packets write as the last walk found them. */
+  mapFills(): MapFill[] {
+    if (!this.parts) return [];
+    const { datapath, endpoints, state, collector } = this.parts;
+    const counts = this.services?.balancer.counts;
+    const rows: readonly (readonly [MapName, number | undefined])[] = [
+      ['endpoints', endpoints.table.size],
+      ['nodes', state.nodes.size],
+      ['ipcache', state.ipcache.size],
+      ['frontends', counts?.frontends],
+      ['slots', counts?.slots],
+      ['backends', counts?.backends],
+    ];
+    return [
+      ...rows.flatMap(([map, count]) =>
+        count === undefined ? [] : [{ map, rows: count, maxEntries: datapath.map(map).maxEntries }],
+      ),
+      ...[...collector.collected].map(([map, { rows, maxEntries }]) => ({ map, rows, maxEntries })),
+    ];
   }
 
   /** Whether services work here, and whether the node is to stay. */
@@ -238,6 +262,12 @@ export class NodeAgent {
       log: logOf('datapath'),
     });
     const published = this.#publish(sources, endpoints, node);
+    const collector = new FlowCollector({
+      maps: [datapath.map('conntrack'), datapath.map('nat')],
+      signal,
+      onError: (map, error) =>
+        log.warn({ map, error: error.message }, 'flows that ended could not be removed'),
+    });
     this.parts = {
       node,
       internalAddress,
@@ -249,6 +279,7 @@ export class NodeAgent {
       identities,
       state,
       published,
+      collector,
     };
     const publishNode = this.#publishNode(sources, node, internalAddress);
 

@@ -3,6 +3,7 @@ import { reservedName } from '../api/identity-number.ts';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
 import { clusterNodeKey } from './cluster-nodes.ts';
+import { pressureWarnings } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 import type { Path } from './paths.ts';
 import { agentStatus } from './status.ts';
@@ -47,7 +48,7 @@ function status(agent: NodeAgent): AgentStatus {
       ],
     })),
     errors: [],
-    warnings: agent.parts?.devices.warnings ?? [],
+    warnings: [...(agent.parts?.devices.warnings ?? []), ...pressureWarnings(agent.mapFills())],
     now: Date.now(),
   });
 }

@@ -134,10 +134,21 @@ export class BpfMap<K, V> {
    * row twice, an LPM trie may miss rows that are deleted and added during the walk.
    */
   *entries(): IterableIterator<[K, V]> {
+    const keySize = this.spec.key.size;
+    const valueSize = this.spec.value.size;
+    for (const { keys, values, count } of this.batches(BATCH))
+      for (let index = 0; index < count; index++)
+        yield [this.#keys.decode(keys, index * keySize), this.#values.decode(values, index * valueSize)];
+  }
+
+  /** `entries` as the kernel gives them, `size` or so at a time: `count` keys and values, one after the other. */
+  *batches(
+    size: number,
+  ): IterableIterator<{ readonly keys: Uint8Array; readonly values: Uint8Array; readonly count: number }> {
     if (PER_CPU.has(this.spec.type)) throw new Error(`map ${this.name} is per CPU: use getPerCpu`);
     const keySize = this.spec.key.size;
     const valueSize = this.spec.value.size;
-    let room = BATCH;
+    let room = size;
     let from: Uint8Array | null = null;
     for (;;) {
       const keys = new Uint8Array(room * keySize);
@@ -151,10 +162,21 @@ export class BpfMap<K, V> {
         continue;
       }
       if (result < 0 && result !== -ENOENT) libbpf.check(result, `map ${this.name}: read`);
-      for (let index = 0; index < (count[0] ?? 0); index++)
-        yield [this.#keys.decode(keys, index * keySize), this.#values.decode(values, index * valueSize)];
+      yield { keys, values, count: count[0] ?? 0 };
       if (result === -ENOENT) return;
       from = next;
+    }
+  }
+
+  /** Deletes the first `count` of these keys, one after the other in `keys`; those that are gone already are passed over. */
+  deleteBatch(keys: Uint8Array, count: number): void {
+    const size = this.spec.key.size;
+    for (let start = 0; start < count; ) {
+      const done = new Uint32Array([count - start]);
+      const result = libbpf.mapDeleteBatch(this.fd, keys.subarray(start * size), done, null);
+      // The kernel stops at a key that is not there.
+      if (result < 0 && result !== -ENOENT) libbpf.check(result, `map ${this.name}: delete`);
+      start += result < 0 ? (done[0] ?? 0) + 1 : count - start;
     }
   }
 
