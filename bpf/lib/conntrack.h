@@ -64,9 +64,12 @@ static __always_inline __u16 conntrack_observe(const struct packet *p, bool repl
 __noinline int conntrack_create(const struct packet *p, const struct flow *key, bool high, __u32 now)
 {
 	struct conntrack_value value = {};
+	struct flow own;
 
 	if (!p || !key)
 		return -1;
+	/* A key in memory that a caller gave is refused before Linux 6.3. */
+	own = *key;
 	value.identity = p->src_identity;
 	value.service_id = p->service_id;
 	value.flags = (high ? CONNTRACK_INITIATOR_HIGH : 0) | (p->translated ? CONNTRACK_NAT : 0);
@@ -74,7 +77,7 @@ __noinline int conntrack_create(const struct packet *p, const struct flow *key, 
 		value.flags |= CONNTRACK_SYN;
 	value.flags = conntrack_observe(p, false, value.flags);
 	value.expires = now + conntrack_lifetime(p->flow.proto, value.flags);
-	return bpf_map_update_elem(&conntrack, key, &value, BPF_ANY);
+	return bpf_map_update_elem(&conntrack, &own, &value, BPF_ANY);
 }
 
 /*

@@ -117,10 +117,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		}
 	}
 
-	switch (target.kind) {
-	case TARGET_POD:
-		return deliver_local(skb, p, target.endpoint, origin);
-	case TARGET_TUNNEL:
+	/* Asked of the pointer: the verifier of Linux 6.1 does not know that another kind has one. */
+	if (target.node) {
 		/* No transit: a packet out of the tunnel goes back into it only as a translated reply. */
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
@@ -138,6 +136,10 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 				return drop(skb, result, direction);
 		}
 		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
+	}
+	switch (target.kind) {
+	case TARGET_POD:
+		return deliver_local(skb, p, target.endpoint, origin);
 	case TARGET_NODE:
 		if (at_egress(origin))
 			return drop(skb, DROP_UNROUTABLE, direction);

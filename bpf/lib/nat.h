@@ -179,7 +179,9 @@ __noinline int nat_translate(struct __sk_buff *skb, struct packet *p)
 
 	if (!p)
 		return DROP_NO_NAT_ROW;
-	row = bpf_map_lookup_elem(&nat, &p->flow);
+	/* A key in memory that a caller gave is refused before Linux 6.3: it is copied. */
+	to = p->flow;
+	row = bpf_map_lookup_elem(&nat, &to);
 	if (!row || nat_expired(row, seconds()))
 		return NOT_OURS;
 	nat_keep(p, row);

@@ -112,9 +112,10 @@ __noinline int is_elsewhere(const struct packet *p, const struct frontend_value 
 __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
 {
 	struct frontend_value *frontend;
+	struct nat_scratch *room = nat_room();
 	struct nat_value *row;
 
-	if (!p)
+	if (!p || !room)
 		return DROP_SERVICE_INCONSISTENT;
 	if (p->flow.proto != IPPROTO_TCP && p->flow.proto != IPPROTO_UDP)
 		return NOT_OURS;
@@ -122,7 +123,8 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 				 origin != ORIGIN_NETDEV);
 	if (!frontend)
 		return NOT_OURS;
-	row = bpf_map_lookup_elem(&nat, &p->flow);
+	room->key = p->flow;
+	row = bpf_map_lookup_elem(&nat, &room->key);
 	if (row && (row->flags & NAT_SERVICE) && !nat_expired(row, seconds()) && backend_current(p, row)) {
 		/* A new connection on the ports of a finished one starts over. */
 		if (!(row->flags & NAT_CLOSING) || !(p->tcp_flags & TCP_FLAG_SYN)) {
