@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { stateRoot } from './paths.ts';
@@ -23,8 +23,16 @@ const setByKubelet = [
   'kernel/keys/root_maxbytes',
 ];
 
+/**
+ * Folders that every machine has and pods mount, kube-proxy's and Cilium's among them. Nodes see this machine's
+ * /usr and may not write there, so that one which is missing here has to be made here.
+ */
+const folders = ['/lib/modules'];
+
 const file = join(stateRoot, 'host-settings.json');
 const saved = z.record(z.string(), z.string());
+const foldersFile = join(stateRoot, 'host-folders.json');
+const madeFolders = z.array(z.string());
 
 /** Keeps the machine's settings and raises those that are too low. Called before a lab's first process. */
 export function prepareHost(): void {
@@ -41,14 +49,29 @@ export function prepareHost(): void {
     const value = read(name);
     if (value !== undefined && Number(value) < least) write(name, String(least));
   }
+  const missing = folders.filter(folder => !existsSync(folder));
+  if (missing.length === 0) return;
+  writeFileSync(foldersFile, JSON.stringify(missing));
+  for (const folder of missing) mkdirSync(folder, { recursive: true });
 }
 
 /** Puts the settings back when no lab is left. */
 export function restoreHost(): void {
-  if (labNames().length > 0 || !existsSync(file)) return;
+  if (labNames().length > 0) return;
+  if (existsSync(foldersFile)) {
+    for (const folder of madeFolders.parse(JSON.parse(readFileSync(foldersFile, 'utf8'))))
+      removeEmpty(folder);
+    rmSync(foldersFile);
+  }
+  if (!existsSync(file)) return;
   for (const [name, value] of Object.entries(saved.parse(JSON.parse(readFileSync(file, 'utf8')))))
     if (read(name) !== value) write(name, value);
   rmSync(file);
+}
+
+function removeEmpty(folder: string): void {
+  // What somebody has put there since is theirs.
+  if (existsSync(folder) && readdirSync(folder).length === 0) rmdirSync(folder);
 }
 
 function read(name: string): string | undefined {

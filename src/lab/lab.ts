@@ -42,6 +42,8 @@ export interface UpOptions {
   readonly install: boolean;
   /** Joins the clusters into one network once Isthmus is installed. */
   readonly join: boolean;
+  /** Archives of images that every node has besides the usual. */
+  readonly images?: readonly string[];
   /** File for the contexts; default as kubectl's. */
   readonly kubeconfig?: string | undefined;
   readonly report: Report;
@@ -93,7 +95,8 @@ export async function up(options: UpOptions): Promise<void> {
   const kubeconfig = kubeconfigTarget(options.kubeconfig);
   const plan = await claimPlan(name, config, kubeconfig);
   try {
-    await make({ ...options, layout, plan, kubeconfig, timeline, binaries, archives });
+    const all = [...archives, ...(options.images ?? [])];
+    await make({ ...options, layout, plan, kubeconfig, timeline, binaries, archives: all });
   } catch (error) {
     throw unfinished(name, error);
   }
