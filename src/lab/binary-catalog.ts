@@ -19,9 +19,17 @@ export type BinaryName =
   | 'loopback'
   | 'ptp'
   | 'bridge'
-  | 'host-local';
+  | 'host-local'
+  | 'cilium-agent'
+  | 'cilium-dbg'
+  | 'cilium-cni'
+  | 'cilium-mount'
+  | 'cilium-sysctlfix'
+  | 'cilium-operator'
+  | 'cilium-clustermesh-apiserver'
+  | 'hubble-relay';
 
-export type ComponentName = 'kubernetes' | 'etcd' | 'coredns' | 'helm' | 'cnitool' | 'cni-plugins';
+export type ComponentName = 'kubernetes' | 'etcd' | 'coredns' | 'helm' | 'cnitool' | 'cni-plugins' | 'cilium';
 
 /** A release of one project: one pinned Go module, several executables. */
 export interface Component {
@@ -157,7 +165,34 @@ const cniPlugins: Component = {
   },
 };
 
-export const components: readonly Component[] = [kubernetes, etcd, coredns, helm, cnitool, cniPlugins];
+/** The peer that ours is measured beside and joined with in tests; nothing of it is in our image. */
+const cilium: Component = {
+  name: 'cilium',
+  folder: 'cilium',
+  module: 'github.com/cilium/cilium',
+  packages: {
+    'cilium-agent': { path: 'github.com/cilium/cilium/daemon' },
+    'cilium-dbg': { path: 'github.com/cilium/cilium/cilium-dbg' },
+    'cilium-cni': { path: 'github.com/cilium/cilium/plugins/cilium-cni' },
+    'cilium-mount': { path: 'github.com/cilium/cilium/tools/mount' },
+    'cilium-sysctlfix': { path: 'github.com/cilium/cilium/tools/sysctlfix' },
+    'cilium-operator': { path: 'github.com/cilium/cilium/operator' },
+    'cilium-clustermesh-apiserver': { path: 'github.com/cilium/cilium/clustermesh-apiserver' },
+    'hubble-relay': { path: 'github.com/cilium/cilium/hubble-relay' },
+  },
+  linkerFlags: version => [`-X github.com/cilium/cilium/pkg/version.ciliumVersion=${version.slice(1)}`],
+  download: () => undefined, // only published inside images
+};
+
+export const components: readonly Component[] = [
+  kubernetes,
+  etcd,
+  coredns,
+  helm,
+  cnitool,
+  cniPlugins,
+  cilium,
+];
 
 export function componentOf(binary: BinaryName): Component {
   const component = components.find(candidate => binary in candidate.packages);
