@@ -1,4 +1,4 @@
-/** The daemons of Isthmus on a lab's nodes, seen from this machine: their processes, memory, CPU, maps. */
+/** The daemons of Isthmus and Cilium on a lab's nodes, seen from this machine: their processes, memory, CPU, maps. */
 import { readFileSync } from 'node:fs';
 import { buildBpf } from '../deploy/build.ts';
 import type { BpfMap } from '../src/datapath/map.ts';
@@ -9,7 +9,7 @@ import type { Lab } from '../src/lab/open-lab.ts';
 import type { NodePlan } from '../src/lab/plan.ts';
 
 export interface Daemon {
-  /** agent, operator, clustermesh-apiserver, etcd. */
+  /** agent, operator, clustermesh-apiserver, kvstoremesh, etcd (the mesh's). */
   readonly name: string;
   readonly cluster: string;
   readonly node: string;
@@ -32,9 +32,26 @@ function daemonName(pid: number): string | undefined {
   try {
     const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     const bundle = words.map(word => /^\/isthmus\/dist\/(.+)\.mjs$/.exec(word)?.[1]).find(Boolean);
-    return bundle ?? (words[0] === '/usr/local/bin/etcd' ? 'etcd' : undefined);
+    return bundle ?? ownName(words);
   } catch {
     return undefined;
+  }
+}
+
+/** Of a daemon whose executable says what it is; the etcd of Kubernetes itself is not started by its path. */
+function ownName([path, command]: readonly string[]): string | undefined {
+  switch (path) {
+    case '/usr/local/bin/etcd':
+    case '/usr/bin/etcd':
+      return 'etcd';
+    case 'cilium-agent':
+      return 'agent';
+    case 'cilium-operator-generic':
+      return 'operator';
+    case '/usr/bin/clustermesh-apiserver':
+      return command === 'clustermesh' ? 'clustermesh-apiserver' : command;
+    default:
+      return undefined;
   }
 }
 

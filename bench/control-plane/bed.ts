@@ -6,8 +6,16 @@ import { Secret } from '../../src/kube/objects.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
 import { isAlreadyExists } from '../../src/kube/status.ts';
 import { dialEndpoint, type EtcdConnection } from '../../src/kvstore/connection.ts';
-import { type Lab, type LabCluster, openLab } from '../../src/lab/open-lab.ts';
+import type { Lab, LabCluster } from '../../src/lab/open-lab.ts';
 import type { NodePlan } from '../../src/lab/plan.ts';
+
+export type NetworkName = 'isthmus' | 'cilium';
+
+/** Names of the joined clusters that a network is measured in; things change in the first. */
+export const clusterNames: Readonly<Record<NetworkName, readonly [string, string]>> = {
+  isthmus: ['us', 'eu'],
+  cilium: ['cilium1', 'cilium2'],
+};
 
 /** One of the two clusters that are measured. */
 export interface Side {
@@ -17,22 +25,23 @@ export interface Side {
   readonly node: NodePlan;
 }
 
-/** What every row works with: the lab, its clusters us (where things change) and eu, and a namespace in both. */
+/** What every row works with: the lab, two clusters of a network (things change in `us`), and a namespace in both. */
 export interface Bed extends AsyncDisposable {
   readonly lab: Lab;
+  readonly network: NetworkName;
   readonly us: Side;
   readonly eu: Side;
   readonly namespace: string;
 }
 
-export async function openBed(labName: string): Promise<Bed> {
-  const lab = openLab(labName);
+export async function openBed(lab: Lab, network: NetworkName = 'isthmus'): Promise<Bed> {
   const side = (name: string): Side => {
     const cluster = lab.cluster(name);
     const client = kubeFromConfig({ component: 'bench', kubeconfig: cluster.kubeconfig });
     return { cluster, client, node: cluster.plan.nodes.at(-1)! };
   };
-  const [us, eu] = [side('us'), side('eu')];
+  const [home, abroad] = clusterNames[network];
+  const [us, eu] = [side(home), side(abroad)];
   const namespace = `bench-${process.pid}`;
   for (const { client } of [us, eu])
     await client.create(pathOf(resources.namespaces), {
@@ -41,6 +50,7 @@ export async function openBed(labName: string): Promise<Bed> {
     });
   return {
     lab,
+    network,
     us,
     eu,
     namespace,

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fault } from '../../src/lab/fault.ts';
 import { type Bed, now } from './bed.ts';
 import { createGlobalService, moveEndpoint } from './global-service.ts';
-import { type Place, places, watchArrivals } from './propagation.ts';
+import { type Arrivals, type Place, places, placesOf, watchArrivals } from './propagation.ts';
 import { type Result, spread } from './report.ts';
 
 interface Reference {
@@ -10,53 +10,75 @@ interface Reference {
   readonly cilium: string;
 }
 
-const references: Readonly<Record<Place, Reference>> = {
+const references: Readonly<Record<Place | 'api', Reference>> = {
+  api: { goal: '', cilium: '5.0 / 6.3 / 14.0' },
   'own mesh etcd': { goal: '', cilium: '7.8 / 9.6 / 17.1' },
   'own map': { goal: 'p50 < 10, p99 < 30', cilium: '282 / – / 506' },
   'remote map': { goal: 'p50 < 10, p99 < 20', cilium: '10.1 / 13.0 / 20.2' },
 };
 
-/** From just before the PATCH of an EndpointSlice until its endpoint is there; one change after the other. */
-export async function changes(bed: Bed, count: number, name = 'change'): Promise<Result[]> {
-  const address = (n: number): string => `10.251.${n >> 8}.${n & 255}`;
-  const service = await createGlobalService(bed, name, address(0));
-  using arrivals = await watchArrivals(bed, [service]);
-  await Promise.all(places.map(place => arrivals.arrival(place, name, address(0))));
-  const times: Record<Place | 'api', number[]> = {
-    api: [],
-    'own mesh etcd': [],
-    'own map': [],
-    'remote map': [],
-  };
-  for (let n = 1; n <= count; n++) {
-    const started = now();
-    const answered = moveEndpoint(bed, name, address(n)).then(() => times.api.push(now() - started));
-    await Promise.all(
-      places.map(async place =>
-        times[place].push((await arrivals.arrival(place, name, address(n))) - started),
-      ),
-    );
-    await answered;
-    // Not in step with anything that happens regularly.
-    await pause(100 + Math.random() * 200);
+/** One service whose endpoint changes again and again, and how long each change took, in µs. */
+interface Series {
+  readonly bed: Bed;
+  readonly arrivals: Arrivals;
+  readonly times: Record<Place | 'api', number[]>;
+}
+
+const address = (n: number): string => `10.251.${n >> 8}.${n & 255}`;
+
+/**
+ * From just before the PATCH of an EndpointSlice until its endpoint is there; one change after the other, in turn
+ * with the peer.
+ */
+export async function changes(
+  beds: readonly Bed[],
+  count: number,
+  name = 'change',
+): Promise<readonly Result[]> {
+  using stack = new DisposableStack();
+  const all: Series[] = [];
+  for (const bed of beds) {
+    const service = await createGlobalService(bed, name, address(0));
+    const arrivals = stack.use(await watchArrivals(bed, [service]));
+    await Promise.all(placesOf(bed).map(place => arrivals.arrival(place, name, address(0))));
+    all.push({
+      bed,
+      arrivals,
+      times: { api: [], 'own mesh etcd': [], 'own map': [], 'remote map': [] },
+    });
   }
-  const row = (where: string, micros: readonly number[], reference: Reference): Result => ({
+  for (let n = 1; n <= count; n++)
+    for (const series of all) {
+      await change(series, name, address(n));
+      // Not in step with anything that happens regularly.
+      await pause(100 + Math.random() * 200);
+    }
+  const [own, peer] = all;
+  const row = (where: string, place: Place | 'api'): Result => ({
     what: `endpoint change → ${where}, ms p50 / p90 / p99`,
-    isthmus: spread(micros),
-    ...reference,
+    isthmus: spread(own!.times[place]),
+    ...(peer?.times[place].length && { peer: spread(peer.times[place]) }),
+    ...references[place],
   });
-  return [
-    row('API server has answered', times.api, { goal: '', cilium: '5.0 / 6.3 / 14.0' }),
-    ...places.map(place => row(place, times[place], references[place])),
-  ];
+  return [row('API server has answered', 'api'), ...places.map(place => row(place, place))];
+}
+
+async function change({ bed, arrivals, times }: Series, name: string, to: string): Promise<void> {
+  const started = now();
+  const answered = moveEndpoint(bed, name, to).then(() => times.api.push(now() - started));
+  await Promise.all(
+    placesOf(bed).map(async place => times[place].push((await arrivals.arrival(place, name, to)) - started)),
+  );
+  await answered;
 }
 
 /** The same while packets between the clusters take `delay` ms each way. */
-export async function slowChanges(bed: Bed, count: number, delay: number): Promise<Result[]> {
-  const lab = bed.lab.plan.name;
-  await fault(lab, { kind: 'slow', link: 'us-eu', milliseconds: delay });
+export async function slowChanges(beds: readonly Bed[], count: number, delay: number): Promise<Result[]> {
+  const [{ lab }] = beds as readonly [Bed, ...Bed[]];
+  const links = beds.map(({ us, eu }) => `${us.cluster.name}-${eu.cluster.name}`);
+  for (const link of links) await fault(lab.plan.name, { kind: 'slow', link, milliseconds: delay });
   try {
-    const results = await changes(bed, count, 'slow-change');
+    const results = await changes(beds, count, `slow-change-${delay}`);
     return results
       .filter(({ what }) => what.includes('map'))
       .map(each => ({
@@ -66,6 +88,6 @@ export async function slowChanges(bed: Bed, count: number, delay: number): Promi
         cilium: '',
       }));
   } finally {
-    await fault(lab, { kind: 'heal', target: 'us-eu' });
+    for (const link of links) await fault(lab.plan.name, { kind: 'heal', target: link });
   }
 }

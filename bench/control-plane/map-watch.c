@@ -6,6 +6,8 @@
  *   map-watch services FOLDER         ADDRESS lines of services on standard input, ended by an empty line: each
  *                                     has port 80/TCP; prints "STAMP ADDRESS BACKEND" whenever the first backend
  *                                     of one is another (0.0.0.0: it has none)
+ *   map-watch cilium-services FOLDER  the same in the maps of a node with Cilium 1.19, FOLDER being its
+ *                                     /sys/fs/bpf/tc/globals
  *   map-watch endpoints FOLDER ID FILE
  *                                     addresses on standard input, ended by an empty line; prints "STAMP file"
  *                                     when FILE is there, then "STAMP all" when the ipcache knows each address as
@@ -38,23 +40,31 @@ static void die(const char *what)
 	exit(1);
 }
 
+static int open_pin(const char *folder, const char *name)
+{
+	char path[4096];
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	union bpf_attr attr = { .pathname = (uintptr_t)path };
+	int fd = syscall(SYS_bpf, BPF_OBJ_GET, &attr, sizeof attr);
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
 /* The map whose pin is called NAME_<hash>. */
 static int open_map(const char *folder, const char *name)
 {
-	char path[4096] = "";
+	char pin[256];
 	size_t length = strlen(name);
 	DIR *list = opendir(folder);
 	if (!list)
 		die(folder);
+	snprintf(pin, sizeof pin, "%s", name);
 	for (struct dirent *entry; (entry = readdir(list));)
 		if (!strncmp(entry->d_name, name, length) && entry->d_name[length] == '_')
-			snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+			snprintf(pin, sizeof pin, "%s", entry->d_name);
 	closedir(list);
-	union bpf_attr attr = { .pathname = (uintptr_t)path };
-	int fd = syscall(SYS_bpf, BPF_OBJ_GET, &attr, sizeof attr);
-	if (fd < 0)
-		die(name);
-	return fd;
+	return open_pin(folder, pin);
 }
 
 static int lookup(int map, const void *key, void *value)
@@ -102,28 +112,66 @@ static void read_addresses(void)
 	}
 }
 
-static void watch_services(const char *folder)
+static int frontends, slots, backends;
+
+/* Finds the address of a service's first backend, 0 where it has none; -1 between two writes of the agent. */
+static int first_backend(struct in_addr service, struct in_addr *backend)
 {
-	int frontends = open_map(folder, "frontends");
-	int slots = open_map(folder, "slots");
-	int backends = open_map(folder, "backends");
+	struct frontend_key key = { .addr = mapped(service), .port = htons(80), .proto = IPPROTO_TCP };
+	struct frontend_value frontend;
+	if (lookup(frontends, &key, &frontend) || !frontend.count)
+		return 0;
+	struct slot_key slot = { .service_id = frontend.service_id };
+	struct backend_value value;
+	struct slot_value named;
+	if (lookup(slots, &slot, &named) || lookup(backends, &named, &value))
+		return -1;
+	memcpy(backend, value.addr.bytes + 12, 4);
+	return 0;
+}
+
+/* Rows of cilium_lb4_services_v2 and cilium_lb4_backends_v3; slot 0 is the frontend. */
+struct cilium_service_key {
+	__u32 address;
+	__u16 port, slot;
+	__u8 proto, scope, pad[2];
+};
+struct cilium_service {
+	__u32 backend;
+	__u16 count, reverse;
+	__u8 flags[2], pad[2];
+};
+struct cilium_backend {
+	__u32 address;
+	__u16 port;
+	__u8 proto, flags;
+	__u16 cluster;
+	__u8 pad[2];
+};
+
+static int first_backend_of_cilium(struct in_addr service, struct in_addr *backend)
+{
+	struct cilium_service_key key = { .address = service.s_addr, .port = htons(80), .proto = IPPROTO_TCP };
+	struct cilium_service value;
+	struct cilium_backend row;
+	if (lookup(frontends, &key, &value) || !value.count)
+		return 0;
+	key.slot = 1;
+	if (lookup(frontends, &key, &value) || lookup(backends, &value.backend, &row))
+		return -1;
+	backend->s_addr = row.address;
+	return 0;
+}
+
+static void watch_services(int (*first)(struct in_addr, struct in_addr *))
+{
 	struct in_addr *last = calloc(count, sizeof *last);
 	memset(last, 0xff, count * sizeof *last);
 	for (;; rest(count))
 		for (int i = 0; i < count; i++) {
-			struct frontend_key key = { .addr = mapped(addresses[i]), .port = htons(80), .proto = IPPROTO_TCP };
-			struct frontend_value frontend;
 			struct in_addr backend = { 0 };
-			if (!lookup(frontends, &key, &frontend) && frontend.count) {
-				struct slot_key slot = { .service_id = frontend.service_id };
-				struct backend_value value;
-				struct slot_value named;
-				/* Between two writes of the agent: the next look tells. */
-				if (lookup(slots, &slot, &named) || lookup(backends, &named, &value))
-					continue;
-				memcpy(&backend, value.addr.bytes + 12, 4);
-			}
-			if (backend.s_addr == last[i].s_addr)
+			/* Between two writes of the agent: the next look tells. */
+			if (first(addresses[i], &backend) || backend.s_addr == last[i].s_addr)
 				continue;
 			last[i] = backend;
 			char service[INET_ADDRSTRLEN], address[INET_ADDRSTRLEN];
@@ -162,9 +210,16 @@ int main(int argc, char **argv)
 	read_addresses();
 	puts("ready");
 	fflush(stdout);
-	if (!strcmp(argv[1], "services"))
-		watch_services(argv[2]);
-	else if (argc == 5)
+	if (!strcmp(argv[1], "services")) {
+		frontends = open_map(argv[2], "frontends");
+		slots = open_map(argv[2], "slots");
+		backends = open_map(argv[2], "backends");
+		watch_services(first_backend);
+	} else if (!strcmp(argv[1], "cilium-services")) {
+		frontends = open_pin(argv[2], "cilium_lb4_services_v2");
+		backends = open_pin(argv[2], "cilium_lb4_backends_v3");
+		watch_services(first_backend_of_cilium);
+	} else if (argc == 5)
 		watch_endpoints(argv[2], atoi(argv[3]), argv[4]);
 	return 2;
 }

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { initProcess } from '../../src/lab/node.ts';
 import type { Lab } from '../../src/lab/open-lab.ts';
 import type { NodePlan } from '../../src/lab/plan.ts';
+import type { Bed, NetworkName } from './bed.ts';
 
 let built: string | undefined;
 
@@ -20,20 +21,22 @@ function program(): string {
 }
 
 /** Folder of the pinned maps of a node, as this machine sees it. */
-export function mapFolder(lab: Lab, node: NodePlan): string {
-  const folder = `/proc/${initProcess(lab.layout, node)}/root/sys/fs/bpf/isthmus/maps`;
+export function mapFolder(lab: Lab, node: NodePlan, network: NetworkName = 'isthmus'): string {
+  const pins = network === 'isthmus' ? 'isthmus/maps' : 'tc/globals';
+  const folder = `/proc/${initProcess(lab.layout, node)}/root/sys/fs/bpf/${pins}`;
   if (!existsSync(folder)) throw new Error(`node ${node.name} has no maps at ${folder}`);
   return folder;
 }
 
 /** Follows the first backends of services (port 80/TCP) in the maps of a node. */
 export async function watchServices(
-  lab: Lab,
+  { lab, network }: Bed,
   node: NodePlan,
   services: readonly string[],
   onBackend: (service: string, backend: string, stamp: number) => void,
 ): Promise<Disposable> {
-  return await start(['services', mapFolder(lab, node)], services, line => {
+  const what = network === 'isthmus' ? 'services' : 'cilium-services';
+  return await start([what, mapFolder(lab, node, network)], services, line => {
     const [stamp, service, backend] = line.split(' ');
     onBackend(service!, backend!, Number(stamp));
   });

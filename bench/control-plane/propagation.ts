@@ -16,6 +16,10 @@ export interface Arrivals extends Disposable {
   arrival(place: Place, service: string, backend: string): Promise<number>;
 }
 
+/** Where it can be watched: the mesh etcd of Cilium is for its own users. */
+export const placesOf = ({ network }: Bed): readonly Place[] =>
+  network === 'isthmus' ? places : places.filter(place => place !== 'own mesh etcd');
+
 /** Watches the mesh etcd of us, and a node of each cluster. */
 export async function watchArrivals(bed: Bed, services: readonly GlobalService[]): Promise<Arrivals> {
   const seen = new Map<string, number>();
@@ -28,19 +32,20 @@ export async function watchArrivals(bed: Bed, services: readonly GlobalService[]
     waiting.delete(key);
   };
   const stop = new AbortController();
-  const etcd = await meshEtcd(bed.us);
-  const prefix = serviceKey('us', bed.namespace, '');
-  const follower = new PrefixFollower(prefix, {
-    put: ({ key, value }) => {
-      const stamp = now();
-      const [backend] = Object.keys(exported.parse(JSON.parse(value)).backends);
-      if (backend !== undefined) arrived('own mesh etcd', key.slice(prefix.length), backend, stamp);
-    },
-    delete: () => undefined,
-    listed: () => undefined,
-  });
-  const following = follower.follow(etcd, stop.signal);
-  following.catch(() => undefined);
+  const etcd = placesOf(bed).includes('own mesh etcd') ? await meshEtcd(bed.us) : undefined;
+  if (etcd !== undefined) {
+    const prefix = serviceKey(bed.us.cluster.name, bed.namespace, '');
+    const follower = new PrefixFollower(prefix, {
+      put: ({ key, value }) => {
+        const stamp = now();
+        const [backend] = Object.keys(exported.parse(JSON.parse(value)).backends);
+        if (backend !== undefined) arrived('own mesh etcd', key.slice(prefix.length), backend, stamp);
+      },
+      delete: () => undefined,
+      listed: () => undefined,
+    });
+    follower.follow(etcd, stop.signal).catch(() => undefined);
+  }
   const watches: Disposable[] = [];
   for (const [place, side] of [
     ['own map', 'us'],
@@ -48,7 +53,7 @@ export async function watchArrivals(bed: Bed, services: readonly GlobalService[]
   ] as const) {
     const names = new Map(services.map(each => [each[side], each.name]));
     watches.push(
-      await watchServices(bed.lab, bed[side].node, [...names.keys()], (address, backend, stamp) =>
+      await watchServices(bed, bed[side].node, [...names.keys()], (address, backend, stamp) =>
         arrived(place, names.get(address)!, backend, stamp),
       ),
     );
@@ -73,7 +78,7 @@ export async function watchArrivals(bed: Bed, services: readonly GlobalService[]
     },
     [Symbol.dispose]() {
       stop.abort();
-      etcd.close();
+      etcd?.close();
       for (const each of watches) each[Symbol.dispose]();
     },
   };

@@ -4,14 +4,29 @@ export interface Result {
   readonly isthmus: string;
   /** What the project wants to reach; '' where there is none. */
   readonly goal: string;
+  /** What the peer takes in the same run; absent where it was not asked or has no such thing. */
+  readonly peer?: string;
   /** What Cilium 1.20.2 takes, measured on a machine of this kind; '' where it was not measured. */
   readonly cilium: string;
 }
 
-/** A Markdown table. */
-export function markdown(results: readonly Result[]): string {
-  const rows = results.map(each => `| ${each.what} | ${each.isthmus} | ${each.goal} | ${each.cilium} |`);
-  return ['| measure | Isthmus | goal | Cilium 1.20.2 |', '|---|---|---|---|', ...rows].join('\n');
+/** A Markdown table; with a column for the peer where its name is given. */
+export function markdown(results: readonly Result[], peer: string | undefined): string {
+  const head = [
+    'measure',
+    'Isthmus',
+    'goal',
+    ...(peer === undefined ? [] : [peer]),
+    'Cilium 1.20.2, elsewhere',
+  ];
+  const rows = results.map(each => [
+    each.what,
+    each.isthmus,
+    each.goal,
+    ...(peer === undefined ? [] : [each.peer ?? '']),
+    each.cilium,
+  ]);
+  return [head, head.map(() => '---'), ...rows].map(row => `| ${row.join(' | ')} |`).join('\n');
 }
 
 /** The value that a share of the list is not above. */

@@ -25,7 +25,8 @@ export interface Floor extends Disposable {
     readonly sameNode: FloorPath;
     readonly plain: FloorPath;
     readonly vxlan: FloorPath;
-    /** The same through the router's forwarding, as between the lab's clusters. */
+    /** Both through the router's forwarding, as between the lab's clusters. */
+    readonly plainRouted: FloorPath;
     readonly vxlanRouted: FloorPath;
   };
 }
@@ -72,6 +73,9 @@ export function floor(): Floor {
   pod(names.t, names.c, 'to-t', '10.202.3.2', '10.203.3.2');
   inside(names.a, 'ip', 'route', 'add', '10.202.2.0/24', 'via', '10.201.0.2');
   inside(names.b, 'ip', 'route', 'add', '10.202.1.0/24', 'via', '10.201.0.1');
+  // The hosts' way to the other bridge is their default route.
+  inside(names.router, 'ip', 'route', 'add', '10.202.3.0/24', 'via', '10.205.0.3');
+  inside(names.router, 'ip', 'route', 'add', '10.202.1.0/24', 'via', '10.201.0.1');
   tunnel(names.a, 'vx', 7, '10.201.0.1', '10.201.0.2', '10.204.0', '10.203.2.0/24');
   tunnel(names.b, 'vx', 7, '10.201.0.2', '10.201.0.1', '10.204.0', '10.203.1.0/24');
   tunnel(names.a, 'vy', 8, '10.201.0.1', '10.205.0.3', '10.206.0', '10.203.3.0/24');
@@ -82,6 +86,7 @@ export function floor(): Floor {
       sameNode: { server: names.s, address: '10.202.1.3' },
       plain: { server: names.q, address: '10.202.2.2' },
       vxlan: { server: names.q, address: '10.203.2.2' },
+      plainRouted: { server: names.t, address: '10.202.3.2' },
       vxlanRouted: { server: names.t, address: '10.203.3.2' },
     },
     [Symbol.dispose]: down,

@@ -1,0 +1,136 @@
+/** Pods and services of one network under test. */
+import { join } from 'node:path';
+import * as z from 'zod';
+import { kubeFromConfig } from '../../src/kube/client.ts';
+import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
+import { executableFolder, type Lab, type LabCluster } from '../../src/lab/open-lab.ts';
+import { run } from '../../src/lab/process.ts';
+import { awaitServer, type Place, ports } from './load.ts';
+
+const namespace = 'bench';
+const probe = '/tmp/probe';
+
+export interface Pod {
+  readonly place: Place;
+  readonly address: string;
+  readonly uid: string;
+}
+
+/** Two clusters that are joined with each other, and the pods that everything is measured between. */
+export interface Network {
+  readonly client: Pod;
+  /** On the client's node. */
+  readonly near: Pod;
+  /** On the other node of the cluster. */
+  readonly far: Pod;
+  /** In the other cluster. */
+  readonly away: Pod;
+  /** ClusterIP of a service of the far pod. */
+  readonly service: string;
+  /** Adds services, each of the far pod; resolves when the client's node serves all of them. */
+  addServices(count: number): Promise<void>;
+}
+
+/** Starts the pods in a cluster of two nodes, and one in the cluster that it is joined with. */
+export async function deploy(lab: Lab, home: string, abroad: string, probeFile: string): Promise<Network> {
+  const here = openNamespace(lab, lab.cluster(home));
+  const there = openNamespace(lab, lab.cluster(abroad));
+  const [first, second] = lab.cluster(home).plan.nodes.map(({ name }) => name);
+  await Promise.all([here.create(), there.create()]);
+  const [client, near, far, away] = await Promise.all([
+    here.startPod('client', second!, probeFile),
+    here.startPod('near', second!, probeFile),
+    here.startPod('far', first!, probeFile),
+    there.startPod('away', lab.cluster(abroad).plan.nodes[0]!.name, probeFile),
+  ]);
+  const service = await here.createService('far', far.address);
+  return {
+    client,
+    near,
+    far,
+    away,
+    service,
+    async addServices(count) {
+      let next = 0;
+      const worker = async (): Promise<void> => {
+        while (next < count) await here.createService(`many-${next++}`, far.address);
+      };
+      await Promise.all(Array.from({ length: 16 }, worker));
+      // Made after all others, it is served after them.
+      await awaitServer(client.place, await here.createService('last', far.address), 300_000);
+    },
+  };
+}
+
+const createdService = z.object({ spec: z.object({ clusterIP: z.string() }) });
+
+function openNamespace(lab: Lab, cluster: LabCluster) {
+  const client = kubeFromConfig({ component: 'bench', kubeconfig: cluster.kubeconfig });
+  const words = (...args: readonly string[]): string[] => [
+    join(executableFolder(lab.plan.name), 'kubectl'),
+    ...['--kubeconfig', cluster.kubeconfig, '-n', namespace],
+    ...args,
+  ];
+  const kubectl = (...args: readonly string[]): Promise<string> => {
+    const [command, ...rest] = words(...args);
+    return run(command!, rest);
+  };
+  return {
+    async create(): Promise<void> {
+      await kubectl('delete', 'namespace', namespace, '--ignore-not-found');
+      await client.create(pathOf(resources.namespaces), {
+        ...typeOf(resources.namespaces),
+        metadata: { name: namespace },
+      });
+    },
+    /** A pod on this node, whichever taints it has, with the probe in it. */
+    async startPod(name: string, nodeName: string, probeFile: string): Promise<Pod> {
+      await client.create(pathOf(resources.pods, { namespace }), {
+        ...typeOf(resources.pods),
+        metadata: { name },
+        spec: {
+          nodeName,
+          terminationGracePeriodSeconds: 0,
+          automountServiceAccountToken: false,
+          containers: [
+            {
+              name: 'c',
+              image: 'registry.k8s.io/e2e-test-images/agnhost:2.57',
+              imagePullPolicy: 'IfNotPresent',
+              args: ['pause'],
+            },
+          ],
+        },
+      });
+      await kubectl('wait', '--for=condition=Ready', '--timeout=120s', `pod/${name}`);
+      await kubectl('cp', probeFile, `${name}:${probe}`);
+      return {
+        place: { prefix: words('exec', '-i', name, '--'), probe },
+        address: await kubectl('get', 'pod', name, '-o', 'jsonpath={.status.podIP}'),
+        uid: await kubectl('get', 'pod', name, '-o', 'jsonpath={.metadata.uid}'),
+      };
+    },
+    /** A service on the echo ports whose one endpoint is written by hand; gives its ClusterIP. */
+    async createService(name: string, address: string): Promise<string> {
+      const servicePorts = Object.entries(ports.echo).map(([cores, port]) => ({
+        name: cores,
+        port,
+        protocol: 'TCP',
+      }));
+      const made = await client.create(pathOf(resources.services, { namespace }), {
+        ...typeOf(resources.services),
+        metadata: { name },
+        spec: { ports: servicePorts },
+      });
+      await client.create(pathOf(resources.endpointSlices, { namespace }), {
+        ...typeOf(resources.endpointSlices),
+        metadata: { name, labels: { 'kubernetes.io/service-name': name } },
+        addressType: 'IPv4',
+        endpoints: [{ addresses: [address], conditions: { ready: true } }],
+        ports: servicePorts,
+      });
+      return createdService.parse(made).spec.clusterIP;
+    },
+    close: () => client.close(),
+  };
+}
