@@ -42,6 +42,8 @@ export async function createRouter(plan: LabPlan): Promise<void> {
     // A fixed address, so that a router made anew is the one that nodes know.
     const mac = `02:00:ac:${hexByte(cluster.number)}:00:01`;
     inside.push(`link add ${cluster.bridge} type bridge stp_state 0 mcast_snooping 0`);
+    // The bridge would answer for the gateway, too, under an address that changes when a node comes or goes.
+    inside.push(`link set ${cluster.bridge} arp off`);
     // Routed by a cable to the bridge, not by the bridge itself: that one cannot send a large segment in a
     // tunnel whole, and would cut every one that goes from cluster to cluster.
     const port = `${cluster.gatewayDevice}port`;
