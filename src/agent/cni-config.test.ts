@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import {
   existsSync,
+  lstatSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -14,19 +16,25 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { log } from '../log.ts';
 import {
+  type CniPaths,
   CONFIG_FILE,
   installPlugin,
   keepConfiguration,
+  networkConfiguration,
   uninstallPlugin,
   writeConfiguration,
 } from './cni-config.ts';
 
 describe('the plugin on a node', () => {
   let folder: string;
-  let paths: { binFolder: string; configFolder: string };
+  let paths: CniPaths;
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'isthmus-cni-config-'));
-    paths = { binFolder: join(folder, 'bin'), configFolder: join(folder, 'net.d') };
+    paths = {
+      binFolder: join(folder, 'bin'),
+      configFolder: join(folder, 'net.d'),
+      runFolder: join(folder, 'run'),
+    };
   });
   afterEach(() => rmSync(folder, { recursive: true }));
   const plugin = (content: string): string => {
@@ -64,6 +72,21 @@ describe('the plugin on a node', () => {
     const written = JSON.parse(readFileSync(join(paths.configFolder, CONFIG_FILE), 'utf8'));
     assert.equal(written.cniVersion, '1.0.0');
     assert.deepEqual(written.plugins, [{ type: 'isthmus-cni', capabilities: { portMappings: true } }]);
+  });
+
+  it('has no configuration after a reboot, and the one of an older version becomes one of this kind', () => {
+    const path = join(paths.configFolder, CONFIG_FILE);
+    mkdirSync(paths.configFolder);
+    writeFileSync(path, networkConfiguration());
+    writeConfiguration(paths);
+    assert.equal(readFileSync(path, 'utf8'), networkConfiguration());
+    rmSync(paths.runFolder, { recursive: true });
+    assert.ok(lstatSync(path).isSymbolicLink());
+    assert.equal(existsSync(path), false);
+    writeConfiguration(paths);
+    assert.equal(readFileSync(path, 'utf8'), networkConfiguration());
+    uninstallPlugin(paths);
+    assert.deepEqual([readdirSync(paths.configFolder), readdirSync(paths.runFolder)], [[], []]);
   });
 
   it('keeps its configuration the only one, and gives the others back in the end', async () => {

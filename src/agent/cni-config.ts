@@ -1,6 +1,7 @@
 /**
  * The plugin on the node: its executable, and the configuration that makes the container runtime use it. The
- * configuration is what makes a node Ready, so it is written when the datapath works, and not before.
+ * configuration is what makes a node Ready, so it is written when the datapath works, and not before. It goes with
+ * the datapath: a machine that boots has neither, so the file is in memory, and the runtime's folder has a link to it.
  */
 import {
   chmodSync,
@@ -10,8 +11,10 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
+  symlinkSync,
   watch,
   writeFileSync,
 } from 'node:fs';
@@ -28,7 +31,16 @@ export interface CniPaths {
   readonly binFolder: string;
   /** Where it looks for configurations, /etc/cni/net.d. */
   readonly configFolder: string;
+  /** Where files are gone after a reboot, /run/isthmus; of the same name on the node. */
+  readonly runFolder: string;
 }
+
+/** Where an agent's pod has the node's folders, wherever they are on the node. */
+export const cniPaths: CniPaths = {
+  binFolder: '/opt/cni/bin',
+  configFolder: '/etc/cni/net.d',
+  runFolder: '/run/isthmus',
+};
 
 /**
  * Puts the executable where the runtime finds it, replacing an older one whole; one that runs just now goes
@@ -53,22 +65,39 @@ export const networkConfiguration = (): string =>
     2,
   )}\n`;
 
+type ConfigPaths = Pick<CniPaths, 'configFolder' | 'runFolder'>;
+
+/** The file itself, in memory. */
+const contentPath = ({ runFolder }: ConfigPaths): string => join(runFolder, 'cni.conflist');
+
 /** Writes the configuration so that the runtime sees it at once. */
-export function writeConfiguration({ configFolder }: Pick<CniPaths, 'configFolder'>): void {
+export function writeConfiguration(paths: ConfigPaths): void {
+  const { configFolder, runFolder } = paths;
   mkdirSync(configFolder, { recursive: true });
-  const path = join(configFolder, CONFIG_FILE);
-  if (contentOf(path) !== networkConfiguration()) {
-    // No ending that runtimes read: they never see half a file.
-    const temporary = `${path}.tmp`;
-    writeFileSync(temporary, networkConfiguration(), { mode: 0o644 });
-    renameSync(temporary, path);
+  mkdirSync(runFolder, { recursive: true });
+  const content = contentPath(paths);
+  // The runtime never sees half a file, nor a moment without: new ones are made aside, and renamed.
+  if (contentOf(content) !== networkConfiguration()) {
+    writeFileSync(`${content}.tmp`, networkConfiguration(), { mode: 0o644 });
+    renameSync(`${content}.tmp`, content);
+  }
+  const link = join(configFolder, CONFIG_FILE);
+  if (targetOf(link) !== content) {
+    rmSync(`${link}.tmp`, { force: true });
+    symlinkSync(content, `${link}.tmp`);
+    renameSync(`${link}.tmp`, link);
   }
   nudge(configFolder);
 }
 
+const isWritten = (paths: ConfigPaths): boolean =>
+  targetOf(join(paths.configFolder, CONFIG_FILE)) === contentPath(paths) &&
+  contentOf(contentPath(paths)) === networkConfiguration();
+
 /** Takes the configuration away: no new pod starts on the node until it is back. */
-export function removeConfiguration({ configFolder }: Pick<CniPaths, 'configFolder'>): void {
-  rmSync(join(configFolder, CONFIG_FILE), { force: true });
+export function removeConfiguration(paths: ConfigPaths): void {
+  rmSync(join(paths.configFolder, CONFIG_FILE), { force: true });
+  rmSync(contentPath(paths), { force: true });
 }
 
 /** Sets other configurations aside, so that the runtime takes ours; their names are returned. */
@@ -82,8 +111,9 @@ export function setOthersAside({ configFolder }: Pick<CniPaths, 'configFolder'>)
 }
 
 /** Undoes everything: the executables go, other configurations come back. */
-export function uninstallPlugin({ binFolder, configFolder }: CniPaths): void {
-  removeConfiguration({ configFolder });
+export function uninstallPlugin(paths: CniPaths): void {
+  const { binFolder, configFolder } = paths;
+  removeConfiguration(paths);
   for (const name of listed(configFolder)) {
     if (!name.endsWith(BACKUP)) continue;
     const original = join(configFolder, name.slice(0, -BACKUP.length));
@@ -109,7 +139,7 @@ export function keepConfiguration(options: KeepOptions): void {
   const { log, signal, configFolder } = options;
   const ensure = (): void => {
     if (signal.aborted) return;
-    if (contentOf(join(configFolder, CONFIG_FILE)) !== networkConfiguration()) {
+    if (!isWritten(options)) {
       writeConfiguration(options);
       log.info({ file: join(configFolder, CONFIG_FILE) }, 'CNI configuration written');
     }
@@ -167,6 +197,15 @@ const isOurs = (path: string): boolean =>
 function contentOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where a link points to; undefined where there is none. */
+function targetOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
   } catch {
     return undefined;
   }
