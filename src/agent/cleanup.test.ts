@@ -26,7 +26,11 @@ describe('clean up', needsRoot, () => {
       changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
     addAddress(netlink, eth0, '172.18.1.2/24');
     replaceRoute(netlink, { prefix: '10.77.0.0/16', ifindex: eth0, protocol: 4 });
-    const cniPaths = { binFolder: join(folder, 'bin'), configFolder: join(folder, 'net.d') };
+    const cniPaths = {
+      binFolder: join(folder, 'bin'),
+      configFolder: join(folder, 'net.d'),
+      runFolder: join(folder, 'run'),
+    };
     mkdirSync(cniPaths.configFolder);
     writeFileSync(join(cniPaths.configFolder, '10-bridge.conf'), '{}');
     // IPv4: the kernel adds link-local routes of IPv6 by itself, some time after a device is up.
@@ -45,7 +49,8 @@ describe('clean up', needsRoot, () => {
     installPlugin(join(folder, 'plugin'), cniPaths);
     writeConfiguration(cniPaths);
     setOthersAside(cniPaths);
-    const [bpffs, runFolder] = [join(folder, 'bpf'), join(folder, 'run')];
+    const bpffs = join(folder, 'bpf');
+    const { runFolder } = cniPaths;
     mkdirSync(join(bpffs, 'isthmus/links'), { recursive: true });
     mkdirSync(join(runFolder, 'endpoints'), { recursive: true });
     writeFileSync(join(bpffs, 'isthmus/links/from_host'), '');
@@ -53,14 +58,14 @@ describe('clean up', needsRoot, () => {
     writeFileSync(join(bpffs, `isthmus/filters/to_netdev_eth0@${eth0}-egress`), '');
     writeFileSync(join(runFolder, 'endpoints/1.json'), '{}');
 
-    assert.deepEqual(cleanNode({ cniPaths, bpffs, runFolder }), { devices: true, failed: [] });
+    assert.deepEqual(cleanNode({ cniPaths, bpffs }), { devices: true, failed: [] });
     assert.equal(linkByName(netlink, 'ist0123456789a')!.up, false);
     assert.deepEqual(readdirSync(runFolder), ['endpoints']);
     assert.deepEqual(listRoutes(netlink, { protocol: PROTOCOL_ISTHMUS }), []);
     assert.deepEqual(readdirSync(bpffs), []);
     assert.deepEqual(readdirSync(cniPaths.configFolder), ['10-bridge.conf']);
 
-    assert.deepEqual(cleanNode({ cniPaths, bpffs, runFolder, keepPods: false }), {
+    assert.deepEqual(cleanNode({ cniPaths, bpffs, keepPods: false }), {
       devices: false,
       failed: [],
     });

@@ -13,8 +13,6 @@ export interface CleanOptions {
   /** Where the bpffs is mounted, /sys/fs/bpf: our folder `isthmus` in it goes. */
   readonly bpffs: string;
   readonly cniPaths: CniPaths;
-  /** Default /run/isthmus. */
-  readonly runFolder?: string;
   /**
    * Pods that still run keep their devices, down, and their file, so that they are connected again when
    * Isthmus comes back; a pod's device goes with the pod. False: everything goes, such pods must be made
@@ -33,7 +31,7 @@ export function cleanNode(options: CleanOptions): {
   readonly failed: readonly string[];
 } {
   const keepPods = options.keepPods ?? true;
-  const runFolder = options.runFolder ?? '/run/isthmus';
+  const { runFolder } = options.cniPaths;
   const failed: string[] = [];
   let devices = false;
   using netlink = new Netlink();

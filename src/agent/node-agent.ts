@@ -14,7 +14,7 @@ import { packageRoot } from '../package-root.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
 import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
 import { cleanNode } from './cleanup.ts';
-import { installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
+import { cniPaths, installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
 import { type CniServerOptions, serveCni } from './cni-server.ts';
 import type { AgentConfig, Environment } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
@@ -65,7 +65,6 @@ export interface NodeParts {
   readonly collector: FlowCollector;
 }
 
-const cniPaths = { binFolder: '/opt/cni/bin', configFolder: '/etc/cni/net.d' } as const;
 const RUN_FOLDER = '/run/isthmus';
 /** Longer than an operator takes to be scheduled and to make the definitions on a fresh cluster. */
 const SYNC_TIMEOUT = 180_000;

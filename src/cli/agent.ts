@@ -26,10 +26,23 @@ export function register(program: Command): void {
   agent
     .command('cleanup')
     .description('Take the node back to what it was before; the agent then stays idle')
-    .action(async () => {
-      await ask('POST', '/v1/cleanup');
+    .option('--without-agent', 'do it here and now, where no agent runs')
+    .option('--bpf-root <folder>', 'where the bpffs is mounted, with --without-agent', '/sys/fs/bpf')
+    .action(async (flags: { withoutAgent?: boolean; bpfRoot: string }) => {
+      if (flags.withoutAgent) await cleanHere(flags.bpfRoot);
+      else await ask('POST', '/v1/cleanup');
       process.stdout.write('The node is clean.\n');
     });
+}
+
+async function cleanHere(bpffs: string): Promise<void> {
+  // Loaded only here: it brings native code that no other command needs.
+  const [{ cleanNode }, { cniPaths }] = await Promise.all([
+    import('../agent/cleanup.ts'),
+    import('../agent/cni-config.ts'),
+  ]);
+  const { failed } = cleanNode({ bpffs, cniPaths });
+  if (failed.length) throw new Failure(`the node is not clean: ${failed.join('; ')}`);
 }
 
 function view(

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { KubeClient } from '../kube/client.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
+import { type ClusterChoice, clientOf } from './kubeconfig.ts';
 import { lastWords } from './last-words.ts';
 
 /** What is taken over from the agents' pods, so that a chart's own paths, image and pull secrets hold. */
@@ -28,17 +29,17 @@ const Template = z.object({
 });
 export type AgentTemplate = z.infer<typeof Template>['spec']['template']['spec'];
 
-/** The pod template of the agents; undefined where there is no DaemonSet. */
-export async function agentTemplate(
-  client: KubeClient,
-  namespace: string,
-): Promise<AgentTemplate | undefined> {
+/** How the agents' pods are made; undefined where there is no DaemonSet. */
+export async function readAgentTemplate(cluster: ClusterChoice): Promise<AgentTemplate | undefined> {
+  const client = clientOf(cluster);
   try {
-    const path = `/apis/apps/v1/namespaces/${namespace}/daemonsets/isthmus`;
+    const path = `/apis/apps/v1/namespaces/${cluster.namespace}/daemonsets/isthmus`;
     return (await client.get(path, Template)).spec.template.spec;
   } catch (error) {
     if (isNotFound(error)) return undefined;
     throw error;
+  } finally {
+    client.close();
   }
 }
 

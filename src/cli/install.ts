@@ -4,7 +4,8 @@ import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
 import { isNotFound } from '../kube/status.ts';
 import { findApiServer } from './api-server.ts';
-import { cleanNodes } from './clean-nodes.ts';
+import { cleanMissedNodes, cleanNodes, reportMissed } from './clean-nodes.ts';
+import { readAgentTemplate } from './clean-pod.ts';
 import { isWell } from './cluster-status.ts';
 import { Failure } from './failure.ts';
 import { type ChartValues, chartFolder, helm, releaseName } from './helm.ts';
@@ -69,16 +70,26 @@ export async function upgradeIsthmus(options: UpgradeOptions): Promise<void> {
   report('✅ Isthmus was upgraded');
 }
 
-/** Leaves the mesh, cleans every node through its agent, then removes the release. CRDs, their objects and the CA stay. */
+/**
+ * Leaves the mesh, cleans every node through its agent, removes the release, and cleans the nodes whose agent did not
+ * answer by a pod. CRDs, their objects and the CA stay.
+ */
 export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>): Promise<void> {
   const { report, cluster, signal } = options;
   await withdrawExports(cluster, report, signal);
-  await cleanNodes({ cluster, report, signal });
+  const template = await readAgentTemplate(cluster);
+  const missed = await cleanNodes({ cluster, report, signal });
   report(`🔥 Removing the Helm release ${releaseName}`);
   // The chart's own hook would clean the nodes a second time.
   await helm(['uninstall', releaseName, '--ignore-not-found', '--no-hooks'], options);
+  await cleanMissedNodes(missed, template, { cluster, report, signal });
   report('✅ Isthmus was uninstalled');
   report('ℹ️  Its CRDs (cilium.io) with their objects, its CA and its certificates stay, for another install');
+}
+
+/** For those who remove the release themselves: names the nodes that are left, since agents may still start there. */
+async function cleanThroughAgents(options: Omit<ReleaseOptions, 'values'>): Promise<void> {
+  reportMissed(await cleanNodes(options), options.report);
 }
 
 /**
@@ -96,7 +107,7 @@ export async function cleanNodesAsHook(job: string, options: Omit<ReleaseOptions
     if (!metadata.managedFields.some(each => each.manager.includes('helm')))
       return report(`ℹ️  Job ${job} was not made by Helm: nothing is uninstalled, the nodes stay as they are`);
     await withdrawExports(cluster, report);
-    await cleanNodes(options);
+    await cleanThroughAgents(options);
   } finally {
     client.close();
   }
@@ -132,7 +143,7 @@ export function register(program: Command): void {
     .action(async (flags: { nodesOnly?: boolean; asHook?: string }, command: Command) => {
       const options = { cluster: chooseCluster(command), report: printLine };
       if (flags.asHook !== undefined) await cleanNodesAsHook(flags.asHook, options);
-      else await (flags.nodesOnly ? cleanNodes(options) : uninstallIsthmus(options));
+      else await (flags.nodesOnly ? cleanThroughAgents(options) : uninstallIsthmus(options));
     });
 }
 

@@ -113,9 +113,21 @@ test('upgrades, and helm template | kubectl apply, leave certificates and agents
   await bothAnswer();
 });
 
-test('uninstall with pods running leaves the nodes as they were', async () => {
-  await isthmusOk('uninstall', ...on);
+test('uninstall with pods running leaves the nodes as they were, also one without an agent', async () => {
+  // The agent leaves the worker, its datapath stays: what a crash loop, or a changed nodeSelector, comes to.
+  await kubectl('label', 'node', 'home-control-plane', 'agent=here');
+  const nodeSelector = JSON.stringify({ spec: { template: { spec: { nodeSelector: { agent: 'here' } } } } });
+  await kubectl('-n', 'kube-system', 'patch', 'daemonset', 'isthmus', '-p', nodeSelector);
+  await kubectl('-n', 'kube-system', 'rollout', 'status', 'daemonset/isthmus', '--timeout=60s');
+  await eventually('the worker has no agent', async () => !(await agentNodes()).includes('home-worker'));
+  assert.match(await onNode('home-worker', 'ls /sys/class/net'), /isthmus_host/);
+
+  const said = await isthmusOk('uninstall', ...on);
+  assert.match(said, /Cleaning node home-worker by a pod: no agent runs there/);
+  assert.doesNotMatch(said, /was not cleaned/);
   await nodesAreClean();
+  const pods = await kubectl('-n', 'kube-system', 'get', 'pods', '-o', 'name');
+  assert.doesNotMatch(pods, /isthmus/);
 });
 
 test('installed again with other options, the same pods are connected', async () => {
@@ -163,8 +175,12 @@ test('with socketLB.hostNamespaceOnly pods reach services packet by packet', asy
   assert.equal(found.trim(), await field('service/kubernetes', '.spec.clusterIP', 'default'));
   const itself = await clusterIp('later');
   assert.equal(await inPod(`curl -sS -m 3 http://${itself}/hostname`), 'later', 'itself');
-  const refused = await inPod('nc -zv -w 10 nobody 80 2>&1; dig +tries=1 +time=9 -p 81 @nobody . ; true');
-  assert.match(refused, /connect to nobody .* port 80 .*Connection refused/);
+  // By its address: CoreDNS may still hold a connection to the API server from before the uninstall.
+  const nobody = await clusterIp('nobody');
+  const refused = await inPod(
+    `nc -zv -w 10 ${nobody} 80 2>&1; dig +tries=1 +time=9 -p 81 @${nobody} . ; true`,
+  );
+  assert.match(refused, /port 80 .*Connection refused/);
   assert.match(refused, /#81: connection refused/);
   // Processes of the node are served at their sockets all the same.
   const port = await field('service/server', tcpPort!);
@@ -242,6 +258,11 @@ async function certificates(): Promise<Record<string, Record<string, string>>> {
   );
   const ours = items.filter(each => !each.metadata.name.startsWith('sh.helm.release.'));
   return Object.fromEntries(ours.map(each => [each.metadata.name, each.data]));
+}
+
+function agentNodes(): Promise<string> {
+  const path = 'jsonpath={.items[*].spec.nodeName}';
+  return kubectl('-n', 'kube-system', 'get', 'pods', '-l', 'k8s-app=isthmus', '-o', path);
 }
 
 async function agentPods(): Promise<string> {
