@@ -5,6 +5,7 @@ import * as z from 'zod';
 import { createAuthority, issueCertificate } from '../../src/clustermesh/x509.ts';
 import { disguised } from './disguised-cluster.ts';
 import {
+  answersCome,
   type ClusterOfTest,
   eventually,
   isthmus,
@@ -91,18 +92,9 @@ const nothingIsSaid = (): Promise<true> =>
     60,
   );
 
-/** Who answers twenty requests of the client in us. */
-async function answered(): Promise<string> {
-  const line = 'for i in $(seq 20); do curl -s -m 5 http://web/hostname || printf failed; echo; done';
-  return [...new Set((await us.sh(ns.name, 'client', line)).trim().split('\n'))].sort().join(' ');
-}
-
-const bothAnswer = (): Promise<true> =>
-  eventually('both clusters answer', async () => {
-    const seen = await answered();
-    if (seen !== 'eu-web us-web') throw new Error(`they came from ${seen}`);
-    return true as const;
-  });
+const answersAre = (expected: string): Promise<true> =>
+  answersCome(us, ns.name, 'client', expected, { seconds: 30, patience: 5 });
+const bothAnswer = (): Promise<true> => answersAre('eu-web us-web');
 
 test('a malformed value: its key is named, its last good value stays, later changes arrive', async () => {
   await bothAnswer();
@@ -130,7 +122,7 @@ test('a malformed value: its key is named, its last good value stays, later chan
       'eu-web',
     );
     await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=away');
-    await eventually('only us answers', async () => (await answered()) === 'us-web');
+    await answersAre('us-web');
     await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=web');
     await bothAnswer();
   } finally {
@@ -254,7 +246,7 @@ test('clusters with a wrong certificate, no etcd, or nonsense for a configuratio
     assert.equal((await isthmus('clustermesh', 'status', '--context', 'us')).code, 1);
     assert.match((await isthmus('status', '--context', 'us')).stdout, /cluster closed: tcp: /);
     await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=away');
-    await eventually('only us answers', async () => (await answered()) === 'us-web');
+    await answersAre('us-web');
   } finally {
     await eu.kubectl('-n', ns.name, 'label', '--overwrite', 'pod', 'eu-web', 'app=web');
     await patch(Object.fromEntries(Object.keys(additions).map(name => [name, null])));

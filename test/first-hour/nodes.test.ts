@@ -1,6 +1,8 @@
 /** What an operator does to nodes: cordon, drain, reboot, remove and add again, fill up. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import {
   type ClusterOfTest,
   eventually,
@@ -13,6 +15,8 @@ import {
   serverPod,
 } from '../e2e/mesh.ts';
 
+const execFileAsync = promisify(execFile);
+const internalIp = '{.status.addresses[?(@.type=="InternalIP")].address}';
 let eu: ClusterOfTest;
 let ns: Awaited<ReturnType<typeof namespace>>;
 
@@ -52,7 +56,26 @@ test('cordon, drain, uncordon', async () => {
 });
 
 test('a rebooted node comes back with its pods working', async () => {
+  const address = await eu.kubectl('get', 'node', 'eu-control-plane', '-o', `jsonpath=${internalIp}`);
+  const pings = execFileAsync('ping', ['-q', '-i', '0.2', '-c', '40', '-W', '5', address]);
   await isthmusOk('lab', 'fault', 'restart', 'eu/eu-worker2', '--name', labName);
+  // The container runtime is told of a network when there is one again, and not before.
+  const watched = await eu.onNode(
+    'eu-worker2',
+    `while :; do
+      there=; [ -e /etc/cni/net.d/05-isthmus.conflist ] && there=1
+      curl -sf -m 1 -o /dev/null http://127.0.0.1:9879/readyz && break
+      [ -z "$there" ] || echo early
+    done; echo ready`,
+  );
+  assert.equal(watched.trim(), 'ready');
+  assert.match((await pings).stdout, / 0% packet loss/, 'the other nodes do not notice');
+  for (const node of ['eu-control-plane', 'eu-worker', 'eu-worker2'])
+    assert.match(
+      await eu.onNode(node, 'ip neigh show to $(ip -o route show default | cut -d" " -f3)'),
+      /lladdr 02:00:ac:/,
+      `${node} knows its gateway by an address that stays`,
+    );
   await eventually(
     'the node is Ready after the reboot',
     async () => {
