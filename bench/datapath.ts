@@ -6,7 +6,8 @@
  *
  * Both ends are pinned: `one` core puts client and server on CPU 0, `two` the server on CPU 1.
  * Options: --peer cilium, --rounds N, --seconds S of a measurement, --services N (0 leaves those rows out),
- * --name LAB (made, and removed afterwards, unless it is up), --keep.
+ * --path TEXT and --measure TEXT (only rows with that in their name), --name LAB (made, and removed afterwards,
+ * unless it is up), --keep.
  */
 import { execFileSync } from 'node:child_process';
 import { loadavg } from 'node:os';
@@ -24,6 +25,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '2' },
     services: { type: 'string', default: '10000' },
+    path: { type: 'string', default: '' },
+    measure: { type: 'string', default: '' },
     keep: { type: 'boolean', default: false },
   },
 });
@@ -101,13 +104,15 @@ function path(
 
 const results = new Results(measures);
 
-async function measureAll(paths: readonly Path[]): Promise<void> {
+async function measureAll(all: readonly Path[]): Promise<void> {
+  const paths = all.filter(each => each.name.includes(values.path));
   for (const each of paths) for (const way of each.ways.values()) await awaitServer(way.client, way.to);
   for (let round = 0; round < rounds; round++)
     for (const each of paths) {
       report(`${each.name}: round ${round + 1} of ${rounds}, load ${loadavg()[0]!.toFixed(1)}`);
       for (const measure of measures) {
         if (each.service && measure === throughput) continue;
+        if (!measure.name.includes(values.measure)) continue;
         // Whoever comes first in a round comes last in the next.
         const ways = round % 2 === 0 ? [...each.ways] : [...each.ways].reverse();
         for (const [column, way] of ways)
