@@ -6,6 +6,7 @@
 #include "lib/neighbour.h"
 #include "lib/overlay.h"
 #include "lib/socket.h"
+#include "lib/socket-iterator.h"
 #include "lib/uplink.h"
 
 /* Ingress of the host side of a pod's veth: what the pod sends. */

@@ -22,6 +22,8 @@ struct ipcache_key {
 	struct addr addr;
 };
 
+#define IPCACHE_POD_RANGE 1 /* a node's pod CIDR: pods that are there have a row of their own */
+
 struct ipcache_value {
 	__u32 identity;     /* security identity; cluster ID in bits 16..23 (255 clusters) */
 	struct addr tunnel; /* node that hosts it; all zero: not behind a tunnel */
@@ -277,6 +279,18 @@ struct l2_responder_value {
 	__u8 mac[6]; /* of the device */
 	__u16 pad;
 	__u32 answers; /* given since the row was written */
+};
+
+/* A connected socket whose backend is gone, as the iterator over sockets tells it. */
+struct vanished_socket {
+	struct addr local;
+	struct addr remote;
+	__be16 local_port;
+	__be16 remote_port;
+	__u32 proto;
+	__u32 receive_next; /* of TCP: the sequence numbers a reset must have */
+	__u32 send_next;
+	__u64 cookie;
 };
 
 /* --- metrics: index = reason * 4 + direction ----------------------------------------- */

@@ -16,6 +16,7 @@ enum reason {
 	REASON_MASQUERADED,
 	REASON_REFUSED_NO_SERVICE, /* a service address, but not a port of a service */
 	REASON_ECHO_ANSWERED,
+	REASON_RESET_BACKEND_GONE, /* a connection to a pod that is no more */
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
 	DROP_INVALID_SOURCE,

@@ -78,6 +78,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		result = service(skb, p, origin, any_node);
 		if (result == REFUSE)
 			return refuse(skb, p, REASON_REFUSED_NO_BACKEND, at_egress(origin) ? BPF_F_INGRESS : 0);
+		if (result == BACKEND_GONE)
+			return refuse(skb, p, REASON_RESET_BACKEND_GONE, at_egress(origin) ? BPF_F_INGRESS : 0);
 		if (result == NOT_OURS && !any_node && target.kind == TARGET_OTHER &&
 		    is_service_address(&p->flow.daddr))
 			return answer_for_service(skb, p, at_egress(origin) ? BPF_F_INGRESS : 0);

@@ -7,8 +7,11 @@
 #include "maglev.h"
 #include "nat.h"
 #include "target.h"
+#include "vanished.h"
 
-#define REFUSE 2 /* beside 0 (translated), NOT_OURS and drop reasons */
+/* beside 0 (translated), NOT_OURS and drop reasons */
+#define REFUSE 2
+#define BACKEND_GONE 3
 
 /* The source a backend must see, so that its replies come back through this node. */
 static __always_inline void service_source(const struct packet *p, enum origin origin, struct nat_pair *pair)
@@ -106,8 +109,8 @@ __noinline int is_elsewhere(const struct packet *p, const struct frontend_value 
 
 /*
  * Translates a packet to a frontend. `any_node`: the destination is an address whose
- * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend, or a
- * drop reason.
+ * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend,
+ * BACKEND_GONE for a connection whose backend is no more, or a drop reason.
  */
 __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
 {
@@ -128,8 +131,13 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 	if (row && (row->flags & NAT_SERVICE) && !nat_expired(row, seconds()) && backend_current(p, row)) {
 		/* A new connection on the ports of a finished one starts over. */
 		if (!(row->flags & NAT_CLOSING) || !(p->tcp_flags & TCP_FLAG_SYN)) {
-			int failed = nat_translate(skb, p);
+			int failed;
 
+			/* Out of service is not gone: a pod that terminates finishes what it has. */
+			if (p->flow.proto == IPPROTO_TCP && !backend_find(row->backend_id) &&
+			    is_vanished(&row->to.daddr))
+				return BACKEND_GONE;
+			failed = nat_translate(skb, p);
 			if (!failed)
 				p->translated = true;
 			return failed;

@@ -56,6 +56,7 @@ import type {
 import { runServices, type Services } from './services.ts';
 import type { Sources } from './sources.ts';
 import { type PrefixMapRow, reconcileUnmasqueraded } from './unmasqueraded.ts';
+import { VanishedBackends } from './vanished-backends.ts';
 
 export interface DatapathStateOptions {
   readonly datapath: Datapath;
@@ -186,6 +187,8 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
       report('route'),
     ),
   };
+  // Until services are known nothing can be told from what an earlier agent has left.
+  let vanished: VanishedBackends | undefined;
   const services = runServices({
     services: sources.services,
     slices: sources.slices,
@@ -208,7 +211,19 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     },
     signal,
     onProblem: options.onServiceProblem,
+    onBackendsGone: () => vanished?.look(),
     onError: (key, error) => log.warn({ what: 'service', key, error: error.message }, 'cannot be written'),
+  });
+  void services.then(async ({ balancer, frontends }) => {
+    await frontends.whenSynced();
+    vanished = new VanishedBackends({
+      datapath,
+      ipcache,
+      isBackend: key => balancer.isBackend(key),
+      signal,
+      onEnded: count => log.info({ count }, 'connections to backends that are gone were ended'),
+      onError: error => log.warn({ error: error.message }, 'a connection to a backend that is gone'),
+    });
   });
   return {
     nodes,

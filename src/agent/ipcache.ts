@@ -93,9 +93,11 @@ function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefi
       tunnel: remote.nodeIp,
       source: `cluster ${remote.cluster}`,
     };
-  if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: 'pod cidr' };
+  if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: POD_CIDR };
   return undefined;
 }
+
+const POD_CIDR = 'pod cidr';
 
 /** Of nodes that claim one prefix, which is a mistake of whoever chose the ranges: this one, then the own cluster's. */
 function nearest(nodes: Iterable<ClusterNode>): ClusterNode | undefined {
@@ -126,6 +128,7 @@ export interface IpcacheMapRow {
 }
 
 const KEY_BITS = 32;
+const IPCACHE_POD_RANGE = 1;
 const noTunnel = new Uint8Array(16);
 
 export function ipcacheKey(prefix: string): IpcacheMapRow['key'] {
@@ -140,7 +143,7 @@ export function ipcacheMapRow(row: IpcacheRow): IpcacheMapRow {
       identity: row.identity,
       tunnel: row.tunnel === '' ? noTunnel : parse(row.tunnel),
       encrypt_key: 0,
-      flags: 0,
+      flags: row.source === POD_CIDR ? IPCACHE_POD_RANGE : 0,
       pad: 0,
     },
   };

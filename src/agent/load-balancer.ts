@@ -63,6 +63,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #maps: ServiceMaps;
   readonly #grace: number;
   readonly #onError: (error: Error) => void;
+  readonly #onBackendsGone: () => void;
   readonly #programmed = new Map<string, Programmed>();
   readonly #serviceIds = new IdPool();
   readonly #backendIds = new IdPool();
@@ -84,16 +85,27 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   constructor(
     maps: ServiceMaps,
-    options: { readonly grace?: number; readonly onError?: (error: Error) => void } = {},
+    options: {
+      readonly grace?: number;
+      readonly onError?: (error: Error) => void;
+      /** Backends have left that no service has any more. */
+      readonly onBackendsGone?: () => void;
+    } = {},
   ) {
     this.#maps = maps;
     this.#grace = options.grace ?? 10;
     this.#onError = options.onError ?? (() => {});
+    this.#onBackendsGone = options.onBackendsGone ?? (() => {});
     this.#adopt();
   }
 
   existing(): Iterable<string> {
     return [...this.#programmed.keys()];
+  }
+
+  /** Whether a service may send new connections to a backend (by `backendKey`). */
+  isBackend(key: string): boolean {
+    return (this.#references.get(this.#backends.get(key) ?? 0) ?? 0) > 0;
   }
 
   /** Numeric id of a frontend, for status pages. */
@@ -144,6 +156,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
       for (const id of this.#staleServices) this.#serviceIds.release(id);
       this.#staleServices.clear();
+      let gone = 0;
       for (const id of this.#staleBackends) {
         if ((this.#references.get(id) ?? 0) > 0) continue;
         this.#maps.backends.delete({ backend_id: id });
@@ -151,7 +164,9 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
         this.#backends.delete(this.#backendKeys.get(id) ?? '');
         this.#backendKeys.delete(id);
         this.#backendIds.release(id);
+        gone++;
       }
+      if (gone) this.#onBackendsGone();
       this.#staleBackends.clear();
     } catch (error) {
       this.#staleSlots.push(...slots);

@@ -30,6 +30,8 @@ export interface ServicesOptions {
   /** A service says something that cannot be obeyed; once per service and message. */
   readonly onProblem: (service: Service, message: string) => void;
   readonly onError: (key: string, error: Error) => void;
+  /** Backends have left that no service has any more. */
+  readonly onBackendsGone?: () => void;
 }
 
 /** Something a user wrote that cannot be obeyed; in force as long as the row is there. */
@@ -119,7 +121,10 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     if (service && !before) options.onProblem(service, after.message);
   });
 
-  const balancer = new LoadBalancer(options.maps, { onError: error => options.onError('sweep', error) });
+  const balancer = new LoadBalancer(options.maps, {
+    onError: error => options.onError('sweep', error),
+    onBackendsGone: () => options.onBackendsGone?.(),
+  });
   options.signal.addEventListener('abort', () => balancer[Symbol.dispose]());
   const reconciler = new Reconciler<Frontend>(frontends, balancer, {
     signal: options.signal,

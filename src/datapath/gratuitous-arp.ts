@@ -20,8 +20,8 @@ export function arpAnnouncement(address: string, mac: string): Buffer {
   return Buffer.concat([head, source, ip, Buffer.alloc(6), ip]);
 }
 
-/** Sends a whole frame on a device. Needs CAP_NET_RAW. Throws SystemCallError, e.g. ENETDOWN. */
-export function sendFrame(ifindex: number, frame: Uint8Array): void {
+/** Sends a whole frame of an Ethernet protocol on a device. Needs CAP_NET_RAW. Throws SystemCallError, e.g. ENETDOWN. */
+export function sendFrame(ifindex: number, frame: Uint8Array, protocol = ETH_P_ARP): void {
   // Of protocol 0: it receives nothing.
   const fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
   if (fd < 0) throw new SystemCallError('open packet socket', errno());
@@ -29,7 +29,7 @@ export function sendFrame(ifindex: number, frame: Uint8Array): void {
     // struct sockaddr_ll: family, protocol (network order), ifindex; the rest is for receivers.
     const address = Buffer.alloc(20);
     address.writeUInt16LE(AF_PACKET, 0);
-    address.writeUInt16BE(ETH_P_ARP, 2);
+    address.writeUInt16BE(protocol, 2);
     address.writeInt32LE(ifindex, 4);
     if (bind(fd, address, address.length) < 0)
       throw new SystemCallError(`bind packet socket to device ${ifindex}`, errno());

@@ -46,6 +46,34 @@ export const linkCreateLater = (program: number, target: number, type: number): 
 export const linkUpdate: (link: number, program: number, options: null) => number = libbpf.func(
   'int bpf_link_update(int link, int program, const void *options)',
 );
+/** struct bpf_link_create_opts of libbpf 1.1, as far as iterators use it. */
+const IteratorOptions = koffi.struct('bpf_link_create_opts', {
+  sz: 'size_t',
+  flags: 'uint32_t',
+  iter_info: 'const void *',
+  iter_info_len: 'uint32_t',
+  target_btf_id: 'uint32_t',
+  rest: koffi.array('uint64_t', 4),
+});
+const iteratorLinkFunction = libbpf.func(
+  'int bpf_link_create(int program, int target, int type, const bpf_link_create_opts *options)',
+);
+const BPF_TRACE_ITER = 28;
+/** A link of an iterator program to the map whose rows it walks. */
+export const iteratorLink = (program: number, map: number): number =>
+  iteratorLinkFunction(program, 0, BPF_TRACE_ITER, {
+    sz: koffi.sizeof(IteratorOptions),
+    flags: 0,
+    iter_info: new Uint32Array([map]),
+    iter_info_len: 4,
+    target_btf_id: 0,
+    rest: [0, 0, 0, 0],
+  });
+/** One walk of it: a file that gives what the program wrote. */
+export const iteratorCreate: (link: number) => number = libbpf.func('int bpf_iter_create(int link)');
+export const programSetAutoload: (program: Pointer, load: boolean) => number = libbpf.func(
+  'int bpf_program__set_autoload(void *program, bool load)',
+);
 export const pin: (fd: number, path: string) => number = libbpf.func(
   'int bpf_obj_pin(int fd, const char *path)',
 );

@@ -60,9 +60,12 @@ export class Netlink implements Disposable {
   #sequence = 0;
   #closed = false;
 
-  /** @param groups multicast groups to join; a socket with groups is for `poll` only. */
-  constructor(groups: readonly number[] = []) {
-    this.#fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  /**
+   * @param groups multicast groups to join; a socket with groups is for `poll` only.
+   * @param family which part of the kernel to speak to (NETLINK_*)
+   */
+  constructor(groups: readonly number[] = [], family = NETLINK_ROUTE) {
+    this.#fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family);
     if (this.#fd < 0) throw new SystemCallError('open netlink socket', errno());
     try {
       this.#option(SOL_NETLINK, NETLINK_EXT_ACK, int(1));

@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Btf, type ElfObject, parseBtf, parseElf } from './btf.ts';
 import { FilterPins, filterNames } from './filter-pins.ts';
+import { readIterator } from './iterator.ts';
 import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
 import * as libbpf from './libbpf.ts';
 import { close } from './libc.ts';
@@ -139,7 +140,24 @@ export interface Datapath extends Disposable {
   staleMaps(): string[];
   unpinStaleMaps(): void;
   testRun(program: DeviceProgram, run: TestRun): TestRunResult;
+  /** Sockets of all network namespaces that were sent to a pod which is no more. Empty where the kernel has no BTF. */
+  vanishedSockets(): VanishedSocket[];
 }
+
+/** `struct vanished_socket` of bpf/types.h. */
+export interface VanishedSocket {
+  readonly local: Uint8Array;
+  readonly remote: Uint8Array;
+  readonly local_port: number;
+  readonly remote_port: number;
+  readonly proto: number;
+  readonly receive_next: number;
+  readonly send_next: number;
+  readonly cookie: bigint;
+}
+
+/** What the iterator over sockets needs of the kernel: the types it was built with. */
+const KERNEL_BTF = '/sys/kernel/btf/vmlinux';
 
 /**
  * Loads the object: maps that are pinned with the same layout are adopted with their rows, others
@@ -167,6 +185,8 @@ export function loadDatapath(options: LoadOptions): Datapath {
         libbpf.check(libbpf.mapSetMaxEntries(map, spec.maxEntries), `size of map ${spec.name}`);
       libbpf.check(libbpf.mapSetPinPath(map, join(mapFolder, spec.pin)), `pin path of map ${spec.name}`);
     }
+    const iterator = libbpf.findProgram(object, 'vanished_sockets');
+    if (iterator !== null && !existsSync(KERNEL_BTF)) libbpf.programSetAutoload(iterator, false);
     const rodata = readOnlyData(elf, btf, { maglev_size: 0, maglev_seed: 0, ...config });
     const map = libbpf.findMap(object, '.rodata');
     if (map === null) throw new Error(`${objectPath}: no .rodata`);
@@ -220,6 +240,14 @@ export function loadDatapath(options: LoadOptions): Datapath {
     staleMaps: () => listPins(mapFolder).filter(name => !current.has(name)),
     unpinStaleMaps() {
       for (const name of this.staleMaps()) removePin(join(mapFolder, name));
+    },
+    vanishedSockets() {
+      if (!existsSync(KERNEL_BTF)) return [];
+      const codec = codecOf<VanishedSocket>(layoutOf(btf, typeNamed(btf, 'struct', 'vanished_socket')));
+      const bytes = readIterator(program('vanished_sockets'), this.map('socket_services').fd);
+      return Array.from({ length: bytes.length / codec.size }, (_, at) =>
+        codec.decode(bytes, at * codec.size),
+      );
     },
     testRun: (name, run) => testRun(program(name), run),
     [Symbol.dispose]() {

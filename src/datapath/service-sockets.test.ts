@@ -1,11 +1,26 @@
 /** What Kubernetes promises of services, with real sockets of pods and nodes. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { after, before, describe, it } from 'node:test';
+import { endConnection } from '../agent/vanished-backends.ts';
+import { format, parse } from './address.ts';
 import { CONFIG_FLAG } from './object.ts';
-import { counted, createTestbed, setService, type Testbed, type TestNode, wire } from './testbed.fixture.ts';
+import { destroySocket } from './socket-destroy.ts';
+import {
+  counted,
+  createTestbed,
+  inNetns,
+  setIpcache,
+  setService,
+  type Testbed,
+  type TestNode,
+  wire,
+} from './testbed.fixture.ts';
 
 const AFFINITY = 1;
+/** IPCACHE_POD_RANGE */
+const POD_RANGE = 1;
 
 let bed: Testbed;
 before(async () => {
@@ -149,5 +164,79 @@ describe('a NodePort is taken', () => {
     assert.equal(await bind(node.pods[0]!.netns, 'tcp', '0.0.0.0', 30_300), 'bound');
     for (const port of [0, 30_302, 30_303])
       assert.equal(await bind(node.netns, 'tcp', '0.0.0.0', port), 'bound');
+  });
+});
+
+describe('a backend that is gone', () => {
+  const ADDRESS = '10.96.4.1';
+  /** Pod b of the other node: first there, then not. */
+  const vanish = (gone: boolean): void => {
+    const [node, other] = bed.nodes;
+    const pod = other.pods[1]!;
+    const range = { identity: 3, tunnel: parse(other.ip), encrypt_key: 0, flags: POD_RANGE };
+    node.datapath
+      .map('ipcache')
+      .set({ prefixlen: 32 + 96 + 24, cluster_id: 0, addr: parse('10.1.2.0') }, range);
+    if (gone)
+      node.datapath.map('ipcache').delete({ prefixlen: 32 + 128, cluster_id: 0, addr: parse(pod.ip) });
+    else setIpcache(node, `${pod.ip}/32`, pod.identity, other.ip);
+  };
+  /** A process that holds a connection, and the lines it prints. */
+  const hold = async (netns: string, kind: string, port: number) => {
+    const child = bed.start(netns, wire('hold', kind, ADDRESS, String(port)), bed.nodes[0]);
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    assert.equal((await lines.next()).value, 'connected');
+    return { ended: async () => (await lines.next()).value as string };
+  };
+  before(async () => {
+    const [node, other] = bed.nodes;
+    const pod = other.pods[1]!;
+    const server = bed.start(pod.netns, wire('listen', '90'), other);
+    await once(server.stdout!, 'data');
+    for (const [id, protocol] of [
+      [400, 'tcp'],
+      [401, 'udp'],
+    ] as const)
+      setService(node, {
+        id,
+        address: ADDRESS,
+        port: 90,
+        protocol,
+        backends: [{ id: id * 10, address: pod.ip, port: 90 }],
+      });
+  });
+
+  it('connections of pods are reset at once, datagram sockets are told, and nothing else is touched', async () => {
+    const node = bed.nodes[0];
+    const { netns } = node.pods[0]!;
+    vanish(false);
+    const [tcp, udp] = [await hold(netns, 'tcp', 90), await hold(netns, 'udp', 90)];
+    assert.deepEqual(node.datapath.vanishedSockets(), [], 'it is there');
+    vanish(true);
+    const found = node.datapath.vanishedSockets();
+    assert.deepEqual(
+      found.map(each => [format(each.local), format(each.remote), each.remote_port, each.proto]).sort(),
+      [
+        [node.pods[0]!.ip, bed.nodes[1].pods[1]!.ip, 90, 17],
+        [node.pods[0]!.ip, bed.nodes[1].pods[1]!.ip, 90, 6],
+      ],
+    );
+    for (const each of found) inNetns(node.netns, () => endConnection(node.datapath, each));
+    assert.deepEqual([await tcp.ended(), await udp.ended()], ['ECONNRESET', 'ECONNREFUSED']);
+    assert.deepEqual(node.datapath.vanishedSockets(), [], 'a socket that has ended is forgotten');
+  });
+
+  it('sockets of the node itself are destroyed', async () => {
+    const node = bed.nodes[0];
+    vanish(false);
+    const [tcp, udp] = [await hold(node.netns, 'tcp', 90), await hold(node.netns, 'udp', 90)];
+    vanish(true);
+    const found = node.datapath.vanishedSockets();
+    assert.equal(found.length, 2);
+    for (const each of found) inNetns(node.netns, () => endConnection(node.datapath, each));
+    assert.equal(await tcp.ended(), 'ECONNABORTED');
+    assert.ok(await udp.ended());
+    // Asked for again, in a namespace that does not have it.
+    for (const each of found) assert.equal(destroySocket(each), false);
   });
 });

@@ -406,3 +406,64 @@ describe('Maglev', () => {
     for (let port = 3000; port < 3020; port++) assert.match(target(port), /^10\.1\.1\.11\d$/);
   });
 });
+
+describe('a TCP connection whose backend has left the service', () => {
+  const ADDRESS = '10.96.12.1';
+  const LATE = '10.1.2.120';
+  let programs: Programs;
+  let send: Programs['send'];
+  const there = (): void => programs.ipcache(`${LATE}/32`, 65_792, REMOTE_NODE);
+  const ipcache = () => programs.datapath.map<object, object>('ipcache');
+  const gone = (): boolean => ipcache().delete({ prefixlen: 32 + 128, cluster_id: 0, addr: parse(LATE) });
+  before(async () => {
+    programs = await createPrograms();
+    ({ send } = programs);
+    const { addr, length } = parsePrefix('10.1.2.0/24');
+    ipcache().set(
+      { prefixlen: 32 + length, cluster_id: 0, addr },
+      { identity: 3, tunnel: parse(REMOTE_NODE), encrypt_key: 0, flags: 1 },
+    );
+  });
+  after(() => programs?.[Symbol.dispose]());
+  beforeEach(() => {
+    programs.forget();
+    there();
+    programs.service(1200, ADDRESS, 80, PROTO.tcp, [{ id: 120, address: LATE, port: 8080 }]);
+    send('from_pod', tcp(ports(POD, ADDRESS, 5000)));
+  });
+  const next = () =>
+    send('from_pod', tcp({ ...ports(POD, ADDRESS, 5000), flags: TCP_FLAG.ack, sequence: 9, acknowledge: 7 }));
+  const leave = (): void => {
+    programs.service(1200, ADDRESS, 80, PROTO.tcp, []);
+    programs.datapath.map('backends').delete({ backend_id: 120 });
+  };
+
+  it('goes on while the pod is there: it terminates, is not ready, or lost its label', () => {
+    leave();
+    assert.equal(read(next().out).to, LATE);
+  });
+
+  it('is reset when the pod is gone', () => {
+    leave();
+    gone();
+    const { verdict, reasons, out } = next();
+    assert.deepEqual([verdict, reasons], [TC_ACT.REDIRECT, ['REASON_RESET_BACKEND_GONE']]);
+    const { from, to, flags, sequence, sound } = read(out);
+    assert.deepEqual(
+      [from, to, flags & TCP_FLAG.rst, sequence, sound],
+      [ADDRESS, POD, TCP_FLAG.rst, 7, true],
+    );
+  });
+
+  it('is not reset while the service still has it: the pod may not be known here yet', () => {
+    gone();
+    assert.equal(read(next().out).to, LATE);
+  });
+
+  it('is not reset where the backend is no pod', () => {
+    leave();
+    gone();
+    ipcache().delete({ prefixlen: 32 + 96 + 24, cluster_id: 0, addr: parse('10.1.2.0') });
+    assert.equal(read(next().out).to, LATE);
+  });
+});

@@ -1,6 +1,8 @@
 /**
  * A small process inside a testbed namespace. Commands:
  *   serve NAME TCP-PORT UDP-PORT [::]  answers every connection and datagram with "NAME peer-address"
+ *   listen PORT                        accepts connections over TCP and says nothing
+ *   hold KIND ADDRESS PORT             connects, says nothing, and prints why the connection ended
  *   bind KIND ADDRESS PORT             prints "bound", or "EADDRINUSE" …
  *   tcp ADDRESS PORT [TIMES]           prints the answer and the peer's address, or "ECONNREFUSED", "ETIMEDOUT" …
  *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
@@ -18,6 +20,12 @@ switch (command) {
     break;
   case 'bind':
     await bind(rest[0] ?? '', rest[1] ?? '', Number(rest[2]));
+    break;
+  case 'listen':
+    createServer(() => {}).listen(Number(rest[0]), '0.0.0.0', () => process.stdout.write('listening\n'));
+    break;
+  case 'hold':
+    hold(rest[0] ?? '', rest[1] ?? '', Number(rest[2]));
     break;
   case 'tcp':
     await tcp(rest[0] ?? '', Number(rest[1]), Number(rest[2] ?? 1));
@@ -42,6 +50,21 @@ function serve(name: string, tcpPort: number, udpPort: number, address: string):
     datagrams.send(`${name} ${from.address}`, from.port, from.address),
   );
   server.listen(tcpPort, address, () => datagrams.bind(udpPort, () => process.stdout.write('listening\n')));
+}
+
+/** Prints "connected", and at its end why the connection ended. */
+function hold(kind: string, host: string, port: number): void {
+  const end = (why: string): void => {
+    process.stdout.write(`${why}\n`, () => process.exit());
+  };
+  const failed = (error: Error): void => end('code' in error ? String(error.code) : error.message);
+  if (kind === 'tcp') {
+    const socket = connect({ host, port }, () => process.stdout.write('connected\n'));
+    socket.on('error', failed).on('end', () => end('closed'));
+    return;
+  }
+  const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
+  socket.on('error', failed).connect(port, host, () => process.stdout.write('connected\n'));
 }
 
 /** "bound", or why it can not be. */
