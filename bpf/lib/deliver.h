@@ -52,10 +52,6 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct addr 
 	struct bpf_tunnel_key key = {};
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
 
-	/* The compiler knows that there is a node, the verifier has to be shown. */
-	barrier_var(node);
-	if (!node)
-		return drop(skb, DROP_UNROUTABLE, DIRECTION_EGRESS);
 	key.tunnel_id = identity;
 	key.tunnel_ttl = 64;
 	if (is_mapped(node)) {

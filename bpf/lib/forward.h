@@ -119,11 +119,17 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		}
 	}
 
-	/* Asked of the pointer: the verifier of Linux 6.1 does not know that another kind has one. */
+	/* Asked of the pointer: the verifier of Linux 6.1 does not know that a kind has one. */
 	if (target.node) {
 		/* No transit: a packet out of the tunnel goes back into it only as a translated reply. */
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
+		if (target.kind == TARGET_DIRECT) {
+			result = to_uplink(skb, p, origin);
+			/* While a node's way changes its row may be newer than the route: the tunnel works all the time. */
+			if (result != TO_TUNNEL)
+				return result;
+		}
 		/*
 		 * What the node sends or routes from another address must find its way back here. The answer
 		 * to the tunnel's own address does: see below.
@@ -146,14 +152,6 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (at_egress(origin))
 			return drop(skb, DROP_UNROUTABLE, direction);
 		return to_stack(skb, origin);
-	case TARGET_DIRECT:
-		if (origin == ORIGIN_OVERLAY && !p->returned)
-			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
-		result = to_uplink(skb, p, origin);
-		/* While a node's way changes its row may be newer than the route: the tunnel works all the time. */
-		if (result != TO_TUNNEL)
-			return result;
-		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
 	default:
 		if (origin == ORIGIN_HOST)
 			return drop(skb, DROP_UNROUTABLE, direction);
