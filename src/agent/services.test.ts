@@ -6,6 +6,7 @@ import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-s
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
+import { prefixOfSourceRange } from './service-maps.ts';
 import { runServices } from './services.ts';
 
 const service = (name: string, ip: string, fields: Partial<Service> = {}): Service => ({
@@ -51,6 +52,10 @@ const slice = (name: string, ...addresses: string[]): EndpointSlice => ({
 });
 
 function start(maps = new MemoryServiceMaps()) {
+  const nodes = new Table<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }>({
+    name: 'nodes',
+    keyOf: row => row.name,
+  });
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const remotes = new Table<RemoteService>(remoteServiceTable);
@@ -61,6 +66,7 @@ function start(maps = new MemoryServiceMaps()) {
     slices,
     remotes,
     node: 'n1',
+    nodes,
     maps,
     signal: stop.signal,
     onProblem: (of, message) => problems.push(`${serviceKey(of)}: ${message}`),
@@ -70,7 +76,7 @@ function start(maps = new MemoryServiceMaps()) {
     for (const each of [services, slices, remotes]) each.markSynced();
     await (await running).reconciler.whenSettled();
   };
-  return { maps, services, slices, remotes, problems, running, sync, stop };
+  return { maps, nodes, services, slices, remotes, problems, running, sync, stop };
 }
 
 test('services, slices and remote services become rows; annotations take effect on the spot', async () => {
@@ -209,5 +215,61 @@ test('with 10,000 services an endpoint change writes only what differs', async t
   }
   assert.ok(maps.slots.writes - writes < 41 * 3, `${maps.slots.writes - writes} slots written`);
   t.diagnostic(`median ${times.sort((a, b) => a - b)[20]!.toFixed(1)} ms of CPU a change`);
+  stop.abort();
+});
+
+test('SCTP and a prefix that is none are told, and the rest of the service works', async () => {
+  const { maps, services, slices, problems, sync, stop } = start();
+  services.upsert(
+    service('web', '10.96.0.1', {
+      type: 'LoadBalancer',
+      loadBalancerIPs: ['198.51.100.1'],
+      loadBalancerSourceRanges: ['everybody', '203.0.113.0/24'],
+      ports: [
+        { name: '', protocol: 'TCP', port: 80, nodePort: 0 },
+        { name: 'signal', protocol: 'SCTP', port: 81, nodePort: 0 },
+      ],
+    }),
+  );
+  services.upsert(
+    service('other', '', {
+      clusterIPs: [],
+      headless: true,
+      ports: [{ name: '', protocol: 'SCTP', port: 81, nodePort: 0 }],
+    }),
+  );
+  slices.upsert(slice('web', '10.1.0.1'));
+  await sync();
+  assert.deepEqual([...interpret(maps).keys()].sort(), [
+    '10.96.0.1/80/TCP/external',
+    '198.51.100.1/80/TCP/external',
+  ]);
+  assert.deepEqual(
+    maps.sourceRanges.entries().map(([key]) => prefixOfSourceRange(key)),
+    ['203.0.113.0/24'],
+  );
+  assert.equal(problems.length, 2);
+  assert.match(problems.join(' '), /ns\/web: port signal \(81\): SCTP is not balanced/);
+  assert.match(problems.join(' '), /ns\/web: loadBalancerSourceRanges: found "everybody"/);
+  stop.abort();
+});
+
+test('a node that gets another zone follows other hints', async () => {
+  const { maps, nodes, services, slices, sync, stop } = start();
+  services.upsert(service('web', '10.96.0.1'));
+  const row = slice('web', '10.1.0.1', '10.1.0.2');
+  slices.upsert({
+    ...row,
+    endpoints: row.endpoints.map((each, at) => ({ ...each, forZones: [at === 0 ? 'a' : 'b'] })),
+  });
+  await sync();
+  const targets = async (zone: string) => {
+    nodes.upsert({ name: 'n1', labels: { 'topology.kubernetes.io/zone': zone } });
+    await settled();
+    return interpret(maps).get('10.96.0.1/80/TCP/external');
+  };
+  assert.deepEqual(await targets('a'), ['10.1.0.1:8080']);
+  assert.deepEqual(await targets('b'), ['10.1.0.2:8080']);
+  assert.deepEqual(await targets('c'), ['10.1.0.1:8080', '10.1.0.2:8080']);
   stop.abort();
 });

@@ -20,6 +20,8 @@ export interface VanishedBackendsOptions {
 
 /** Milliseconds from a change to the look at sockets: what vanishes together is looked at once. */
 const GATHER = 20;
+/** Looks take at most one part in this many of the agent's time, however many sockets there are. */
+const SHARE = 20;
 const protocols: Readonly<Record<number, 'TCP' | 'UDP'>> = { 6: 'TCP', 17: 'UDP' };
 
 /**
@@ -32,6 +34,7 @@ const protocols: Readonly<Record<number, 'TCP' | 'UDP'>> = { 6: 'TCP', 17: 'UDP'
 export class VanishedBackends {
   readonly #options: VanishedBackendsOptions;
   #timer: NodeJS.Timeout | undefined;
+  #pause = GATHER;
 
   constructor(options: VanishedBackendsOptions) {
     this.#options = options;
@@ -48,11 +51,12 @@ export class VanishedBackends {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#end();
-    }, GATHER).unref();
+    }, this.#pause).unref();
   }
 
   #end(): void {
     const { datapath, isBackend, onEnded, onError } = this.#options;
+    const started = performance.now();
     let ended = 0;
     try {
       for (const socket of datapath.vanishedSockets()) {
@@ -68,6 +72,7 @@ export class VanishedBackends {
     } catch (error) {
       onError(error instanceof Error ? error : new Error(String(error)));
     }
+    this.#pause = Math.max(GATHER, (performance.now() - started) * SHARE);
     if (ended) onEnded(ended);
   }
 }
