@@ -17,27 +17,33 @@ const run = promisify(execFile);
 
 /** The BPF object with its BTF, without DWARF. Throws with the compiler's words. */
 export function buildBpf(): Promise<string> {
+  const folder = join(packageRoot, 'bpf');
   return compile({
     name: 'isthmus.bpf.o',
-    folder: join(packageRoot, 'bpf'),
+    folder,
     sources: /\.[ch]$/,
     compiler: 'clang-19',
-    commands: output => [
-      // The multiarch folder has asm/types.h, which the BPF target does not look for by itself.
-      [
-        'clang-19',
-        ...bpfFlags,
-        `-ffile-prefix-map=${join(packageRoot, 'bpf')}=/isthmus/bpf`,
-        '-I',
-        '/usr/include/x86_64-linux-gnu',
-        '-c',
-        'isthmus.bpf.c',
-        '-o',
-        output,
-      ],
-      ['llvm-strip-19', '-g', output],
-    ],
+    commands: output => bpfCommands(folder, output),
   });
+}
+
+/** What makes the object of the sources in a folder, run there. */
+export function bpfCommands(folder: string, output: string): string[][] {
+  return [
+    // The multiarch folder has asm/types.h, which the BPF target does not look for by itself.
+    [
+      'clang-19',
+      ...bpfFlags,
+      `-ffile-prefix-map=${folder}=/isthmus/bpf`,
+      '-I',
+      '/usr/include/x86_64-linux-gnu',
+      '-c',
+      'isthmus.bpf.c',
+      '-o',
+      output,
+    ],
+    ['llvm-strip-19', '-g', output],
+  ];
 }
 
 /** `-g` is for BTF; the strip afterwards takes the DWARF and leaves BTF, whose line table has paths. */

@@ -291,9 +291,12 @@ export class NodeAgent {
     await whenQuiet([...Object.values(state.reconcilers), services.reconciler], signal);
     // Maps of a new layout begin empty: what other clusters say has to be in them before they are used.
     if (datapath.staleMaps().length) await this.#whenHeard(remote, state);
+    await this.#takeOverFlows(datapath);
     // The uplinks' first: what pods' new programs may send without a tunnel, theirs let pass as it is.
     attachPrograms({ datapath, devices, uplinks, cgroup });
     programs.release((pin, error) => log.warn({ pin, error }, 'program of a pod'));
+    // Once more: flows that began while the programs were exchanged.
+    await this.#takeOverFlows(datapath);
     datapath.unpinStaleMaps();
     const responders = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
     if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks);
@@ -517,6 +520,12 @@ export class NodeAgent {
       },
       log: logOf('l2'),
     });
+  }
+
+  /** Where an upgrade or a setting changed a map that packets write, connections go on in the new one. */
+  async #takeOverFlows(datapath: Datapath): Promise<void> {
+    for (const taken of await datapath.takeOverFlows())
+      log.info({ ...taken }, 'flows taken over from a map of another layout');
   }
 
   /** Every agent sees the problem; the first of the cluster's nodes tells, so that it is told once. */

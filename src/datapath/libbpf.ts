@@ -82,6 +82,15 @@ export const infoByFd: (fd: number, info: Uint8Array, length: Uint32Array) => nu
   'int bpf_obj_get_info_by_fd(int fd, void *info, void *length)',
 );
 
+export const btfOfKernel: (id: number) => Pointer | null = libbpf.func(
+  'void *btf__load_from_kernel_by_id(uint32_t id)',
+);
+/** The types' bytes; they live as long as the BTF does. */
+export const btfData: (btf: Pointer, size: Uint32Array) => Pointer | null = libbpf.func(
+  'void *btf__raw_data(const void *btf, void *size)',
+);
+export const btfFree: (btf: Pointer) => void = libbpf.func('void btf__free(void *btf)');
+
 export const mapLookup: (fd: number, key: Uint8Array, value: Uint8Array) => number = libbpf.func(
   'int bpf_map_lookup_elem(int fd, const void *key, void *value)',
 );

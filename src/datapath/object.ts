@@ -18,6 +18,7 @@ import {
 } from './link-pins.ts';
 import { BpfMap } from './map.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
+import { copyRows, openStaleMap } from './stale-map.ts';
 import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
 
 export type DeviceProgram = 'from_pod' | 'from_host' | 'from_overlay' | 'from_netdev' | 'to_netdev';
@@ -105,6 +106,16 @@ export interface LoadOptions {
 /** How programs are attached to devices: tcx links (Linux 6.6), or filters of traffic control. */
 export type AttachMode = 'tcx' | 'tc';
 
+/** Rows taken over from one stale map; `left`: those that the new layout cannot hold. */
+export interface FlowsTaken {
+  readonly map: MapName;
+  readonly copied: number;
+  readonly left: number;
+}
+
+/** Maps that packets and sockets write. All others are the agent's, which fills them itself. */
+const FLOW_MAPS: readonly MapName[] = ['conntrack', 'nat', 'fragments', 'socket_peers', 'affinity'];
+
 /** The loaded programs with their maps and links. Disposing it closes descriptors; what is pinned goes on. */
 export interface Datapath extends Disposable {
   map<K, V>(name: MapName): BpfMap<K, V>;
@@ -138,6 +149,11 @@ export interface Datapath extends Disposable {
   pinned(): string[];
   /** Maps pinned by another version with another layout. Remove them once the new ones are filled and attached. */
   staleMaps(): string[];
+  /**
+   * Takes over what packets and sockets wrote into stale maps: flows, translations, affinity. Rows that are there
+   * already stay. Call it before the new programs run, and once more after, for what came in between.
+   */
+  takeOverFlows(): Promise<readonly FlowsTaken[]>;
   unpinStaleMaps(): void;
   testRun(program: DeviceProgram, run: TestRun): TestRunResult;
   /** Sockets of all network namespaces that were sent to a pod which is no more. Empty where the kernel has no BTF. */
@@ -238,6 +254,19 @@ export function loadDatapath(options: LoadOptions): Datapath {
     },
     pinned: () => pinnedPrograms(bpffs),
     staleMaps: () => listPins(mapFolder).filter(name => !current.has(name)),
+    async takeOverFlows() {
+      const taken: FlowsTaken[] = [];
+      for (const pin of this.staleMaps()) {
+        const name = FLOW_MAPS.find(
+          each => pin.startsWith(`${each}_`) && !pin.slice(each.length + 1).includes('_'),
+        );
+        const to = name && maps.get(name);
+        if (!name || !to) continue;
+        using from = openStaleMap(join(mapFolder, pin), name);
+        if (from) taken.push({ map: name, ...(await copyRows(from, to as typeof from)) });
+      }
+      return taken;
+    },
     unpinStaleMaps() {
       for (const name of this.staleMaps()) removePin(join(mapFolder, name));
     },

@@ -78,15 +78,30 @@ async function hops(pod: string): Promise<number> {
   return 64 - Number(/ttl=(\d+)/.exec(out)?.[1]);
 }
 
-test('agents replaced one by one, to hybrid routing and back, lose no ping and refuse no connection', async () => {
+test('agents replaced one by one, to hybrid routing and other sizes of maps and back: no ping, no connection is lost', async () => {
   assert.deepEqual([await hops('us-web'), await hops('eu-web')], [0, 0]);
-  for (const [mode, expected] of [
-    ['hybrid', [1, 0]],
-    ['tunnel', [0, 0]],
+  // A connection that only its row in the map `nat` holds together: the pod's address is masqueraded.
+  await us.apply(serverPod('us-host', { node: 'us-worker2', hostNetwork: true }), ns.name);
+  await ready(us, ns.name, 'us-host');
+  const ticks = us.sh(ns.name, 'us-host', 'while echo tick; do sleep 0.1; done | nc -l 9999; true');
+  await us.sh(
+    ns.name,
+    'us-client',
+    `(until nc -d ${await podAddress(us, ns.name, 'us-host')} 9999 > /tmp/ticks; do sleep 0.1; done; touch /tmp/closed) > /dev/null 2>&1 &`,
+  );
+  const ticked = async (): Promise<number> =>
+    Number(await us.sh(ns.name, 'us-client', 'test ! -e /tmp/closed && wc -l < /tmp/ticks'));
+  await eventually('the long connection is open', async () => (await ticked()) > 0);
+  for (const [mode, rows, expected] of [
+    ['hybrid', 200_000, [1, 0]],
+    ['tunnel', 0, [0, 0]],
   ] as const) {
-    await undisturbed(() =>
-      isthmusOk('upgrade', '--context', 'us', '--set', `routingMode=${mode}`, '--wait').then(() => undefined),
-    );
+    const values = [`routingMode=${mode}`, `bpf.ctTcpMax=${rows}`, `bpf.natMax=${rows}`];
+    await undisturbed(async () => {
+      await isthmusOk('upgrade', '--context', 'us', ...values.flatMap(each => ['--set', each]), '--wait');
+    });
+    const before = await ticked();
+    await eventually('the long connection goes on', async () => (await ticked()) > before + 5);
     await eventually(`nodes of us route as ${mode} does`, async () => {
       assert.deepEqual([await hops('us-web'), await hops('eu-web')], expected);
       return true;
@@ -99,6 +114,8 @@ test('agents replaced one by one, to hybrid routing and back, lose no ping and r
         : /Routing +tunnel +0 paths direct, 15 by tunnel/,
     );
   }
+  await us.sh(ns.name, 'us-client', 'pkill nc');
+  await ticks;
   await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', '2m');
 });
 
