@@ -83,7 +83,11 @@ test('agents replaced one by one, to hybrid routing and other sizes of maps and 
   // A connection that only its row in the map `nat` holds together: the pod's address is masqueraded.
   await us.apply(serverPod('us-host', { node: 'us-worker2', hostNetwork: true }), ns.name);
   await ready(us, ns.name, 'us-host');
-  const ticks = us.sh(ns.name, 'us-host', 'while echo tick; do sleep 0.1; done | nc -l 9999; true');
+  const ticks = us.sh(
+    ns.name,
+    'us-host',
+    'until [ -e /tmp/end ]; do echo tick; sleep 0.1; done | nc -lN 9999',
+  );
   await us.sh(
     ns.name,
     'us-client',
@@ -114,7 +118,7 @@ test('agents replaced one by one, to hybrid routing and other sizes of maps and 
         : /Routing +tunnel +0 paths direct, 15 by tunnel/,
     );
   }
-  await us.sh(ns.name, 'us-client', 'pkill nc');
+  await us.sh(ns.name, 'us-host', 'touch /tmp/end');
   await ticks;
   await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', '2m');
 });
