@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheFolder } from '../src/cache.ts';
 import { packageRoot } from '../src/package-root.ts';
-import { pruneOldest } from './image/prune.ts';
+import { pruneOldest, touch } from './image/prune.ts';
 
 /**
  * What is compiled from C: the BPF object, the CNI executable, the pause process. Each lies in the cache under a hash
@@ -98,7 +98,10 @@ async function compile({ name, folder, sources, compiler, commands }: Compilatio
 
   const target = cacheFolder('build', `${name}-${hash.digest('hex').slice(0, 16)}`);
   const output = join(target, name);
-  if (existsSync(output)) return output;
+  if (existsSync(output)) {
+    await touch(target);
+    return output;
+  }
 
   await mkdir(target, { recursive: true });
   const temporary = join(target, `${process.pid}-${name}`);

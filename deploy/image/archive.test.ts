@@ -116,9 +116,14 @@ test('a layer keeps modes, and its times, owners and order do not depend on this
   assert.equal(header.mtime?.toISOString(), '2026-01-01T00:00:00.000Z');
 });
 
-test('only the newest archives of a label are kept', async () => {
+test('only the newest archives of a label are kept, and what may be in use', async () => {
   const options = { folder: join(root, 'g'), label: 'test' };
-  for (const text of ['1', '2', '3', '4', '5']) await writeArchive([image('one', text)], options);
+  const longAgo = new Date(Date.now() - 2 * 3600 * 1000);
+  for (const text of ['1', '2', '3', '4']) {
+    const { path } = await writeArchive([image('one', text)], options);
+    await utimes(path, longAgo, longAgo);
+  }
+  await writeArchive([image('one', '5')], options);
   await writeArchive([image('other', '1')], { ...options, label: 'other' });
   const archives = (await readdir(options.folder)).filter(name => name.endsWith('.tar'));
   assert.equal(archives.filter(name => name.startsWith('test-')).length, 3);

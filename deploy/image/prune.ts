@@ -1,16 +1,19 @@
 import { readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 
+const inUseForMs = 3600 * 1000;
 const keptLayersForMs = 14 * 24 * 3600 * 1000;
 
 /**
  * Keeps a cache of things named `<label>-<hash>` from growing with every change of the code: the newest stay, a few
- * because an older one may be in use by another process or be asked for again after a `git checkout`.
+ * because an older one may be asked for again after a `git checkout`, and what was made or used within the hour,
+ * because another process may be about to open it.
  */
 export async function pruneOldest(folder: string, label: string, kept: number): Promise<void> {
   const hashed = new RegExp(`^${label.replaceAll('.', '\\.')}-[0-9a-f]{16}(\\.tar)?$`);
   const all = await byAge(folder, name => hashed.test(name));
-  for (const { path } of all.slice(kept)) await rm(path, { recursive: true, force: true });
+  const unused = all.slice(kept).filter(({ time }) => time < Date.now() - inUseForMs);
+  for (const { path } of unused) await rm(path, { recursive: true, force: true });
 }
 
 /** Layers that nobody made or used for two weeks. */
