@@ -7,6 +7,7 @@ import {
 } from '../api/crds/l2-announcement-policy.ts';
 import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import {
   deriveL2Addresses,
@@ -89,7 +90,7 @@ function start() {
   const announcements = deriveL2Announcements(addresses, held);
   /** Address, service, devices. */
   const seen = async (): Promise<string[]> => {
-    await new Promise(resolve => setImmediate(resolve));
+    await settled();
     return [...addresses.values()]
       .map(each => `${each.address} ${each.service} ${each.ifindexes.join(',')}`.trimEnd())
       .sort();

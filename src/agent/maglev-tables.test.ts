@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backendKey } from '../loadbalancer/backend.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
+import { settled } from '../table/settled.fixture.ts';
 import { LoadBalancer } from './load-balancer.ts';
 import { type MaglevBackend, MaglevTables } from './maglev-tables.ts';
 import { MemoryServiceMaps } from './service-maps.fixture.ts';
@@ -58,7 +59,7 @@ test('what could not be written is tried again, unless something else is wanted 
   tables.want(1, named(1));
   await tables.whenQuiet();
   store.broken = false;
-  while (!store.tables.has(1)) await new Promise(resolve => setImmediate(resolve));
+  while (!store.tables.has(1)) await settled();
   assert.deepEqual(store.shares(1), { 1: SIZE });
   assert.ok(errors.length > 0 && errors.every(each => each === 'no memory'));
 });
