@@ -8,6 +8,7 @@ import {
   createPrograms,
   DEVICE,
   INTERNAL,
+  IPV6,
   NEIGHBOUR,
   NODE,
   POD,
@@ -465,5 +466,98 @@ describe('a TCP connection whose backend has left the service', () => {
     gone();
     ipcache().delete({ prefixlen: 32 + 96 + 24, cluster_id: 0, addr: parse('10.1.2.0') });
     assert.equal(read(next().out).to, LATE);
+  });
+});
+
+describe('the same of IPv6', () => {
+  const { POD, NEIGHBOUR, NODE, WORLD, VIP } = IPV6;
+  const LATE = 'fd00:1:2::120';
+  let programs: Programs;
+  let send: Programs['send'];
+  before(async () => {
+    programs = await createPrograms();
+    ({ send } = programs);
+    programs.datapath.map('service_addresses').set({ addr: parse(VIP) }, { pad: 0 });
+  });
+  after(() => programs?.[Symbol.dispose]());
+  beforeEach(() => programs.forget());
+
+  it('what no port of a service takes is refused, echo is answered', () => {
+    for (const [program, client] of [
+      ['from_pod', POD],
+      ['from_netdev', WORLD],
+      ['to_netdev', NODE],
+    ] as const) {
+      const reset = send(program, tcp(ports(client, VIP, 40_000, 9)));
+      assert.deepEqual(
+        [reset.verdict, reset.reasons],
+        [TC_ACT.REDIRECT, ['REASON_REFUSED_NO_SERVICE']],
+        program,
+      );
+      const answer = read(reset.out);
+      assert.deepEqual(
+        [answer.from, answer.to, answer.flags & TCP_FLAG.rst, answer.sound],
+        [VIP, client, TCP_FLAG.rst, true],
+      );
+      const echo = send(program, icmp(client, VIP, 128, 0, [0x12, 0x34, 0, 1, 9, 9]));
+      assert.deepEqual([echo.verdict, echo.reasons], [TC_ACT.REDIRECT, ['REASON_ECHO_ANSWERED']], program);
+      const { from, to, payload, sound } = read(echo.out);
+      assert.deepEqual(
+        [from, to, sound, payload[0], ...payload.subarray(4)],
+        [VIP, client, true, 129, 0x12, 0x34, 0, 1, 9, 9],
+      );
+    }
+  });
+
+  it('session affinity keeps a client’s backend', () => {
+    const backends = Array.from({ length: 6 }, (_, n) => ({
+      id: 1400 + n,
+      address: `fd00:1:2::${70 + n}`,
+      port: 8080,
+    }));
+    for (const { id, address } of backends) {
+      programs.ipcache(`${address}/128`, 65_792, REMOTE_NODE);
+      programs.datapath.map('affinity_members').set({ service_id: 1400, backend_id: id }, { pad: 0 });
+    }
+    programs.service(1400, VIP, 82, PROTO.tcp, backends, { flags: AFFINITY, affinityTimeout: 10 });
+    const seen = Array.from(
+      { length: 16 },
+      (_, n) => read(send('from_pod', tcp(ports(POD, VIP, 2000 + n, 82))).out).to,
+    );
+    assert.equal(new Set(seen).size, 1);
+  });
+
+  it('source ranges let in whom they name', () => {
+    programs.service(1401, VIP, 83, PROTO.tcp, [{ id: 1410, address: NEIGHBOUR, port: 8080 }], {
+      flags: 4 | 32,
+    });
+    const { addr, length } = parsePrefix(`${WORLD}/128`);
+    programs.datapath
+      .map('source_ranges')
+      .set({ prefixlen: 32 + length, service_id: 1401, addr }, { pad: 0 });
+    assert.equal(send('from_netdev', tcp(ports(WORLD, VIP, 1000, 83))).verdict, TC_ACT.REDIRECT);
+    assert.deepEqual(send('from_pod', tcp(ports(POD, VIP, 1000, 83))).reasons, ['DROP_SOURCE_NOT_IN_RANGES']);
+  });
+
+  it('a connection to a pod that is no more is reset', () => {
+    programs.service(1402, VIP, 84, PROTO.tcp, [{ id: 1420, address: LATE, port: 8080 }]);
+    programs.ipcache(`${LATE}/128`, 65_792, REMOTE_NODE);
+    assert.equal(read(send('from_pod', tcp(ports(POD, VIP, 5000, 84))).out).to, LATE);
+    const { addr, length } = parsePrefix('fd00:1:2::/64');
+    const ipcache = programs.datapath.map<object, object>('ipcache');
+    ipcache.set(
+      { prefixlen: 32 + length, cluster_id: 0, addr },
+      { identity: 3, tunnel: parse(REMOTE_NODE), encrypt_key: 0, flags: 1 },
+    );
+    programs.service(1402, VIP, 84, PROTO.tcp, []);
+    programs.datapath.map('backends').delete({ backend_id: 1420 });
+    ipcache.delete({ prefixlen: 32 + 128, cluster_id: 0, addr: parse(LATE) });
+    const { reasons, out } = send(
+      'from_pod',
+      tcp({ ...ports(POD, VIP, 5000, 84), flags: TCP_FLAG.ack, acknowledge: 7 }),
+    );
+    assert.deepEqual(reasons, ['REASON_RESET_BACKEND_GONE']);
+    const { from, flags, sequence, sound } = read(out);
+    assert.deepEqual([from, flags & TCP_FLAG.rst, sequence, sound], [VIP, TCP_FLAG.rst, 7, true]);
   });
 });
