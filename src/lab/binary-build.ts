@@ -3,7 +3,7 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Obtain } from './binaries.ts';
-import type { BinaryName, Component } from './binary-catalog.ts';
+import type { BinaryName, Component, Package } from './binary-catalog.ts';
 import { goCommand, goEnvironment } from './go-command.ts';
 
 /** Builds executables from the pinned Go module: static, without paths of this machine in them. */
@@ -15,45 +15,43 @@ export const buildBinaries: Obtain = async (
   { report, modules, signal },
 ) => {
   const cwd = join(modules, component.folder);
-  const packages = names.map(name => packageOf(component, name).path);
+  const tests = names.filter(name => packageOf(component, name).test);
+  const programs = names.filter(name => !tests.includes(name));
+  const pathsOf = (of: readonly BinaryName[]): string[] => of.map(name => packageOf(component, name).path);
   const title = `${component.name} ${version}`;
 
   const command = await goCommand(report, signal);
+  const runGo = (parameters: readonly string[], onLine: (line: string) => void): Promise<string[]> =>
+    go(command, parameters, cwd, signal, onLine);
   report(`${title}: fetching Go modules`);
   let downloads = 0;
-  const listed = await go(
-    command,
-    ['list', '-deps', '-f', '{{.ImportPath}}', ...packages],
-    cwd,
-    signal,
-    line => {
-      if (line.startsWith('go: downloading')) {
-        downloads += 1;
-        if (downloads % 25 === 0) report(`${title}: ${downloads} Go modules fetched`);
-      }
-    },
-  );
+  const list = ['list', '-deps', ...(tests.length > 0 ? ['-test'] : []), '-f', '{{.ImportPath}}'];
+  const listed = await runGo([...list, ...pathsOf(names)], line => {
+    if (line.startsWith('go: downloading')) {
+      downloads += 1;
+      if (downloads % 25 === 0) report(`${title}: ${downloads} Go modules fetched`);
+    }
+  });
   const total = listed.length;
 
   report(`${title}: building ${names.join(', ')} (${total} packages; once, later runs use the cache)`);
   let built = 0;
   let reported = Date.now();
   const flags = ['-s', '-w', ...component.linkerFlags(version)].join(' ');
-  await go(
-    command,
-    ['build', '-v', '-trimpath', '-ldflags', flags, '-o', `${folder}/`, ...packages],
-    cwd,
-    signal,
-    line => {
-      if (line.startsWith('go: ') || line.includes(' ')) return;
-      built += 1;
-      if (Date.now() - reported < 5000) return;
-      reported = Date.now();
-      // Packages that the Go build cache has are not named, so the count may end below the total.
-      report(`${title}: ${built} of ${total} packages`);
-    },
-  );
-  for (const name of names) {
+  const count = (line: string): void => {
+    if (line.startsWith('go: ') || line.includes(' ')) return;
+    built += 1;
+    if (Date.now() - reported < 5000) return;
+    reported = Date.now();
+    // Packages that the Go build cache has are not named, so the count may end below the total.
+    report(`${title}: ${built} of ${total} packages`);
+  };
+  const common = ['-v', '-trimpath', '-ldflags', flags, '-o'];
+  if (programs.length > 0)
+    await runGo(['build', ...common, `${folder}/`, ...pathsOf(programs)], count);
+  for (const name of tests)
+    await runGo(['test', '-c', '-vet=off', ...common, join(folder, name), ...pathsOf([name])], count);
+  for (const name of programs) {
     const made = outputOf(component, name);
     if (made !== name) await rename(join(folder, made), join(folder, name));
   }
@@ -61,10 +59,7 @@ export const buildBinaries: Obtain = async (
   return names;
 };
 
-function packageOf(
-  component: Component,
-  name: BinaryName,
-): { readonly path: string; readonly output?: string } {
+function packageOf(component: Component, name: BinaryName): Package {
   const found = component.packages[name];
   if (!found) throw new Error(`${component.name} has no package for '${name}'`);
   return found;

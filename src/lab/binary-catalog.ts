@@ -11,6 +11,9 @@ export type BinaryName =
   | 'kubelet'
   | 'kubectl'
   | 'agnhost'
+  | 'e2e.test'
+  | 'ginkgo'
+  | 'regression-issue-74839'
   | 'etcd'
   | 'etcdctl'
   | 'coredns'
@@ -29,7 +32,15 @@ export type BinaryName =
   | 'cilium-clustermesh-apiserver'
   | 'hubble-relay';
 
-export type ComponentName = 'kubernetes' | 'etcd' | 'coredns' | 'helm' | 'cnitool' | 'cni-plugins' | 'cilium';
+export type ComponentName =
+  | 'kubernetes'
+  | 'kubernetes-e2e'
+  | 'etcd'
+  | 'coredns'
+  | 'helm'
+  | 'cnitool'
+  | 'cni-plugins'
+  | 'cilium';
 
 /** A release of one project: one pinned Go module, several executables. */
 export interface Component {
@@ -38,13 +49,20 @@ export interface Component {
   readonly folder: string;
   /** The module in that go.mod whose version is the component's. */
   readonly module: string;
-  /** Executable → its main package, and the name that `go build` gives it if that is another. */
-  readonly packages: Readonly<
-    Partial<Record<BinaryName, { readonly path: string; readonly output?: string }>>
-  >;
+  readonly packages: Readonly<Partial<Record<BinaryName, Package>>>;
   readonly linkerFlags: (version: string) => readonly string[];
   /** Where the project publishes executables; `undefined` for one it does not publish. */
   readonly download: (binary: BinaryName, version: string) => Download | undefined;
+}
+
+/** What an executable is built of. */
+export interface Package {
+  /** Its main package; with `test`, the package whose tests it is. */
+  readonly path: string;
+  /** The name that `go build` gives it, if that is another. */
+  readonly output?: string;
+  /** Built by `go test -c`. */
+  readonly test?: true;
 }
 
 export interface Download {
@@ -69,23 +87,43 @@ const kubernetes: Component = {
     kubectl: { path: 'k8s.io/kubernetes/cmd/kubectl' },
     agnhost: { path: 'k8s.io/kubernetes/test/images/agnhost' },
   },
-  linkerFlags: version => {
-    const [major = '', minor = ''] = version.slice(1).split('.');
-    const facts = {
-      gitVersion: version,
-      gitMajor: major,
-      gitMinor: minor,
-      gitTreeState: 'clean',
-      buildDate: '2026-01-01T00:00:00Z',
-    };
-    return Object.entries(facts).map(([key, value]) => `-X k8s.io/component-base/version.${key}=${value}`);
-  },
+  linkerFlags: kubernetesFlags,
   download: (binary, version) => {
     if (binary === 'agnhost') return undefined; // only published inside an image
     const url = `https://dl.k8s.io/release/${version}/bin/linux/${architecture}/${binary}`;
     return { url, checksumUrl: `${url}.sha256` };
   },
 };
+
+/** Kubernetes' end-to-end tests. Their dependencies would change what the pinned Kubernetes is built of. */
+const kubernetesE2e: Component = {
+  name: 'kubernetes-e2e',
+  folder: 'e2e',
+  module: 'k8s.io/kubernetes',
+  packages: {
+    'e2e.test': { path: 'k8s.io/kubernetes/test/e2e', test: true },
+    ginkgo: { path: 'github.com/onsi/ginkgo/v2/ginkgo' },
+    'regression-issue-74839': { path: 'k8s.io/kubernetes/test/images/regression-issue-74839' },
+  },
+  linkerFlags: kubernetesFlags,
+  download: (binary, version) => {
+    if (binary === 'regression-issue-74839') return undefined; // only published inside an image
+    const url = `https://dl.k8s.io/release/${version}/kubernetes-test-linux-${architecture}.tar.gz`;
+    return { url, checksumUrl: `${url}.sha256`, member: `kubernetes/test/bin/${binary}` };
+  },
+};
+
+function kubernetesFlags(version: string): string[] {
+  const [major = '', minor = ''] = version.slice(1).split('.');
+  const facts = {
+    gitVersion: version,
+    gitMajor: major,
+    gitMinor: minor,
+    gitTreeState: 'clean',
+    buildDate: '2026-01-01T00:00:00Z',
+  };
+  return Object.entries(facts).map(([key, value]) => `-X k8s.io/component-base/version.${key}=${value}`);
+}
 
 const etcd: Component = {
   name: 'etcd',
@@ -186,6 +224,7 @@ const cilium: Component = {
 
 export const components: readonly Component[] = [
   kubernetes,
+  kubernetesE2e,
   etcd,
   coredns,
   helm,

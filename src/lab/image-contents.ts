@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildPause } from '../../deploy/build.ts';
-import type { Entry, Image, Layer } from '../../deploy/image/archive.ts';
+import type { Entry, Image, Layer, Settings } from '../../deploy/image/archive.ts';
 import { libraries, packageFolder, programs } from '../../deploy/image/debian.ts';
 
 const run = promisify(execFile);
@@ -20,12 +20,7 @@ export async function labImages(binaries: {
   readonly agnhost: string;
   readonly coredns: string;
 }): Promise<Image[]> {
-  const busybox = await busyboxLayer();
-  const wget = overBusybox(await programs(['/usr/bin/wget']));
-  // Without this GNU wget asks twenty times, and a failing probe in a loop looks like one that hangs.
-  const wgetOnce: Entry = { type: 'file', path: '/etc/wgetrc', content: 'tries = 1\n' };
-  const shell = overBusybox(await programs(['/usr/bin/bash', '/usr/bin/curl']));
-  const userland = [busybox, [...wget, wgetOnce]];
+  const { userland, shell, networkTools, nginx } = await labLayers();
   return [
     {
       names: ['registry.k8s.io/pause:3.10', 'registry.k8s.io/pause:3.10.1'],
@@ -39,8 +34,8 @@ export async function labImages(binaries: {
     },
     {
       names: tags('docker.io/library/nginx', nginxTags),
-      layers: [...userland, shell, await nginxLayer()],
-      settings: { command: ['nginx', '-g', 'daemon off;'], ports: ['80/tcp'], stopSignal: 'SIGQUIT' },
+      layers: [...userland, shell, nginx],
+      settings: nginxSettings,
     },
     {
       names: tags('registry.k8s.io/e2e-test-images/agnhost', [
@@ -51,16 +46,45 @@ export async function labImages(binaries: {
         '2.45',
         '2.39',
       ]),
-      layers: [...userland, shell, await networkToolsLayer(), agnhostLayer(binaries.agnhost)],
+      layers: [...userland, shell, networkTools, agnhostLayer(binaries.agnhost)],
       settings: { entrypoint: ['/agnhost'], command: ['pause'] },
     },
     {
       names: ['registry.k8s.io/coredns/coredns:v1.13.1', 'registry.k8s.io/coredns/coredns:v1.12.1'],
-      layers: [[executable('/coredns', binaries.coredns)]],
+      layers: [corednsLayer(binaries.coredns)],
       settings: { entrypoint: ['/coredns'], ports: ['53/tcp', '53/udp'] },
     },
   ];
 }
+
+/** What images of the lab are made of, and those that the conformance run adds. */
+export interface LabLayers {
+  /** busybox, with GNU's wget. */
+  readonly userland: readonly Layer[];
+  readonly shell: Layer;
+  /** dig, ss, ip, nc and the like; bash behind sh. */
+  readonly networkTools: Layer;
+  readonly nginx: Layer;
+}
+
+export async function labLayers(): Promise<LabLayers> {
+  const busybox = await busyboxLayer();
+  const wget = overBusybox(await programs(['/usr/bin/wget']));
+  // Without this GNU wget asks twenty times, and a failing probe in a loop looks like one that hangs.
+  const wgetOnce: Entry = { type: 'file', path: '/etc/wgetrc', content: 'tries = 1\n' };
+  return {
+    userland: [busybox, [...wget, wgetOnce]],
+    shell: overBusybox(await programs(['/usr/bin/bash', '/usr/bin/curl'])),
+    networkTools: await networkToolsLayer(),
+    nginx: await nginxLayer(),
+  };
+}
+
+export const nginxSettings: Settings = {
+  command: ['nginx', '-g', 'daemon off;'],
+  ports: ['80/tcp'],
+  stopSignal: 'SIGQUIT',
+};
 
 /** Those that tutorials use. */
 const nginxTags = [
@@ -80,7 +104,7 @@ const nginxTags = [
 
 const tags = (repository: string, all: readonly string[]): string[] => all.map(tag => `${repository}:${tag}`);
 
-const executable = (path: string, file: string): Entry => ({
+export const executable = (path: string, file: string): Entry => ({
   type: 'file',
   path,
   mode: 0o755,
@@ -146,7 +170,9 @@ function onThisMachine(name: string): string {
   return path;
 }
 
-const agnhostLayer = (agnhost: string): Layer => [
+export const corednsLayer = (coredns: string): Layer => [executable('/coredns', coredns)];
+
+export const agnhostLayer = (agnhost: string): Layer => [
   executable('/agnhost', agnhost),
   { type: 'symlink', path: '/agnhost-2', target: '/agnhost' },
   { type: 'directory', path: '/uploads', mode: 0o777 },

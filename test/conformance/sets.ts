@@ -1,0 +1,118 @@
+import type { ShapeName } from './cluster-shape.ts';
+
+/** A named selection of Kubernetes' own specs. */
+export interface SpecSet {
+  readonly name: SetName;
+  readonly description: string;
+  /** Regular expression on a spec's full text. */
+  readonly focus: string;
+  /** Specs in the focus that another set has. */
+  readonly elsewhere: readonly string[];
+  /** Specs in the focus that are not run at all, and why. */
+  readonly leftOut: readonly LeftOut[];
+  readonly shape: ShapeName;
+}
+
+export interface LeftOut {
+  readonly pattern: string;
+  readonly reason: string;
+}
+
+export const setNames = [
+  'conformance',
+  'extended',
+  'services',
+  'dualstack',
+  'zones',
+  'loadbalancer',
+  'netpol',
+] as const;
+export type SetName = (typeof setNames)[number];
+
+/** What no cluster of a lab can be asked. */
+const notHere: readonly LeftOut[] = [
+  { pattern: 'SCTP', reason: 'this kernel has no SCTP (CONFIG_IP_SCTP)' },
+  { pattern: 'Internet connection', reason: 'a lab has no way out of the machine' },
+  { pattern: 'Provider:GCE', reason: 'needs Google Cloud' },
+  { pattern: String.raw`\[Disruptive\]`, reason: 'needs ssh to the nodes, or kube-proxy as a pod' },
+  { pattern: String.raw`\[Flaky\]`, reason: 'Kubernetes itself calls it flaky' },
+  { pattern: 'OffByDefault', reason: 'needs a feature gate that is off by default' },
+  { pattern: 'PerformanceDNS', reason: 'creates 10,000 services to measure DNS' },
+  { pattern: 'configMap nameserver', reason: 'rewrites the cluster DNS that all other specs use' },
+  { pattern: 'IPerf2', reason: 'wants the output of an older iperf than Debian has' },
+];
+
+/** Specs that look at kube-proxy's own process, not at what a service does. */
+const kubeProxyItself: readonly LeftOut[] = [
+  { pattern: 'KubeProxyDaemonSetMigration', reason: 'migrates kube-proxy between forms of deployment' },
+  { pattern: 'KubeProxyNFAcct', reason: "reads a counter of kube-proxy's iptables mode" },
+  {
+    pattern: 'KubeProxy should set TCP CLOSE_WAIT timeout',
+    reason: "reads the timeout that kube-proxy sets in netfilter's table of connections",
+  },
+  { pattern: 'should check kube-proxy urls', reason: "asks kube-proxy's own port for its mode" },
+];
+
+const conformance = String.raw`\[Conformance\]`;
+const loadBalancer = 'Feature:LoadBalancer';
+const networkPolicy = 'Feature:NetworkPolicy';
+const traffic = 'Traffic Distribution should route traffic';
+
+export const sets: Readonly<Record<SetName, SpecSet>> = {
+  conformance: {
+    name: 'conformance',
+    description: 'what every cluster that calls itself Kubernetes must pass',
+    focus: String.raw`\[sig-network\].*\[Conformance\]`,
+    elsewhere: [],
+    leftOut: [],
+    shape: 'zones',
+  },
+  extended: {
+    name: 'extended',
+    description: 'the other specs of the network, but for load balancers and policies',
+    focus: String.raw`\[sig-network\]`,
+    elsewhere: [conformance, loadBalancer, networkPolicy],
+    leftOut: [...notHere, ...kubeProxyItself],
+    shape: 'zones',
+  },
+  services: {
+    name: 'services',
+    description: 'those of extended that are about services',
+    focus: String.raw`\[sig-network\] (Services|Networking Granular Checks: Services|Conntrack|NoSNAT|Connectivity Pod Lifecycle)`,
+    elsewhere: [conformance, loadBalancer],
+    leftOut: notHere,
+    shape: 'zones',
+  },
+  dualstack: {
+    name: 'dualstack',
+    description: 'those of extended that want a dual-stack cluster',
+    focus: 'Feature:IPv6DualStack',
+    elsewhere: [],
+    leftOut: notHere,
+    shape: 'zones',
+  },
+  zones: {
+    name: 'zones',
+    description: 'those of extended that want three zones of two nodes each',
+    focus: traffic,
+    elsewhere: [],
+    leftOut: [],
+    shape: 'double-zones',
+  },
+  loadbalancer: {
+    name: 'loadbalancer',
+    description: 'services of type LoadBalancer',
+    focus: loadBalancer,
+    elsewhere: [],
+    leftOut: notHere.filter(({ pattern }) => pattern !== 'SCTP'),
+    shape: 'zones',
+  },
+  netpol: {
+    name: 'netpol',
+    description: 'NetworkPolicy',
+    focus: String.raw`\[sig-network\] Netpol`,
+    elsewhere: [],
+    leftOut: notHere,
+    shape: 'zones',
+  },
+};

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { sets } from './sets.ts';
+import { focusOn, select } from './spec-list.ts';
+
+const specs = {
+  conformance: '[sig-network] DNS should provide DNS for services [Conformance]',
+  further: '[sig-network] Services should be rejected when no endpoints exist',
+  longer: '[sig-network] Services should be rejected when no endpoints exist, also later',
+  sctp: '[sig-network] Services should allow creating a basic SCTP service [LinuxOnly] [Serial]',
+  loadBalancer:
+    '[sig-network] LoadBalancers [Feature:LoadBalancer] should be able to switch session affinity',
+  other: '[sig-node] Pods should be restarted [Conformance]',
+};
+const all = Object.values(specs);
+
+test('a set has the specs of its focus, less those of other sets and those that nobody can run here', () => {
+  assert.deepEqual(select(sets.conformance, all, {}).specs, [specs.conformance]);
+  const extended = select(sets.extended, all, {});
+  assert.deepEqual(extended.specs, [specs.further, specs.longer]);
+  assert.deepEqual([...extended.leftOut], [['this kernel has no SCTP (CONFIG_IP_SCTP)', [specs.sctp]]]);
+  assert.deepEqual(select(sets.loadbalancer, all, {}).specs, [specs.loadBalancer]);
+});
+
+test('--focus and --skip narrow a set, and add nothing to it', () => {
+  const { specs: found, leftOut } = select(sets.extended, all, { focus: 'rejected|DNS', skip: 'later' });
+  assert.deepEqual(found, [specs.further]);
+  assert.equal(leftOut.size, 0);
+});
+
+test('a focus on specs matches them and no others', () => {
+  const focus = new RegExp(focusOn([specs.conformance, specs.further]));
+  assert.deepEqual(
+    all.filter(spec => focus.test(`Kubernetes e2e suite ${spec}`)),
+    [specs.conformance, specs.further],
+  );
+});
