@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import * as z from 'zod';
 
 /** What became of one spec. */
@@ -78,5 +79,5 @@ export function count(results: readonly SpecResult[], outcome: SpecResult['outco
 }
 
 function oneLine(text: string): string {
-  return text.replace(/\s+/g, ' ').trim();
+  return stripVTControlCharacters(text).replace(/\s+/g, ' ').trim();
 }

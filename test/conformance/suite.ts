@@ -69,8 +69,10 @@ async function ginkgo(options: SuiteRun, log: string): Promise<number | null> {
   const child = spawn(binaries.ginkgo, [...own, binaries['e2e.test'], '--', ...suite], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, KUBECONFIG: options.kubeconfig },
+    // Ctrl-C of the terminal must not reach it as well: a second interrupt ends it without a report.
+    detached: true,
   });
-  // Ginkgo ends its specs, cleans up and writes its report when it is interrupted.
+  // Interrupted, ginkgo ends its specs, cleans up and writes its report.
   const interrupt = (): void => void child.kill('SIGINT');
   signal.addEventListener('abort', interrupt, { once: true });
   const file = createWriteStream(log);
