@@ -1,4 +1,4 @@
-import type { ShapeName } from './cluster-shape.ts';
+import type { IPFamily, ShapeName } from './cluster-shape.ts';
 
 /** A named selection of Kubernetes' own specs. */
 export interface SpecSet {
@@ -41,6 +41,12 @@ const notHere: readonly LeftOut[] = [
   { pattern: 'configMap nameserver', reason: 'rewrites the cluster DNS that all other specs use' },
   { pattern: 'IPerf2', reason: 'wants the output of an older iperf than Debian has' },
 ];
+
+/** What only a cluster of both families can be asked. */
+export function leftOutWith(family: IPFamily): readonly LeftOut[] {
+  if (family === 'dual') return [];
+  return [{ pattern: 'Feature:IPv6DualStack', reason: 'wants a dual-stack cluster (--ip-family dual)' }];
+}
 
 /** Specs that look at kube-proxy's own process, not at what a service does. */
 const kubeProxyItself: readonly LeftOut[] = [

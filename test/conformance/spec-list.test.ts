@@ -13,19 +13,30 @@ const specs = {
   other: '[sig-node] Pods should be restarted [Conformance]',
 };
 const all = Object.values(specs);
+const ipv4 = { family: 'ipv4' } as const;
 
 test('a set has the specs of its focus, less those of other sets and those that nobody can run here', () => {
-  assert.deepEqual(select(sets.conformance, all, {}).specs, [specs.conformance]);
-  const extended = select(sets.extended, all, {});
+  assert.deepEqual(select(sets.conformance, all, ipv4).specs, [specs.conformance]);
+  const extended = select(sets.extended, all, ipv4);
   assert.deepEqual(extended.specs, [specs.further, specs.longer]);
   assert.deepEqual([...extended.leftOut], [['this kernel has no SCTP (CONFIG_IP_SCTP)', [specs.sctp]]]);
-  assert.deepEqual(select(sets.loadbalancer, all, {}).specs, [specs.loadBalancer]);
+  assert.deepEqual(select(sets.loadbalancer, all, ipv4).specs, [specs.loadBalancer]);
 });
 
 test('--focus and --skip narrow a set, and add nothing to it', () => {
-  const { specs: found, leftOut } = select(sets.extended, all, { focus: 'rejected|DNS', skip: 'later' });
+  const { specs: found, leftOut } = select(sets.extended, all, {
+    ...ipv4,
+    focus: 'rejected|DNS',
+    skip: 'later',
+  });
   assert.deepEqual(found, [specs.further]);
   assert.equal(leftOut.size, 0);
+});
+
+test('specs of dual stack run on dual-stack clusters only', () => {
+  const spec = '[sig-network] [Feature:IPv6DualStack] should create a single stack service';
+  assert.deepEqual(select(sets.extended, [spec], { family: 'dual' }).specs, [spec]);
+  assert.deepEqual(select(sets.extended, [spec], ipv4).specs, []);
 });
 
 test('a focus on specs matches them and no others', () => {

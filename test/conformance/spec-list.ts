@@ -1,5 +1,6 @@
 import { run } from '../../src/lab/process.ts';
-import type { SpecSet } from './sets.ts';
+import type { IPFamily } from './cluster-shape.ts';
+import { leftOutWith, type SpecSet } from './sets.ts';
 
 /** The specs of a set that run, and those that do not, by reason. */
 export interface Selection {
@@ -14,12 +15,14 @@ export async function listSpecs(suite: string): Promise<string[]> {
   return lines.flatMap(line => /^ +\S+\.go:\d+: (.+)$/.exec(line)?.[1] ?? []);
 }
 
-/** What of `all` a set selects, narrowed by the user's `focus` and `skip`. */
-export function select(
-  set: SpecSet,
-  all: readonly string[],
-  { focus, skip }: { readonly focus?: string | undefined; readonly skip?: string | undefined },
-): Selection {
+export interface Narrowing {
+  readonly family: IPFamily;
+  readonly focus?: string | undefined;
+  readonly skip?: string | undefined;
+}
+
+/** What of `all` a set selects on a cluster of this family, narrowed by the user's `focus` and `skip`. */
+export function select(set: SpecSet, all: readonly string[], { family, focus, skip }: Narrowing): Selection {
   const wanted = all.filter(
     spec =>
       matches(set.focus, spec) &&
@@ -27,9 +30,10 @@ export function select(
       !(skip !== undefined && matches(skip, spec)) &&
       !set.elsewhere.some(pattern => matches(pattern, spec)),
   );
+  const reasonsToLeaveOut = [...set.leftOut, ...leftOutWith(family)];
   const reasons = Map.groupBy(
     wanted,
-    spec => set.leftOut.find(({ pattern }) => matches(pattern, spec))?.reason,
+    spec => reasonsToLeaveOut.find(({ pattern }) => matches(pattern, spec))?.reason,
   );
   const specs = reasons.get(undefined) ?? [];
   const leftOut = new Map([...reasons].flatMap(([why, of]) => (why === undefined ? [] : [[why, of]])));
