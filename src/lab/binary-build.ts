@@ -47,8 +47,7 @@ export const buildBinaries: Obtain = async (
     report(`${title}: ${built} of ${total} packages`);
   };
   const common = ['-v', '-trimpath', '-ldflags', flags, '-o'];
-  if (programs.length > 0)
-    await runGo(['build', ...common, `${folder}/`, ...pathsOf(programs)], count);
+  if (programs.length > 0) await runGo(['build', ...common, `${folder}/`, ...pathsOf(programs)], count);
   for (const name of tests)
     await runGo(['test', '-c', '-vet=off', ...common, join(folder, name), ...pathsOf([name])], count);
   for (const name of programs) {

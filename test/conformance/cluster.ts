@@ -1,3 +1,4 @@
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { installIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
 import { kubeFromConfig } from '../../src/kube/client.ts';
@@ -39,7 +40,6 @@ export async function bringUp(wish: ClusterWish): Promise<LabCluster> {
 
 /** Keeps what the agents said, which goes with the lab. */
 export async function saveAgentLogs(cluster: LabCluster, folder: string): Promise<void> {
-  const { mkdir, writeFile } = await import('node:fs/promises');
   await mkdir(folder, { recursive: true });
   const selector = ['-n', 'kube-system', '-l', 'app.kubernetes.io/part-of=isthmus'];
   const pods = await cluster.kubectl('get', 'pods', ...selector, '-o', 'name');

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { type Archive, type Image, type Layer, writeArchive } from '../../deploy/image/archive.ts';
 import { cacheFolder } from '../../src/cache.ts';
 import { ensureBinaries, type Report } from '../../src/lab/binaries.ts';
+import { goCommand, goEnvironment } from '../../src/lab/go-command.ts';
 import {
   agnhostLayer,
   corednsLayer,
@@ -23,18 +24,24 @@ const registry = 'registry.k8s.io/e2e-test-images';
 export async function ensureE2eImages(report: Report): Promise<Archive> {
   const wanted = ['agnhost', 'coredns', 'regression-issue-74839'] as const;
   const binaries = await ensureBinaries(wanted, { report });
-  return writeArchive(await e2eImages(binaries), { folder: cacheFolder('images'), label: 'e2e' });
+  return writeArchive(await e2eImages(binaries, report), { folder: cacheFolder('images'), label: 'e2e' });
 }
 
 async function e2eImages(
   binaries: Readonly<Record<'agnhost' | 'coredns' | 'regression-issue-74839', string>>,
+  report: Report,
 ): Promise<Image[]> {
   const { userland, shell, networkTools, nginx } = await labLayers();
   const tools = [...userland, shell, networkTools];
   return [
     {
       names: [`${registry}/agnhost:2.56`],
-      layers: [...tools, corednsLayer(binaries.coredns), await porterLayer(), agnhostLayer(binaries.agnhost)],
+      layers: [
+        ...tools,
+        corednsLayer(binaries.coredns),
+        await porterLayer(report),
+        agnhostLayer(binaries.agnhost),
+      ],
       settings: { entrypoint: ['/agnhost'], command: ['pause'] },
     },
     {
@@ -65,10 +72,10 @@ async function e2eImages(
 const downloaded = z.object({ Dir: z.string() });
 
 /** The certificate that `agnhost porter` serves TLS with, as Kubernetes' sources have it. */
-async function porterLayer(): Promise<Layer> {
-  const output = await run('go', ['mod', 'download', '-json', 'k8s.io/kubernetes'], {
+async function porterLayer(report: Report): Promise<Layer> {
+  const output = await run(await goCommand(report), ['mod', 'download', '-json', 'k8s.io/kubernetes'], {
     cwd: join(packageRoot, 'deploy/kubernetes'),
-    env: { ...process.env, GOWORK: 'off' },
+    env: goEnvironment(),
   });
   const { Dir } = downloaded.parse(JSON.parse(output));
   return ['localhost.crt', 'localhost.key'].map(name => ({
