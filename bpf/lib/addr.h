@@ -41,6 +41,14 @@ static __always_inline bool is_mapped(const struct addr *addr)
 	return addr_word(addr, 2) == bpf_htonl(0xffff) && !(addr_word(addr, 0) | addr_word(addr, 1));
 }
 
+static __always_inline bool is_loopback(const struct addr *addr)
+{
+	if (is_mapped(addr))
+		return addr->bytes[12] == 127;
+	return !addr_word(addr, 0) && !addr_word(addr, 1) && !addr_word(addr, 2) &&
+	       addr_word(addr, 3) == bpf_htonl(1);
+}
+
 /* Any total order does: it only has to be the same for both directions of a flow. */
 static __always_inline int addr_compare(const struct addr *a, const struct addr *b)
 {

@@ -48,14 +48,6 @@ static __always_inline void socket_set(struct bpf_sock_addr *ctx, bool v6, const
 	ctx->user_port = port;
 }
 
-static __always_inline bool is_loopback(const struct addr *addr)
-{
-	if (is_mapped(addr))
-		return addr->bytes[12] == 127;
-	return !addr_word(addr, 0) && !addr_word(addr, 1) && !addr_word(addr, 2) &&
-	       addr_word(addr, 3) == bpf_htonl(1);
-}
-
 /* The frontend a socket addresses, if any. Loopback is the node's only in the node's own namespace. */
 static __always_inline struct frontend_value *socket_frontend(struct bpf_sock_addr *ctx, const struct addr *addr,
 							      __be16 port)
@@ -65,13 +57,14 @@ static __always_inline struct frontend_value *socket_frontend(struct bpf_sock_ad
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return NULL;
-	if ((config.flags & CONFIG_SOCKET_HOST_ONLY) && !host)
+	/* A pod's loopback is its own. */
+	if (!host && ((config.flags & CONFIG_SOCKET_HOST_ONLY) || is_loopback(addr)))
 		return NULL;
 	frontend = frontend_find(addr, port, ctx->protocol, false, true);
 	if (frontend)
 		/* Who may connect depends on the address that the socket will get: the packets are judged. */
 		return frontend->flags & FRONTEND_SOURCE_RANGES ? NULL : frontend;
-	if (!(is_loopback(addr) ? host : is_node_of_cluster(addr, NODE_OWN_CLUSTER)))
+	if (!is_loopback(addr) && !is_node_of_cluster(addr, NODE_OWN_CLUSTER))
 		return NULL;
 	frontend = frontend_find(addr, port, ctx->protocol, true, false);
 	if (!frontend || !(frontend->flags & FRONTEND_TWO_SCOPES))

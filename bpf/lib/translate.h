@@ -122,6 +122,9 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 		return DROP_SERVICE_INCONSISTENT;
 	if (p->flow.proto != IPPROTO_TCP && p->flow.proto != IPPROTO_UDP)
 		return NOT_OURS;
+	/* Frontends of loopback are for sockets of the node; in a packet on a device it is a lie. */
+	if (is_loopback(&p->flow.daddr))
+		return NOT_OURS;
 	frontend = frontend_find(&p->flow.daddr, p->flow.dport, p->flow.proto, any_node,
 				 origin != ORIGIN_NETDEV);
 	if (!frontend)

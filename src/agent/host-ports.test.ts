@@ -29,7 +29,7 @@ const endpoint = (name: string, ipv4: string, ...portMappings: PortMapping[]): E
 });
 
 describe('host ports', () => {
-  it('are frontends at every address of the node, or at the one that is named', async () => {
+  it('are frontends at every address of the node and its loopback, or at the one that is named', async () => {
     const endpoints = endpointTable();
     const addresses = new Table<HostAddress>({ name: 'a', keyOf: row => row.address });
     const rows = deriveHostPorts(endpoints, addresses);
@@ -50,6 +50,8 @@ describe('host ports', () => {
     const shown = (): string[] =>
       Array.from(rows.values(), row => `${frontendAddress(row)} ${row.backends[0]!.key}`).sort();
     assert.deepEqual(shown(), [
+      '127.0.0.1/8080/TCP/external 10.1.0.3/80/TCP',
+      '127.0.0.1/99/TCP/external 10.1.0.3/99/TCP',
       '172.18.1.2/53/UDP/external 10.1.0.3/53/UDP',
       '172.18.1.2/8080/TCP/external 10.1.0.3/80/TCP',
     ]);

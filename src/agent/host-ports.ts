@@ -5,12 +5,12 @@ import type { ReadonlyTable } from '../table/table.ts';
 import { type Endpoint, endpointKey, type PortMapping } from './endpoint.ts';
 import type { HostAddress } from './endpoint-map.ts';
 
+const LOOPBACK = '127.0.0.1';
 const protocols = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
 
 /**
- * Frontends of the pods' hostPorts, with the index `address`: every address of this node, or the one the pod
- * names. Addresses of loopback are left out: the socket programs see the sockets of all pods, and a pod that
- * connects to its own 127.0.0.1 means itself.
+ * Frontends of the pods' hostPorts, with the index `address`: every address of this node and its loopback, or the
+ * one the pod names. Those of loopback are for sockets of the node: a pod that connects to 127.0.0.1 means itself.
  */
 export function deriveHostPorts(
   endpoints: ReadonlyTable<Endpoint>,
@@ -40,8 +40,8 @@ export function deriveHostPorts(
 function addressesOf(mapping: PortMapping, hostAddresses: ReadonlyTable<HostAddress>): string[] {
   const named = mapping.hostIP ?? '';
   if (named === '' || named === '0.0.0.0' || named === '::')
-    return Array.from(hostAddresses.values(), row => row.address);
-  return hostAddresses.has(named) ? [named] : [];
+    return [...Array.from(hostAddresses.values(), row => row.address), LOOPBACK];
+  return hostAddresses.has(named) || named.startsWith('127.') ? [named] : [];
 }
 
 function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string): Frontend {

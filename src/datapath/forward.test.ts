@@ -129,6 +129,7 @@ for (const [family, mode] of [
             protocol: 'udp',
             backends: remote.map(each => ({ ...each, id: each.id + 10, port: 53 })),
           });
+          setService(node, { id: 50, address: plan.loopback, port: 8088, protocol: 'tcp', backends });
           setService(node, { id: 4, address: plan.service(99), port: 80, protocol: 'tcp', backends: [] });
           setService(node, { id: 5, address: plan.service(99), port: 80, protocol: 'udp', backends: [] });
           setService(node, { id: 6, address: any, port: 30099, protocol: 'tcp', backends: [] });
@@ -233,6 +234,15 @@ for (const [family, mode] of [
         assert.ok(isPod(await ask('tcp', bed.nodes[1].ip, '30080')));
         const pod = await bed.run(node.pods[0]!.netns, wire('tcp', plan.loopback, '30080'), node);
         assert.equal(pod.stdout, 'ECONNREFUSED', "a pod's loopback is its own");
+      });
+
+      it('a frontend at loopback, a hostPort: for sockets of the node, for no socket of a pod and no packet', async () => {
+        const node = bed.nodes[0];
+        const [pod] = node.pods;
+        const asked = await bed.run(node.netns, wire('tcp', plan.loopback, '8088'), node);
+        assert.ok(isPod(asked.stdout));
+        const own = await bed.run(pod!.netns, wire('tcp', plan.loopback, '8088'), node);
+        assert.equal(own.stdout, 'ECONNREFUSED');
       });
 
       it('what the node itself sends past the socket hooks is translated on its way out', async () => {

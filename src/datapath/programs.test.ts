@@ -232,6 +232,13 @@ describe('programs, packet by packet (BPF_PROG_TEST_RUN)', () => {
         assert.deepEqual([node.verdict, node.reasons], [TC_ACT.OK, ['REASON_TO_STACK']]);
       });
 
+      it('a packet to loopback reaches no service: a hostPort there is for sockets of the node', () => {
+        const loopback = name === 'IPv4' ? '127.0.0.1' : '::1';
+        programs.service(60, loopback, 80, PROTO.tcp, [{ id: 60, address: REMOTE, port: 8080 }]);
+        const { out } = send('from_pod', tcp(ports(POD, loopback, 40_060)));
+        assert.equal(read(out).to, loopback);
+      });
+
       it('one conntrack row for both directions, with what TCP said', () => {
         send('from_pod', tcp(ports(POD, NEIGHBOUR, 40_001)));
         type Row = { readonly flags: number; readonly expires: number };
