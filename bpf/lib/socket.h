@@ -70,7 +70,7 @@ static __always_inline struct frontend_value *socket_frontend(struct bpf_sock_ad
 	if (!frontend || !(frontend->flags & FRONTEND_TWO_SCOPES))
 		return frontend;
 	/* externalTrafficPolicy Local: another node's port is for that node to answer, as for any machine. */
-	if (host && !is_loopback(addr) && !is_node_of_cluster(addr, NODE_LOCAL))
+	if (!is_loopback(addr) && !is_node_of_cluster(addr, NODE_LOCAL))
 		return NULL;
 	return frontend_find(addr, port, ctx->protocol, true, true);
 }

@@ -117,6 +117,7 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 	struct frontend_value *frontend;
 	struct nat_scratch *room = nat_room();
 	struct nat_value *row;
+	bool another_node;
 
 	if (!p || !room)
 		return DROP_SERVICE_INCONSISTENT;
@@ -125,9 +126,11 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 	/* Frontends of loopback are for sockets of the node; in a packet on a device it is a lie. */
 	if (is_loopback(&p->flow.daddr))
 		return NOT_OURS;
+	another_node = any_node && origin != ORIGIN_NETDEV && !is_node_of_cluster(&p->flow.daddr, NODE_LOCAL);
 	frontend = frontend_find(&p->flow.daddr, p->flow.dport, p->flow.proto, any_node,
-				 origin != ORIGIN_NETDEV);
-	if (!frontend)
+				 origin != ORIGIN_NETDEV && !another_node);
+	/* externalTrafficPolicy Local: another node's port is for that node to answer, as for any machine. */
+	if (!frontend || (another_node && (frontend->flags & FRONTEND_TWO_SCOPES)))
 		return NOT_OURS;
 	room->key = p->flow;
 	row = bpf_map_lookup_elem(&nat, &room->key);

@@ -119,12 +119,19 @@ describe('externalTrafficPolicy Local', () => {
     assert.deepEqual(await ask(node, node.netns, 'tcp', other.ip, '30210'), ['ETIMEDOUT']);
   });
 
-  it('at the own node, and for pods, all backends', async () => {
+  it('a pod of another node is a client like any machine, too', async () => {
+    const [node, other] = bed.nodes;
+    const client = node.pods[0]!.netns;
+    assert.deepEqual(backendsOf(await ask(node, client, 'tcp', other.ip, '30200')), [other.pods[0]!.ip]);
+    assert.deepEqual(await ask(node, client, 'tcp', other.ip, '30210'), ['ETIMEDOUT']);
+  });
+
+  it('at the own node all backends, also for pods', async () => {
     const [node, other] = bed.nodes;
     for (const at of [node.ip, '127.0.0.1'])
       assert.deepEqual(backendsOf(await ask(node, node.netns, 'tcp', at, '30200')), [other.pods[0]!.ip]);
-    assert.deepEqual(backendsOf(await ask(node, node.pods[0]!.netns, 'tcp', other.ip, '30210')), [
-      node.pods[0]!.ip,
+    assert.deepEqual(backendsOf(await ask(node, node.pods[0]!.netns, 'tcp', node.ip, '30200')), [
+      other.pods[0]!.ip,
     ]);
   });
 

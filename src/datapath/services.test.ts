@@ -156,6 +156,11 @@ describe('traffic policy Local', () => {
     assert.deepEqual([...seen].sort(), [POD, REMOTE]);
   });
 
+  it('from inside to another node: for that node to answer', () => {
+    programs.datapath.map('nodes').set({ addr: parse(REMOTE_NODE) }, { cluster_id: 1, flags: 2 });
+    assert.equal(read(send('from_pod', tcp(ports(POD, REMOTE_NODE, 1000, 30_080))).out).to, REMOTE_NODE);
+  });
+
   it('from outside, backends on other nodes only: dropped, so that the client is sent elsewhere', () => {
     const { verdict, reasons } = send('from_netdev', tcp(ports(WORLD, NODE, 1000, 30_081)));
     assert.deepEqual([verdict, reasons], [TC_ACT.SHOT, ['DROP_NO_LOCAL_BACKEND']]);

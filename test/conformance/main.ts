@@ -79,7 +79,7 @@ async function runSet(
     report: say,
     signal,
   });
-  const report = readReport(text);
+  const report = readReport(text, selection.specs);
   writeFileSync(join(out, 'results.tsv'), resultsTable(report.results));
   if (count(report.results, 'failed') > 0) await saveAgentLogs(cluster, join(out, 'agents'));
   const seconds = (performance.now() - start) / 1000;

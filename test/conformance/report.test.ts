@@ -18,6 +18,7 @@ function reportOf(...specs: object[]): string {
 test('specs that failed come first, with their reason in one line', () => {
   const { results } = readReport(
     reportOf(spec('serves', 'passed'), spec('waits', 'timedout', 'no answer\n  after 2m')),
+    [],
   );
   assert.equal(
     resultsTable(results),
@@ -29,6 +30,7 @@ test('specs that failed come first, with their reason in one line', () => {
 test('a spec that skips itself says why; one that was not selected is no result', () => {
   const { results } = readReport(
     reportOf(spec('wants six nodes', 'skipped', 'skipped - need 6'), spec('not asked for', 'skipped')),
+    [],
   );
   assert.deepEqual(
     results.map(({ spec: text, outcome, reason }) => [text, outcome, reason]),
@@ -36,11 +38,15 @@ test('a spec that skips itself says why; one that was not selected is no result'
   );
 });
 
-test('a suite that could not start is a failure, although no spec is', () => {
+test('a suite that could not start, and specs it never came to, are failures although no spec failed', () => {
   const failed = { ...spec('', 'failed', 'nodes are not ready', 'SynchronizedBeforeSuite') };
   const { results, suiteFailures } = readReport(
     reportOf({ ...failed, ContainerHierarchyTexts: null }, spec('serves', 'skipped')),
+    ['[sig-network] Services serves'],
   );
   assert.deepEqual(results, []);
-  assert.deepEqual(suiteFailures, ['SynchronizedBeforeSuite: nodes are not ready']);
+  assert.deepEqual(suiteFailures, [
+    'SynchronizedBeforeSuite: nodes are not ready',
+    '1 specs were not run: [sig-network] Services serves',
+  ]);
 });

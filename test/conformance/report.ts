@@ -37,8 +37,8 @@ const ginkgoReport = z.array(
 
 const failedStates = new Set(['failed', 'panicked', 'timedout', 'interrupted', 'aborted']);
 
-/** Reads ginkgo's `--json-report`. Throws where it is none. */
-export function readReport(text: string): SetReport {
+/** Reads ginkgo's `--json-report` of a run of `specs`. Throws where it is none. */
+export function readReport(text: string, specs: readonly string[]): SetReport {
   const results: SpecResult[] = [];
   const suiteFailures: string[] = [];
   for (const suite of ginkgoReport.parse(JSON.parse(text))) {
@@ -59,6 +59,9 @@ export function readReport(text: string): SetReport {
         results.push({ spec, outcome: 'skipped', seconds, reason });
     }
   }
+  const seen = new Set(results.map(({ spec }) => spec));
+  const missing = specs.filter(spec => !seen.has(spec));
+  if (missing.length > 0) suiteFailures.push(`${missing.length} specs were not run: ${missing.join('; ')}`);
   const order = { failed: 0, skipped: 1, passed: 2 };
   results.sort((a, b) => order[a.outcome] - order[b.outcome] || a.spec.localeCompare(b.spec));
   return { results, suiteFailures };
