@@ -55,26 +55,22 @@ export interface Filter extends FilterPlace {
 
 /** Attaches the program, or exchanges the one that is there. Throws ENODEV where the device is gone. */
 export function replaceFilter(netlink: Netlink, filter: Filter): void {
-  for (const each of replacement(filter)) {
-    const { what, type, flags, body, present } = each;
+  for (const { what, type, flags, body, mayExist } of replacement(filter))
     try {
       netlink.request(what, type, flags, body);
     } catch (error) {
-      if (!present || !failedWith(error, present)) throw error;
+      if (!(mayExist && failedWith(error, 'EEXIST'))) throw error;
     }
-  }
 }
 
 /** `replaceFilter` on another thread: the socket must not be used for anything else until it resolves. */
 export async function replaceFilterLater(netlink: Netlink, filter: Filter): Promise<void> {
-  for (const each of replacement(filter)) {
-    const { what, type, flags, body, present } = each;
+  for (const { what, type, flags, body, mayExist } of replacement(filter))
     try {
       await netlink.requestLater(what, type, flags, body);
     } catch (error) {
-      if (!present || !failedWith(error, present)) throw error;
+      if (!(mayExist && failedWith(error, 'EEXIST'))) throw error;
     }
-  }
 }
 
 /** Name of our filter, or undefined where there is none, or no such device. */
@@ -112,8 +108,7 @@ interface Request {
   readonly type: number;
   readonly flags: number;
   readonly body: Buffer;
-  /** The error that says that it is there already. */
-  readonly present?: 'EEXIST';
+  readonly mayExist: boolean;
 }
 
 function replacement(filter: Filter): readonly Request[] {
@@ -124,12 +119,13 @@ function replacement(filter: Filter): readonly Request[] {
       type: RTM_NEWQDISC,
       flags: NLM_F_CREATE | NLM_F_EXCL,
       body: Buffer.concat([header(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0), text(TCA_KIND, 'clsact')]),
-      present: 'EEXIST',
+      mayExist: true,
     },
     {
       what: `put ${name} into ${describe(filter)}`,
       type: RTM_NEWTFILTER,
       flags: NLM_F_CREATE,
+      mayExist: false,
       body: Buffer.concat([
         filterBody(filter),
         nested(
