@@ -1,8 +1,8 @@
 /** The daemons of Isthmus and Cilium on a lab's nodes, seen from this machine: their processes, memory, CPU, maps. */
 import { readFileSync } from 'node:fs';
-import { buildBpf } from '../deploy/build.ts';
 import type { BpfMap } from '../src/datapath/map.ts';
-import { type MapName, openPinnedMap } from '../src/datapath/object.ts';
+import type { MapName } from '../src/datapath/object.ts';
+import { openPinnedMap } from '../src/datapath/pinned-map.ts';
 import { cgroupProcesses } from '../src/lab/cgroup.ts';
 import { initProcess } from '../src/lab/node.ts';
 import type { Lab } from '../src/lab/open-lab.ts';
@@ -81,7 +81,7 @@ function statFields(pid: number): string[] {
 /** A pinned map of a node's datapath. */
 export async function mapOn<K, V>(lab: Lab, node: NodePlan, name: MapName): Promise<BpfMap<K, V>> {
   const pid = initProcess(lab.layout, node);
-  const map = openPinnedMap<K, V>(await buildBpf(), `/proc/${pid}/root/sys/fs/bpf/isthmus`, name);
+  const map = openPinnedMap<K, V>(`/proc/${pid}/root/sys/fs/bpf/isthmus`, name);
   if (!map) throw new Error(`node ${node.name} has no map ${name}`);
-  return map;
+  return map.rows;
 }

@@ -36,3 +36,46 @@ test('questions are answered, wrong ones explained, and the socket goes with the
   assert.equal(existsSync(socketPath), false);
   await assert.rejects(askAgent('GET', '/v1/status', socketPath), /no agent listens on/);
 });
+
+test('a long list is sent piece by piece, and the agent does other things between', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'isthmus-api-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const socketPath = join(folder, 'agent.sock');
+  let turns = 0;
+  const count = (): void => {
+    turns++;
+    timer = setImmediate(count);
+  };
+  let timer = setImmediate(count);
+  t.after(() => clearImmediate(timer));
+  await using _server = await serveApi({
+    socketPath,
+    views: {
+      // A millisecond of work a row.
+      '/v1/long': function* () {
+        let seen = turns;
+        let since = performance.now();
+        for (let row = 0; row < 200; row++) {
+          if (turns !== seen) since = performance.now();
+          seen = turns;
+          for (const until = performance.now() + 1; performance.now() < until; );
+          assert.ok(performance.now() - since < 100, 'nobody else had a turn');
+          yield { row };
+        }
+      },
+      '/v1/empty': function* () {},
+      '/v1/broken': function* () {
+        yield* [].map(() => 0);
+        throw new Error('no idea');
+      },
+    },
+    registry: new Registry(),
+    onError: () => undefined,
+  });
+  const before = turns;
+  const rows = JSON.parse(await askAgent('GET', '/v1/long', socketPath));
+  assert.deepEqual([rows.length, rows[199]], [200, { row: 199 }]);
+  assert.ok(turns - before >= 20, `${turns - before} turns`);
+  assert.equal(await askAgent('GET', '/v1/empty', socketPath), '[]\n');
+  await assert.rejects(askAgent('GET', '/v1/broken', socketPath), /500.*no idea/);
+});

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
@@ -8,7 +9,10 @@ export const AGENT_SOCKET = '/run/isthmus/agent.sock';
 
 export interface ApiServerOptions {
   readonly socketPath?: string;
-  /** Path (`/v1/status`) → what to answer as JSON. Must not change anything. */
+  /**
+   * Path (`/v1/status`) → what to answer as JSON. Must not change anything. An iterator is a list whose rows
+   * are taken and sent a few at a time: the agent's other work goes on meanwhile, however long it is.
+   */
   readonly views: Readonly<Record<string, () => unknown>>;
   /** Path → what to do on POST; resolves to what to answer. */
   readonly actions?: Readonly<Record<string, () => Promise<unknown>>>;
@@ -55,7 +59,10 @@ async function answer(
     return;
   }
   const view = options.views[path];
-  if (view) return send(response, 200, view());
+  if (view) {
+    const body = view();
+    return body instanceof Iterator ? sendRows(response, body) : send(response, 200, body);
+  }
   const paths = [...Object.keys(options.views), '/v1/metrics'];
   send(response, 404, { error: `no ${path}; there is ${paths.join(', ')}` });
 }
@@ -64,6 +71,30 @@ function send(response: ServerResponse, code: number, body: unknown): void {
   if (response.headersSent) return void response.end();
   response.writeHead(code, { 'content-type': 'application/json' });
   response.end(`${JSON.stringify(body ?? {})}\n`);
+}
+
+/** Milliseconds of work on a long list before others get a turn. */
+const SLICE = 5;
+
+async function sendRows(response: ServerResponse, rows: IteratorObject<unknown>): Promise<void> {
+  let text = '[';
+  let between = '';
+  let until = performance.now() + SLICE;
+  for (const row of rows) {
+    // The first row has been made: what fails before it is still an answer of its own.
+    if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/json' });
+    text += between + JSON.stringify(row);
+    between = ',\n';
+    if (performance.now() < until) continue;
+    // A reader that is slow or gone holds nothing in memory.
+    if (!response.write(text)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+    else await new Promise(resolve => setImmediate(resolve));
+    if (response.destroyed) return;
+    text = '';
+    until = performance.now() + SLICE;
+  }
+  if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/json' });
+  response.end(`${text}]\n`);
 }
 
 /** Bound aside and renamed, so that the name never stands for a socket nobody listens on. */

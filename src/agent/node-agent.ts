@@ -21,6 +21,7 @@ import { type DatapathState, runDatapathState } from './datapath-state.ts';
 import { type Devices, ensureDevices } from './devices.ts';
 import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
+import { EndpointLog } from './endpoint-log.ts';
 import { Endpoints } from './endpoints.ts';
 import { FlowCollector } from './flow-collector.ts';
 import { watchHostAddresses } from './host-addresses.ts';
@@ -84,6 +85,7 @@ export class NodeAgent {
   parts: NodeParts | undefined;
   services: Services | undefined;
   l2: L2Announcements | undefined;
+  endpointLog: EndpointLog | undefined;
   /** The node was taken back to what it was before: nothing is made on it any more. */
   cleanedUp = false;
   /** Told of every call of the CNI plugin that ended, for metrics. */
@@ -217,6 +219,7 @@ export class NodeAgent {
       log: logOf('endpoints'),
     });
     endpoints.restore();
+    this.endpointLog = new EndpointLog(endpoints.table);
     nameRecoveredEndpoints(endpoints, sources.pods);
     const identities = runPodIdentities({
       client,

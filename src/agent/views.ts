@@ -3,6 +3,7 @@ import { reservedName } from '../api/identity-number.ts';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
 import { clusterNodeKey } from './cluster-nodes.ts';
+import type { Endpoint } from './endpoint.ts';
 import { pressureWarnings } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 import type { Path } from './paths.ts';
@@ -13,6 +14,8 @@ export function apiViews(agent: NodeAgent): Readonly<Record<string, () => unknow
   return {
     '/v1/status': () => status(agent),
     '/v1/endpoints': () => endpoints(agent),
+    '/v1/endpoint-details': () => endpointDetails(agent),
+    '/v1/endpoint-log': () => agent.endpointLog?.values() ?? [],
     '/v1/services': () => services(agent),
     '/v1/ipcache': () => ipcache(agent),
     '/v1/nodes': () => nodes(agent),
@@ -53,55 +56,77 @@ function status(agent: NodeAgent): AgentStatus {
   });
 }
 
-function endpoints(agent: NodeAgent): object[] {
-  return [...(agent.parts?.endpoints.table.values() ?? [])]
-    .sort((a, b) => a.id - b.id)
-    .map(each => ({
-      id: each.id,
-      state: each.state,
-      pod: `${each.namespace}/${each.podName}`,
-      ipv4: each.ipv4,
-      identity: each.identity ?? 0,
-      labels:
-        agent.sources?.identities.get(String(each.identity))?.text ?? reservedName(each.identity ?? 0) ?? '',
-      interface: each.hostIfName,
-    }));
+function endpointRow(agent: NodeAgent, each: Endpoint): object {
+  return {
+    id: each.id,
+    state: each.state,
+    pod: each.podName ? `${each.namespace}/${each.podName}` : '',
+    ipv4: each.ipv4,
+    identity: each.identity ?? 0,
+    labels:
+      agent.sources?.identities.get(String(each.identity))?.text ?? reservedName(each.identity ?? 0) ?? '',
+    interface: each.hostIfName,
+  };
 }
 
-function services(agent: NodeAgent): object[] {
-  return [...(agent.services?.frontends.values() ?? [])]
-    .map(each => ({
+function* endpoints(agent: NodeAgent): Generator<object> {
+  for (const each of agent.parts?.endpoints.table.values() ?? []) yield endpointRow(agent, each);
+}
+
+/** All that is known of each endpoint: `isthmus endpoint get`. */
+function* endpointDetails(agent: NodeAgent): Generator<object> {
+  for (const each of agent.parts?.endpoints.table.values() ?? [])
+    yield {
+      ...endpointRow(agent, each),
+      created: each.createdAt,
+      podUid: each.podUid,
+      container: each.containerId,
+      network: each.network,
+      ifindex: each.ifindex,
+      mac: each.mac,
+      hostMac: each.hostMac,
+      mtu: each.mtu,
+      gateway: each.gateway,
+      hostPorts: each.portMappings
+        .filter(port => port.hostPort !== 0)
+        .map(port => `${port.hostIP ?? ''}:${port.hostPort}/${port.protocol} → ${port.containerPort}`),
+    };
+}
+
+function* services(agent: NodeAgent): Generator<object> {
+  for (const each of agent.services?.frontends.values() ?? [])
+    yield {
       id: agent.services?.balancer.serviceId(frontendAddress(each)) ?? 0,
       service: each.service,
       kind: each.kind,
-      frontend: `${each.kind === 'NodePort' ? '0.0.0.0' : each.addr}:${each.port}/${each.protocol}`,
+      frontend: `${addressPort(each.kind === 'NodePort' && each.addr === '::' ? '0.0.0.0' : each.addr, each.port)}/${each.protocol}`,
       scope: each.scope,
       backends: each.backends.map(
         backend =>
-          `${backend.addr}:${backend.port}${backend.cluster ? ` (${backend.cluster})` : ''}${backend.state === 'active' ? '' : ` ${backend.state}`}`,
+          `${addressPort(backend.addr, backend.port)}${backend.cluster ? ` (${backend.cluster})` : ''}${backend.state === 'active' ? '' : ` ${backend.state}`}`,
       ),
-    }))
-    .sort((a, b) => (a.service < b.service ? -1 : a.service > b.service ? 1 : a.id - b.id));
+    };
 }
 
-function ipcache(agent: NodeAgent): object[] {
-  return [...(agent.parts?.state.ipcache.values() ?? [])].map(({ prefix, identity, tunnel, source }) => ({
-    prefix,
-    identity: reservedName(identity) ?? String(identity),
-    tunnel,
-    source,
-  }));
+/** '10.1.0.1:80', '[2001:db8::1]:80'. */
+const addressPort = (address: string, port: number): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+
+function* ipcache(agent: NodeAgent): Generator<object> {
+  for (const { prefix, identity, tunnel, source } of agent.parts?.state.ipcache.values() ?? [])
+    yield { prefix, identity: reservedName(identity) ?? String(identity), tunnel, source };
 }
 
-function nodes(agent: NodeAgent): object[] {
-  return [...(agent.parts?.state.nodes.values() ?? [])].map(each => ({
-    cluster: each.cluster,
-    name: each.local ? `${each.name} (this node)` : each.name,
-    address: each.address,
-    internal: each.internalAddress,
-    'pod cidrs': each.podCidrs.join(' '),
-    path: pathText(agent.parts?.state.paths.get(clusterNodeKey(each))),
-  }));
+function* nodes(agent: NodeAgent): Generator<object> {
+  for (const each of agent.parts?.state.nodes.values() ?? [])
+    yield {
+      cluster: each.cluster,
+      name: each.local ? `${each.name} (this node)` : each.name,
+      address: each.address,
+      internal: each.internalAddress,
+      'pod cidrs': each.podCidrs.join(' '),
+      path: pathText(agent.parts?.state.paths.get(clusterNodeKey(each))),
+    };
 }
 
 /** The way to a node's pods and why it is that; '' for this node. */

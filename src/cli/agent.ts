@@ -1,9 +1,10 @@
-import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import * as z from 'zod';
 import { askAgent } from '../agent/api-client.ts';
 import { AgentStatus } from '../api/agent-status.ts';
+import { columns } from './columns.ts';
 import { Failure } from './failure.ts';
+import { write } from './output.ts';
 
 type Output = 'summary' | 'json';
 
@@ -16,13 +17,40 @@ export function register(program: Command): void {
     statusText(AgentStatus.parse(JSON.parse(text))),
   );
   view(agent, 'endpoints', 'List the pods this node connects', '/v1/endpoints', listing);
-  view(agent, 'services', 'List frontends and the backends they choose from', '/v1/services', listing);
+  view(agent, 'services', 'List frontends and the backends they choose from', '/v1/services', text =>
+    listing(text, 'service'),
+  );
+  view(agent, 'endpoint-details', 'All that is known of each pod', '/v1/endpoint-details', listing);
+  view(agent, 'endpoint-log', 'What became of each pod', '/v1/endpoint-log', text => text);
   view(agent, 'ipcache', 'List who has which address and where', '/v1/ipcache', listing);
   view(agent, 'nodes', 'List the nodes of all clusters', '/v1/nodes', listing);
   agent
     .command('metrics')
     .description('Print the metrics of the agent')
     .action(async () => void process.stdout.write(await ask('GET', '/v1/metrics')));
+  agent
+    .command('map')
+    .argument('[name]', 'as in bpf/lib/maps.h; without it: the names there are')
+    .description('Print a map of the datapath as lines of JSON')
+    .action(async (name?: string) => {
+      // Read here, not by the agent: a large map must not keep it from its work.
+      const { bpfFolderOfNode, mapLines, mapNames } = await import('./map-dump.ts');
+      const bpffs = bpfFolderOfNode();
+      if (name === undefined)
+        return write(
+          mapNames(bpffs)
+            .map(each => `${each}\n`)
+            .join(''),
+        );
+      let text = '';
+      for (const line of mapLines(bpffs, name)) {
+        text += `${line}\n`;
+        if (text.length < 1 << 16) continue;
+        await write(text);
+        text = '';
+      }
+      await write(text);
+    });
   agent
     .command('cleanup')
     .description('Take the node back to what it was before; the agent then stays idle')
@@ -101,23 +129,21 @@ const rows = z.array(
 );
 
 /** A list of flat objects as a table: a column per field. */
-function listing(text: string): string {
-  const list = rows.parse(JSON.parse(text));
+function listing(text: string, by = 'id'): string {
+  const list = rows.parse(JSON.parse(text)).sort((a, b) => compare(a[by], b[by]));
   const head = Object.keys(list[0] ?? {});
-  if (head.length === 0) return 'nothing\n';
-  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '' };
-  const sides = { 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '' };
-  const table = new Table({
-    head: head.map(each => each.toUpperCase()),
-    chars: { ...none, ...sides, right: '', 'right-mid': '', middle: '  ' },
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-  });
-  for (const row of list)
-    table.push(
-      head.map(name => {
-        const value = row[name] ?? '';
-        return Array.isArray(value) ? value.join('\n') : String(value);
-      }),
-    );
-  return `${table.toString()}\n`;
+  const cells = list.map(row =>
+    head.map(name => {
+      const value = row[name] ?? '';
+      return Array.isArray(value) ? value.join('\n') : String(value);
+    }),
+  );
+  return columns(
+    head.map(each => each.toUpperCase()),
+    cells,
+    'nothing',
+  );
 }
+
+const compare = (a: unknown, b: unknown): number =>
+  typeof a === 'number' && typeof b === 'number' ? a - b : String(a) < String(b) ? -1 : a === b ? 0 : 1;

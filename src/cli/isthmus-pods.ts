@@ -12,6 +12,8 @@ export interface IsthmusPod {
   readonly running: boolean;
   readonly ready: boolean;
   readonly images: readonly string[];
+  /** Names, those that prepare the pod among them. */
+  readonly containers: readonly string[];
   /** Why it does not run, one sentence each; empty when all is well or nothing is known yet. */
   readonly troubles: readonly string[];
   /** How often its containers were started again, and why the last time. */
@@ -59,7 +61,11 @@ const Pod = z.object({
     deletionTimestamp: z.string().nullish(),
     labels: z.object({ 'app.kubernetes.io/name': z.enum(componentNames) }),
   }),
-  spec: z.object({ nodeName: z.string().default(''), containers: z.array(z.object({ image: z.string() })) }),
+  spec: z.object({
+    nodeName: z.string().default(''),
+    initContainers: z.array(z.object({ name: z.string() })).nullish(),
+    containers: z.array(z.object({ name: z.string(), image: z.string() })),
+  }),
   status: z.object({
     conditions: z
       .array(z.object({ type: z.string(), status: z.string(), message: z.string().nullish() }))
@@ -85,6 +91,7 @@ function toRow({ metadata, spec, status }: z.infer<typeof Pod>): IsthmusPod {
     running: containers.length > 0 && containers.every(each => each.state?.running != null),
     ready: isTrue('Ready'),
     images: spec.containers.map(each => each.image),
+    containers: [...(spec.initContainers ?? []), ...spec.containers].map(each => each.name),
     troubles: [
       ...(unscheduled ? [`no node takes it: ${unscheduled.message ?? 'no reason given'}`] : []),
       ...all.flatMap(troubleOf),

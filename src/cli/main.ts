@@ -34,6 +34,26 @@ const groups: readonly GroupEntry[] = [
     load: () => import('./clustermesh.ts'),
   },
   {
+    commands: { service: 'Show services as a node balances them' },
+    load: () => import('./service.ts'),
+  },
+  {
+    commands: { endpoint: 'Show the pods that nodes connect' },
+    load: () => import('./endpoint.ts'),
+  },
+  {
+    commands: { node: 'Show the nodes of all clusters' },
+    load: () => import('./node.ts'),
+  },
+  {
+    commands: { bpf: 'Show what the maps of the datapath hold on nodes' },
+    load: () => import('./bpf.ts'),
+  },
+  {
+    commands: { sysdump: 'Collect everything about a cluster that a bug report needs' },
+    load: () => import('./sysdump.ts'),
+  },
+  {
     commands: { lab: 'Real Kubernetes clusters on this machine, to try and to test' },
     load: () => import('./lab.ts'),
   },

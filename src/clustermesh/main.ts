@@ -4,6 +4,7 @@ import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { kubeInCluster } from '../kube/client.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import type { EtcdConnection, TlsFiles } from '../kvstore/connection.ts';
+import { listPrefix } from '../kvstore/range.ts';
 import { dial, keepSession } from '../kvstore/session.ts';
 import { log } from '../log.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -20,7 +21,7 @@ import { withdrawExport } from './withdraw.ts';
 /**
  * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument
  * `etcd-init` it prepares that etcd's data folder and ends. With `withdraw`, run beside the one that serves, it has
- * that one stop and takes everything back.
+ * that one stop and takes everything back. With `state` it prints what the etcd holds, for a bug report.
  */
 async function main(): Promise<void> {
   const config = parseApiserverConfig(readMountedConfig());
@@ -29,6 +30,7 @@ async function main(): Promise<void> {
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort());
   if (process.argv[2] === 'etcd-init') await prepareEtcd(config, stop.signal);
   else if (process.argv[2] === 'withdraw') await withdraw(config);
+  else if (process.argv[2] === 'state') await printState();
   else await serve(config, stop.signal);
 }
 
@@ -62,6 +64,18 @@ async function withdraw(config: ApiserverConfig): Promise<void> {
   using connection = await dial([endpoint], { tls: adminTls }, AbortSignal.timeout(10_000));
   const keys = await withdrawExport(connection, config['cluster-name']);
   process.stdout.write(`withdrawn: ${keys} keys\n`);
+}
+
+/** Every key with its value, a line of JSON each: what other clusters may read. */
+async function printState(): Promise<void> {
+  const endpoint = { host: '127.0.0.1', port: etcdPort, serverName: undefined };
+  using connection = await dial([endpoint], { tls: adminTls }, AbortSignal.timeout(10_000));
+  await listPrefix(connection, 'cilium/', entries => {
+    for (const { key, value, lease, modRevision } of entries)
+      process.stdout.write(
+        `${JSON.stringify({ key, value, lease: String(lease), modRevision: String(modRevision) })}\n`,
+      );
+  });
 }
 
 async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void> {

@@ -12,7 +12,8 @@ import { type Btf, parseBtf, parseElf } from './btf.ts';
 import { codecOf, type Layout } from './layout.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
 import { mapTarget } from './map-target.ts';
-import { type DatapathConfig, type LoadOptions, loadDatapath, openPinnedMap } from './object.ts';
+import { type DatapathConfig, type LoadOptions, loadDatapath } from './object.ts';
+import { openPinnedMap, pinnedMapNames } from './pinned-map.ts';
 
 let objectPath: string;
 let btf: Btf;
@@ -179,12 +180,9 @@ describe('live maps', () => {
     using again = load('adopted');
     assert.deepEqual(again.map('slots').get(key), { backend_id: 5 });
     assert.deepEqual(again.staleMaps(), []);
-    using looked = openPinnedMap<typeof key, { backend_id: number }>(
-      objectPath,
-      join(folder, 'adopted'),
-      'slots',
-    );
-    assert.deepEqual([...looked!.entries()], [[key, { backend_id: 5 }]]);
+    using looked = openPinnedMap<typeof key, { backend_id: number }>(join(folder, 'adopted'), 'slots');
+    assert.deepEqual([...looked!.rows.entries()], [[key, { backend_id: 5 }]]);
+    assert.equal(openPinnedMap(join(folder, 'adopted'), 'slot'), undefined);
 
     using larger = load('adopted', { slots: 1000 });
     assert.equal(larger.map('slots').get(key), undefined);
@@ -192,6 +190,28 @@ describe('live maps', () => {
     assert.match(larger.staleMaps()[0]!, /^slots_/);
     larger.unpinStaleMaps();
     assert.deepEqual(larger.staleMaps(), []);
+  });
+
+  it('every pinned map is read by the types the kernel has of it', () => {
+    using datapath = load('looked-at');
+    const bpffs = join(folder, 'looked-at');
+    for (const spec of mapSpecs(btf)) {
+      using looked = openPinnedMap(bpffs, spec.name);
+      const { key, value, type, maxEntries } = looked!.rows.spec;
+      assert.equal(type, spec.type, spec.name);
+      if (looked!.walkable || type === 24) assert.deepEqual([key, value], [spec.key, spec.value], spec.name);
+      if (spec.maxEntries) assert.equal(maxEntries, spec.maxEntries, spec.name);
+    }
+    assert.deepEqual(
+      pinnedMapNames(bpffs),
+      mapSpecs(btf)
+        .map(each => each.name)
+        .sort(),
+    );
+    using metrics = openPinnedMap(bpffs, 'metrics');
+    assert.deepEqual([...metrics!.names('reason')], [...datapath.reasons]);
+    using sockets = openPinnedMap(bpffs, 'socket_services');
+    assert.equal(sockets!.walkable, false);
   });
 
   it('an object that can not be loaded says why', () => {

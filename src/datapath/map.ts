@@ -42,6 +42,11 @@ export class BpfMap<K, V> {
     return this.spec.maxEntries;
   }
 
+  /** True where a row has a value for each CPU: see `getPerCpu`. */
+  get perCpu(): boolean {
+    return PER_CPU.has(this.spec.type);
+  }
+
   /** The key's bytes: equal for equal keys, so that they can name a row. */
   encodeKey(key: K): Uint8Array {
     const bytes = new Uint8Array(this.spec.key.size);

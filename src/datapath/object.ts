@@ -5,7 +5,6 @@ import { FilterPins, filterNames } from './filter-pins.ts';
 import { readIterator } from './iterator.ts';
 import { codecOf, enumValues, layoutOf, typeNamed } from './layout.ts';
 import * as libbpf from './libbpf.ts';
-import { close } from './libc.ts';
 import {
   ATTACH,
   attachCgroup,
@@ -289,26 +288,6 @@ export function loadDatapath(options: LoadOptions): Datapath {
 /** Names of all programs that are attached from this folder, whoever loaded them. */
 export const pinnedPrograms = (bpffs: string): string[] =>
   [...new Set([...listPins(join(bpffs, 'links')), ...filterNames(join(bpffs, 'filters'))])].sort();
-
-/** A pinned map opened without loading programs, for tools that only look. Undefined where it is not pinned. */
-export function openPinnedMap<K, V>(
-  objectPath: string,
-  bpffs: string,
-  name: MapName,
-): (BpfMap<K, V> & Disposable) | undefined {
-  const btf = btfOf(parseElf(readFileSync(objectPath)), objectPath);
-  const pins = listPins(join(bpffs, 'maps'));
-  const spec = mapSpecs(btf).find(each => each.name === name);
-  // Another size changes the hash but not the rows.
-  const pin = pins.find(each => each === spec?.pin) ?? pins.find(each => each.startsWith(`${name}_`));
-  if (!spec || pin === undefined) return undefined;
-  const fd = libbpf.check(libbpf.openPin(join(bpffs, 'maps', pin)), `open map ${pin}`);
-  return Object.assign(new BpfMap<K, V>(spec, fd), {
-    [Symbol.dispose]: () => {
-      close(fd);
-    },
-  });
-}
 
 function openMap(object: libbpf.Pointer, spec: MapSpec): BpfMap<unknown, unknown> {
   const map = libbpf.findMap(object, spec.name);
