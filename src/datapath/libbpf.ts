@@ -179,15 +179,6 @@ export const mapLookupBatch: (
 ) => number = libbpf.func(
   'int bpf_map_lookup_batch(int fd, void *from, void *next, void *keys, void *values, void *count, const void *options)',
 );
-/** Types by the id the kernel gave them; free with `btfFree`. */
-export const btfFromKernel: (id: number) => Pointer | null = libbpf.func(
-  'void *btf__load_from_kernel_by_id(unsigned int id)',
-);
-/** Points into what `btfFree` frees. */
-export const btfRawData: (btf: Pointer, size: Uint32Array) => Pointer | null = libbpf.func(
-  'const void *btf__raw_data(const void *btf, void *size)',
-);
-export const btfFree: (btf: Pointer) => void = libbpf.func('void btf__free(void *btf)');
 export const possibleCpus: () => number = libbpf.func('int libbpf_num_possible_cpus()');
 
 /** struct bpf_test_run_opts of libbpf 1.1. */

@@ -73,11 +73,11 @@ const nameOfPin = (pin: string): string => pin.replace(/_[0-9a-f]+$/, '');
 
 /** The types that were given to the kernel with a map. */
 function kernelBtf(id: number, pin: string): Btf {
-  const btf = libbpf.btfFromKernel(id);
+  const btf = libbpf.btfOfKernel(id);
   if (btf === null) throw libbpf.failure(`types of map ${pin}`);
   try {
     const size = new Uint32Array(1);
-    const data = libbpf.btfRawData(btf, size);
+    const data = libbpf.btfData(btf, size);
     if (data === null) throw libbpf.failure(`types of map ${pin}`);
     return parseBtf(new Uint8Array(koffi.view(data, size[0]!)).slice());
   } finally {
