@@ -73,7 +73,14 @@ try {
     changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
   addAddress(netlink, linkByName(netlink, 'eth0')!.index, '172.18.1.2/24');
   const uplinks = findUplinks(netlink, { devices: [], nodeIp: '172.18.1.2' });
-  const devices = ensureDevices({ netlink, uplinks, internalIp: '10.1.0.1', tunnelPort: 8472, log });
+  const devices = ensureDevices({
+    netlink,
+    uplinks,
+    internalIps: ['10.1.0.1'],
+    underlay: 4,
+    tunnelPort: 8472,
+    log,
+  });
   using datapath = loadDatapath({
     objectPath,
     bpffs: join(bpf, 'isthmus'),

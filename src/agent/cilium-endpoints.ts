@@ -19,7 +19,8 @@ export interface PublishedEndpoint {
   readonly identity: number;
   /** Identity-relevant labels, `k8s:app=cart`. */
   readonly labels: readonly string[];
-  readonly ipv4: string;
+  readonly ipv4?: string | undefined;
+  readonly ipv6?: string | undefined;
   readonly nodeIp: string;
   readonly serviceAccount: string;
   readonly ports: readonly NamedPort[];
@@ -70,6 +71,7 @@ export function derivePublishedEndpoints(inputs: PublishInputs): ReadonlyTable<P
             ([label, value]) => `${label}=${value}`,
           ),
           ipv4: endpoint.ipv4,
+          ipv6: endpoint.ipv6,
           nodeIp,
           serviceAccount: pod.serviceAccount,
           ports: pod.ports,
@@ -103,7 +105,7 @@ export function ciliumEndpointObject(row: PublishedEndpoint): object {
       id: row.id,
       state: 'ready',
       identity: { id: row.identity, labels: row.labels },
-      networking: { addressing: [{ ipv4: row.ipv4 }], node: row.nodeIp },
+      networking: { addressing: [{ ipv4: row.ipv4, ipv6: row.ipv6 }], node: row.nodeIp },
       'external-identifiers': {
         'container-id': row.containerId,
         'k8s-namespace': row.namespace,

@@ -40,7 +40,14 @@ describe('clean up', needsRoot, () => {
     ];
 
     const uplinks = findUplinks(netlink, { devices: [], nodeIp: '172.18.1.2' });
-    const { host } = ensureDevices({ netlink, uplinks, internalIp: '10.1.0.1', tunnelPort: 8472, log });
+    const { host } = ensureDevices({
+      netlink,
+      uplinks,
+      internalIps: ['10.1.0.1'],
+      underlay: 4,
+      tunnelPort: 8472,
+      log,
+    });
     replaceRoute(netlink, { prefix: '10.1.0.0/16', ifindex: host.index, source: '10.1.0.1' });
     replaceRoute(netlink, { prefix: '10.2.0.0/16', ifindex: host.index, table: 2000 });
     createVeth(netlink, { name: 'ist0123456789a', peer: 'pod0' });

@@ -1,4 +1,4 @@
-import { internalAddress, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
+import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
@@ -22,8 +22,8 @@ export interface ClusterNode {
   readonly address: string;
   /** Every address it is reached at outside the pod network, `address` first. */
   readonly addresses: readonly string[];
-  /** Address of its isthmus_host, '' where unknown. */
-  readonly internalAddress: string;
+  /** Addresses of its isthmus_host, one a family; none where unknown. */
+  readonly internalAddresses: readonly string[];
   readonly podCidrs: readonly string[];
   /** The routing mode its agent says it works in; undefined where it says nothing. */
   readonly routing: RoutingMode | undefined;
@@ -70,8 +70,7 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
 
 /** What a node's rows in the ipcache are about. */
 export function prefixesOf(row: ClusterNode): string[] {
-  const internal = row.internalAddress === '' ? [] : [hostPrefix(row.internalAddress)];
-  return [...row.addresses.map(hostPrefix), ...internal, ...row.podCidrs];
+  return [...[...row.addresses, ...row.internalAddresses].map(hostPrefix), ...row.podCidrs];
 }
 
 /** The prefix of one address. */
@@ -94,7 +93,7 @@ function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNo
       own,
       address,
       addresses: [address, ...new Set(others)],
-      internalAddress: internalAddress(row) ?? '',
+      internalAddresses: internalAddresses(row),
       podCidrs: row.podCidrs,
       routing: parseRoutingMode(row.annotations[routingAnnotation]),
     },
@@ -104,7 +103,7 @@ function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNo
 function sameNode(a: ClusterNode, b: ClusterNode): boolean {
   return (
     a.clusterId === b.clusterId &&
-    a.internalAddress === b.internalAddress &&
+    a.internalAddresses.join() === b.internalAddresses.join() &&
     a.addresses.join() === b.addresses.join() &&
     a.podCidrs.join() === b.podCidrs.join() &&
     a.routing === b.routing

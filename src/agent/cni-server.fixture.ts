@@ -12,7 +12,7 @@ import { type CniServerOptions, serveCni } from './cni-server.ts';
 import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
 import { type EndpointMap, type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
-import { type EndpointPrograms, Endpoints } from './endpoints.ts';
+import { type EndpointFamily, type EndpointPrograms, Endpoints } from './endpoints.ts';
 import { createIpam } from './ipam.ts';
 
 export interface Agent extends AsyncDisposable {
@@ -41,8 +41,16 @@ export interface AgentOptions extends Partial<CniServerOptions> {
   /** Addresses of the node, rows of the endpoint map. */
   readonly hostAddresses?: readonly string[];
   readonly cidrs?: readonly string[];
+  /** Dual stack, with the gateway fd00:10::1. */
+  readonly cidrs6?: readonly string[];
   readonly addGrace?: number;
 }
+
+const family = (number: 4 | 6, cidrs: readonly string[], gateway: string): EndpointFamily => ({
+  family: number,
+  ipam: createIpam({ cidrs, reserved: [gateway], now: () => performance.now() }),
+  gateway,
+});
 
 export async function startAgent(folder: string, options: AgentOptions = {}): Promise<Agent> {
   const stop = new AbortController();
@@ -53,13 +61,11 @@ export async function startAgent(folder: string, options: AgentOptions = {}): Pr
     netlink,
     mapRows: () => Array.from(realMap?.entries() ?? [], ([key, value]) => ({ key, value })),
     programs: options.datapath ?? recordPrograms(pins),
-    ipam: createIpam({
-      cidrs: options.cidrs ?? ['10.1.0.0/24'],
-      reserved: ['10.1.0.1'],
-      now: () => performance.now(),
-    }),
+    families: [
+      family(4, options.cidrs ?? ['10.1.0.0/24'], '10.1.0.1'),
+      ...(options.cidrs6 ? [family(6, options.cidrs6, 'fd00:10::1')] : []),
+    ],
     files: endpointFiles(join(folder, 'endpoints')),
-    gateway: '10.1.0.1',
     mtu: 1450,
     log,
     ...(options.addGrace !== undefined && { addGrace: options.addGrace }),

@@ -244,6 +244,35 @@ describe('CNI', needsRoot, () => {
     for (const pod of pods) await pod[Symbol.asyncDispose]();
   });
 
+  it('gives a pod of dual stack an address, a gateway and a route of each family', async () => {
+    await using agent = await startAgent(folder, { cidrs6: ['fd00:10::/64'] });
+    await using pod = await podNetns();
+    const added = await runPlugin(folder, 'ADD', { container: 'd1', netns: pod.path });
+    assert.equal(added.code, 0, added.output);
+    const { ips, routes } = JSON.parse(added.output);
+    assert.deepEqual(ips, [
+      { address: '10.1.0.2/32', gateway: '10.1.0.1', interface: 1 },
+      { address: 'fd00:10::2/128', gateway: 'fd00:10::1', interface: 1 },
+    ]);
+    assert.deepEqual(routes.slice(2), [{ dst: 'fd00:10::1/128' }, { dst: '::/0', gw: 'fd00:10::1' }]);
+    assert.deepEqual([...agent.map.keys()], ['10.1.0.2', 'fd00:10::2']);
+    // No address of its own making, none that is still being tried.
+    assert.match(
+      inPod(pod.pid, 'ip', '-6', '-o', 'address', 'show', 'dev', 'eth0'),
+      /inet6 fd00:10::2\/128 scope global /,
+    );
+    assert.doesNotMatch(inPod(pod.pid, 'ip', '-6', '-o', 'address', 'show', 'dev', 'eth0'), /fe80|tentative/);
+    assert.match(inPod(pod.pid, 'ip', '-6', 'route'), /default via fd00:10::1 dev eth0/);
+    assert.match(inPod(pod.pid, 'ip', '-6', 'neigh'), /fd00:10::1 dev eth0 lladdr \S+ .*PERMANENT/);
+    const check = { container: 'd1', netns: pod.path, config: { prevResult: JSON.parse(added.output) } };
+    assert.equal((await runPlugin(folder, 'CHECK', check)).code, 0);
+    inPod(pod.pid, 'ip', '-6', 'route', 'del', 'default');
+    const found = await runPlugin(folder, 'CHECK', check);
+    assert.match(JSON.parse(found.output).details, /the pod's route ::\/0/);
+    assert.equal((await runPlugin(folder, 'DEL', { container: 'd1' })).code, 0);
+    assert.equal(agent.map.size, 0);
+  });
+
   it('says by STATUS whether pods can be added', async () => {
     let problem: string | undefined = 'the uplink is down';
     await using _agent = await startAgent(folder, { problem: () => problem });
@@ -442,7 +471,7 @@ describe('CNI', needsRoot, () => {
     );
     assert.equal(more.filter(each => each.code === 0).length, 11, more.map(each => each.output).join(''));
     const refused = JSON.parse(more.find(each => each.code)!.output);
-    assert.deepEqual([refused.code, refused.msg], [11, 'no free address in the pod CIDR of this node']);
+    assert.deepEqual([refused.code, refused.msg], [11, 'no free IPv4 address in the pod CIDR of this node']);
     await Promise.all(pods.map((_, at) => runPlugin(folder, 'DEL', { container: `p${at}` })));
     assert.equal(agent.endpoints.table.size, 11);
     for (const pod of pods) await pod[Symbol.asyncDispose]();

@@ -10,7 +10,14 @@ import { decodeFrames, encodeFrame, type Frame } from './cni-frames.ts';
 import { addPlan, addResult, checkPlan, deletePlan, upPlan } from './cni-plan.ts';
 import { takeReleases } from './cni-releases.ts';
 import { CniCode, CniError, type CniRequest, errorJson, parseRequest, versionOf } from './cni-request.ts';
-import { attachmentKey, type Endpoint, endpointKey, hostInterfaceName } from './endpoint.ts';
+import {
+  addressesOf,
+  addressText,
+  attachmentKey,
+  type Endpoint,
+  endpointKey,
+  hostInterfaceName,
+} from './endpoint.ts';
 import type { Endpoints } from './endpoints.ts';
 
 export interface CniServerOptions {
@@ -199,7 +206,10 @@ const handlers: Readonly<Record<CniRequest['command'], Handler>> = {
       await plugin.run(upPlan(endpoint), CniCode.kernel, 'set up the node’s side of the pod’s interface');
       const ready = endpoints.markReady(key, await plugin.whileThere(identity));
       await plugin.whileThere(options.programmed(key));
-      log.info({ endpoint: key, pod: `${ready.namespace}/${ready.podName}`, ipv4: ready.ipv4 }, 'pod added');
+      log.info(
+        { endpoint: key, pod: `${ready.namespace}/${ready.podName}`, address: addressText(ready) },
+        'pod added',
+      );
       return addResult(ready, request.version);
     } catch (error) {
       endpoints.remove(key);
@@ -229,12 +239,13 @@ const handlers: Readonly<Record<CniRequest['command'], Handler>> = {
     const key = attachmentKey(request.containerId, request.ifName);
     const endpoint = endpoints.table.get(key);
     if (!endpoint) throw new CniError(CniCode.unknownContainer, `no endpoint ${key}`);
-    const address = `${endpoint.ipv4}/32`;
-    if (request.previous && !request.previous.includes(address))
+    const expected = addressesOf(endpoint).map(({ address, bits }) => `${address}/${bits}`);
+    const previous = request.previous;
+    if (previous && expected.some(each => !previous.includes(each)))
       throw new CniError(
         CniCode.checkFailed,
         'prevResult is not this endpoint’s',
-        `found ${request.previous.join(', ') || 'no address'}, expected ${address}`,
+        `found ${previous.join(', ') || 'no address'}, expected ${expected.join(', ')}`,
       );
     const problem = endpoints.hostProblem(endpoint);
     if (problem) throw new CniError(CniCode.checkFailed, 'the node’s side is not as it was set up', problem);

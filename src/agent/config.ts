@@ -1,4 +1,4 @@
-import { isIPv4 } from 'node:net';
+import { isIP } from 'node:net';
 import * as z from 'zod';
 import { duration, flag, listenAddress, parseSettings, sharedSettings, whole, words } from '../api/config.ts';
 import { parsePrefix } from '../datapath/address.ts';
@@ -44,9 +44,10 @@ const agentSettings = {
   'tunnel-port': whole(8472, 1, 65535),
   /** Who takes packets for pods out of the tunnel. */
   'tunnel-unpack': z.enum(['program', 'device'], { error: 'expected program or device' }).default('program'),
-  'enable-ipv4': z.enum(['true'], { error: 'expected true' }).default('true'),
-  'enable-ipv6': z.enum(['false'], { error: 'expected false' }).default('false'),
+  'enable-ipv4': flag(true),
+  'enable-ipv6': flag(false),
   'enable-ipv4-masquerade': flag(true),
+  'enable-ipv6-masquerade': flag(true),
   'kube-proxy-replacement': z.enum(['true'], { error: 'expected true' }).default('true'),
   /** Sockets of pods are left alone; their packets are translated one by one. */
   'bpf-lb-sock-hostns-only': flag(false),
@@ -120,8 +121,16 @@ export function parseAgentConfig(entries: Readonly<Record<string, string>>): Age
         `configuration: ${key}: found ${config[key] / 1000}s, expected less than ${longer} (${config[longer] / 1000}s)`,
       );
   }
+  if (!config['enable-ipv4'] && !config['enable-ipv6'])
+    throw new Error('enable-ipv4: found false, expected true where enable-ipv6 is false, too');
   return config;
 }
+
+/** The families that pods have, IPv4 first. */
+export const familiesOf = (config: Pick<AgentConfig, 'enable-ipv4' | 'enable-ipv6'>): (4 | 6)[] => [
+  ...(config['enable-ipv4'] ? [4 as const] : []),
+  ...(config['enable-ipv6'] ? [6 as const] : []),
+];
 
 /** What a pod learns about itself from its environment (downward API). */
 export const environmentSchema = z.object({
@@ -129,6 +138,9 @@ export const environmentSchema = z.object({
   POD_NAME: z.string().default(''),
   POD_NAMESPACE: z.string().default('kube-system'),
   /** Overrides the node's InternalIP. */
-  NODE_IP: z.string().refine(isIPv4, 'NODE_IP: expected an IPv4 address').optional(),
+  NODE_IP: z
+    .string()
+    .refine(text => isIP(text) !== 0, 'NODE_IP: expected an IP address')
+    .optional(),
 });
 export type Environment = z.infer<typeof environmentSchema>;

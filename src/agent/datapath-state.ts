@@ -72,7 +72,7 @@ export interface DatapathStateOptions {
   readonly unmasqueraded: readonly string[];
   readonly cluster: string;
   readonly clusterId: number;
-  readonly node: { readonly name: string; readonly internalAddress: string };
+  readonly node: { readonly name: string; readonly internalAddresses: readonly string[] };
   /** isthmus_host: where the node's own packets to pods go. */
   readonly hostIfindex: number;
   /** What fits into the tunnel, in bytes. */
@@ -180,7 +180,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
         nodes,
         paths,
         ifindex: options.hostIfindex,
-        source: options.node.internalAddress,
+        sources: options.node.internalAddresses,
         mtu: options.mtu,
       }),
       hostRouteTarget(options.netlink),

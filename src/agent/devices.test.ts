@@ -78,9 +78,10 @@ describe('devices', needsRoot, () => {
     replaceRoute(netlink, { prefix: '0.0.0.0/0', via: '172.18.1.1', protocol: 3 });
   });
 
-  const ensure = (internalIp = '10.1.0.1') => {
+  const ensure = (...internalIps: string[]) => {
+    if (!internalIps.length) internalIps.push('10.1.0.1');
     const uplinks = findUplinks(netlink, { devices: [], nodeIp: '172.18.1.2' });
-    return ensureDevices({ netlink, uplinks, internalIp, tunnelPort: 8472, log });
+    return ensureDevices({ netlink, uplinks, internalIps, underlay: 4, tunnelPort: 8472, log });
   };
 
   it('are made, and adopted without a change', () => {

@@ -5,6 +5,7 @@
  *                                and where the node's own packets to pods leave
  *   isthmus_vxlan                the tunnel; VNI and remote are each packet's own
  */
+import { isIPv6 } from 'node:net';
 import {
   changeLink,
   createVeth,
@@ -19,21 +20,24 @@ import { addAddress, deleteAddress, listAddresses } from '../datapath/link-addre
 import type { Netlink } from '../datapath/netlink.ts';
 import { readSysctl, writeSysctl } from '../datapath/sysctl.ts';
 import type { Logger } from '../log.ts';
+import { hostPrefix } from './cluster-nodes.ts';
 import type { Uplink } from './uplink.ts';
 
 export const HOST_DEVICE = 'isthmus_host';
 export const NET_DEVICE = 'isthmus_net';
 export const VXLAN_DEVICE = 'isthmus_vxlan';
 
-/** Bytes that VXLAN over IPv4 adds: outer Ethernet is not counted, inner is (14 + 20 + 8 + 8). */
-export const VXLAN_OVERHEAD = 50;
+/** Bytes that VXLAN adds: outer Ethernet is not counted, inner is (14 + 20 or 40 + 8 + 8). */
+export const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
 
 export interface DevicesOptions {
   readonly netlink: Netlink;
   /** As `findUplinks` gives them, the node's own first. */
   readonly uplinks: readonly Uplink[];
-  /** The node's internal IP, without length. */
-  readonly internalIp: string;
+  /** The node's internal IP of each family, without length. */
+  readonly internalIps: readonly string[];
+  /** Family of the tunnel's outer packets. */
+  readonly underlay: 4 | 6;
   /** UDP port of the tunnel, 8472. */
   readonly tunnelPort: number;
   /** Pods need not leave room for a tunnel's headers. */
@@ -59,8 +63,9 @@ export interface Devices {
 export function ensureDevices(options: DevicesOptions): Devices {
   const { netlink, log } = options;
   const uplinkMtu = options.mtu || Math.min(...options.uplinks.map(each => each.mtu));
-  const tunnelMtu = uplinkMtu - VXLAN_OVERHEAD;
+  const tunnelMtu = uplinkMtu - VXLAN_OVERHEAD[options.underlay];
   const podMtu = options.withoutTunnel ? uplinkMtu : tunnelMtu;
+  const ipv6 = options.internalIps.some(isIPv6);
   ensurePair(netlink, log);
   ensureVxlan(netlink, options.tunnelPort, tunnelMtu, log);
   // The kernel's defaults for a new device come with it: set them before it is up.
@@ -70,21 +75,27 @@ export function ensureDevices(options: DevicesOptions): Devices {
     writeSysctl(`net/ipv4/conf/${name}/forwarding`, 1);
     // Packets of the node to its own pods' services come back with a source of the node.
     writeSysctl(`net/ipv4/conf/${name}/accept_local`, 1);
-    withoutIpv6(() => writeSysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1));
+    if (ipv6) {
+      // No address is made up for them, and no router is asked for one.
+      writeSysctl(`net/ipv6/conf/${name}/addr_gen_mode`, 1);
+      writeSysctl(`net/ipv6/conf/${name}/accept_ra`, 0);
+      writeSysctl(`net/ipv6/conf/${name}/forwarding`, 1);
+      writeSysctl(`net/ipv6/conf/${name}/disable_ipv6`, 0);
+    } else withoutIpv6(() => writeSysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1));
   }
   // Who has a pod's address is the programs' knowledge: nothing is to be asked for on the pair.
   ensureLink(netlink, HOST_DEVICE, { mtu: podMtu, arp: false, up: true });
   ensureLink(netlink, NET_DEVICE, { mtu: podMtu, arp: false, up: true });
   ensureLink(netlink, VXLAN_DEVICE, { mtu: tunnelMtu, up: true });
   const host = get(netlink, HOST_DEVICE);
-  ensureAddress(netlink, host.index, options.internalIp);
+  ensureAddresses(netlink, host.index, options.internalIps);
   return {
     host,
     net: get(netlink, NET_DEVICE),
     vxlan: get(netlink, VXLAN_DEVICE),
     podMtu,
     tunnelMtu,
-    warnings: nodeSysctls(netlink, options.uplinks),
+    warnings: nodeSysctls(netlink, options.uplinks, ipv6),
   };
 }
 
@@ -127,20 +138,21 @@ function ensureLink(netlink: Netlink, name: string, wanted: LinkChange & { reado
   if (Object.keys(differs).length) changeLink(netlink, link.index, differs);
 }
 
-/** The internal IP and no other of ours: a node that was given another pod CIDR changes it. */
-function ensureAddress(netlink: Netlink, ifindex: number, internalIp: string): void {
-  const present = listAddresses(netlink, ifindex).filter(each => !each.address.includes(':'));
-  // Of link scope: never the source of what leaves by another device.
-  if (!present.some(each => each.address === internalIp && each.prefixLength === 32))
-    addAddress(netlink, ifindex, `${internalIp}/32`, 'link');
-  for (const each of present)
-    if (each.address !== internalIp || each.prefixLength !== 32)
-      deleteAddress(netlink, ifindex, `${each.address}/${each.prefixLength}`);
+/** The internal IPs and no other of ours: a node that was given another pod CIDR changes them. */
+function ensureAddresses(netlink: Netlink, ifindex: number, internalIps: readonly string[]): void {
+  const wanted = new Set(internalIps.map(hostPrefix));
+  const present = listAddresses(netlink, ifindex)
+    .filter(each => !isIPv6(each.address) || each.scope !== 'link')
+    .map(each => `${each.address}/${each.prefixLength}`);
+  // Of link scope (which IPv6 does not know): never the source of what leaves by another device.
+  for (const prefix of wanted) if (!present.includes(prefix)) addAddress(netlink, ifindex, prefix, 'link');
+  for (const prefix of present) if (!wanted.has(prefix)) deleteAddress(netlink, ifindex, prefix);
 }
 
 /** Forwarding on; reverse path filters such that they cannot drop what the tunnel and services bring. */
-function nodeSysctls(netlink: Netlink, uplinks: readonly Uplink[]): string[] {
+function nodeSysctls(netlink: Netlink, uplinks: readonly Uplink[], ipv6: boolean): string[] {
   writeSysctl('net/ipv4/ip_forward', 1);
+  if (ipv6) forwardIpv6(uplinks);
   loosenReversePathFilter(netlink);
   return uplinks.flatMap(({ name }) =>
     readSysctl(`net/ipv4/conf/${name}/rp_filter`) === '1'
@@ -149,6 +161,14 @@ function nodeSysctls(netlink: Netlink, uplinks: readonly Uplink[]): string[] {
         ]
       : [],
   );
+}
+
+/** A machine that forwards listens to routers only where that is said twice: one that got its routes so keeps them. */
+function forwardIpv6(uplinks: readonly Uplink[]): void {
+  for (const { name } of uplinks)
+    if (readSysctl(`net/ipv6/conf/${name}/accept_ra`) === '1')
+      writeSysctl(`net/ipv6/conf/${name}/accept_ra`, 2);
+  if (readSysctl('net/ipv6/conf/all/forwarding') !== '1') writeSysctl('net/ipv6/conf/all/forwarding', 1);
 }
 
 /**

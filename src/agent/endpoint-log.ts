@@ -1,6 +1,6 @@
 /** What became of each endpoint and when, for `isthmus endpoint log`. */
 import type { Change, ReadonlyTable } from '../table/table.ts';
-import type { Endpoint } from './endpoint.ts';
+import { addressText, type Endpoint } from './endpoint.ts';
 
 export interface EndpointEvent {
   /** ISO 8601. */
@@ -13,6 +13,7 @@ export interface EndpointHistory {
   readonly id: number;
   readonly pod: string;
   readonly ipv4: string;
+  readonly ipv6: string;
   readonly gone: boolean;
   readonly events: readonly EndpointEvent[];
 }
@@ -35,14 +36,14 @@ export class EndpointLog {
     this.#options = { now: () => new Date(), events: 50, gone: 100, ...options };
     for (const key of table.keys()) {
       const row = table.get(key)!;
-      this.#note({ key, before: undefined, after: row }, [`found as ${row.state}, ${addressText(row)}`]);
+      this.#note({ key, before: undefined, after: row }, [`found as ${row.state}, ${addressesText(row)}`]);
     }
     table.subscribe(change => this.#note(change, describe(change)));
   }
 
   *values(): Generator<EndpointHistory> {
     for (const { row, gone, events } of this.#histories.values())
-      yield { id: row.id, pod: podText(row), ipv4: row.ipv4, gone, events };
+      yield { id: row.id, pod: podText(row), ipv4: row.ipv4 ?? '', ipv6: row.ipv6 ?? '', gone, events };
   }
 
   #note({ key, before, after }: Change<Endpoint>, messages: readonly string[]): void {
@@ -75,7 +76,7 @@ export class EndpointLog {
 function describe({ before, after }: Change<Endpoint>): string[] {
   if (!after) return ['removed: its address is free again'];
   const messages: string[] = [];
-  if (!before) messages.push(`being made by the CNI plugin, ${addressText(after)}`);
+  if (!before) messages.push(`being made by the CNI plugin, ${addressesText(after)}`);
   if (after.ifindex !== 0 && after.ifindex !== before?.ifindex)
     messages.push(`device ${after.hostIfName} (${after.ifindex}) has its program`);
   if (after.identity !== undefined && after.identity !== before?.identity)
@@ -96,5 +97,5 @@ function describe({ before, after }: Change<Endpoint>): string[] {
   return messages;
 }
 
-const addressText = (row: Endpoint): string => `address ${row.ipv4}`;
+const addressesText = (row: Endpoint): string => `address ${addressText(row)}`;
 const podText = (row: Endpoint): string => (row.podName ? `${row.namespace}/${row.podName}` : '');

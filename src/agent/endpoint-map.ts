@@ -4,7 +4,7 @@ import type { Logger } from '../log.ts';
 import { derive, input } from '../table/derive.ts';
 import { Reconciler, type Target } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type Endpoint, type EndpointMapRow, endpointMapRow } from './endpoint.ts';
+import { addressesOf, type Endpoint, type EndpointMapRow, endpointMapRow } from './endpoint.ts';
 
 /** An address of the node itself: packets to it are handed to the stack. */
 export interface HostAddress {
@@ -30,11 +30,14 @@ export function endpointMapRows(
   return derive<EndpointMapRow>({
     name: 'endpoint-map',
     keyOf: row => format(row.key.addr),
-    inputs: [input(endpoints, row => [row.ipv4]), input(hostAddresses, row => [row.address])],
+    inputs: [
+      input(endpoints, row => addressesOf(row).map(each => each.address)),
+      input(hostAddresses, row => [row.address]),
+    ],
     compute: address => {
       if (hostAddresses.has(address)) return [hostRow(address)];
-      for (const endpoint of endpoints.by('ipv4', address)) {
-        const row = endpointMapRow(endpoint);
+      for (const endpoint of endpoints.by('address', address)) {
+        const row = endpointMapRow(endpoint, address);
         if (row) return [row];
       }
       return [];
@@ -66,9 +69,11 @@ export function reconcileEndpointMap(options: EndpointMapOptions): {
     reconciler,
     async programmed(key) {
       await reconciler.whenSettled();
-      const address = options.endpoints.get(key)?.ipv4;
-      const error = address === undefined ? undefined : reconciler.status.failing.get(address);
-      if (error) throw error;
+      const endpoint = options.endpoints.get(key);
+      for (const { address } of endpoint ? addressesOf(endpoint) : []) {
+        const error = reconciler.status.failing.get(address);
+        if (error) throw error;
+      }
     },
   };
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Link } from '../datapath/link.ts';
 import {
+  addressesOf,
   type Endpoint,
   endpointKey,
   endpointMapRow,
@@ -80,11 +81,14 @@ describe('endpoints after a restart', () => {
   });
 
   it('are recovered from device and map when their file is lost', () => {
-    const [onFile, lost, leaked] = [endpoint(2), endpoint(3, { identity: 70001 }), endpoint(4)];
+    const both = { ipv6: 'fd00:10::3', gateway6: 'fd00:10::1' };
+    const [onFile, lost, leaked] = [endpoint(2), endpoint(3, { identity: 70001, ...both }), endpoint(4)];
     const recovered = recoverEndpoints([onFile], {
       links: [deviceOf(onFile), deviceOf(lost), deviceOf(leaked)],
-      rows: [endpointMapRow(onFile)!, endpointMapRow(lost)!],
-      gateway: '10.1.0.1',
+      rows: [onFile, lost].flatMap(each =>
+        addressesOf(each).map(({ address }) => endpointMapRow(each, address)!),
+      ),
+      gateways: { gateway: '10.1.0.1', gateway6: 'fd00:10::1' },
       createdAt: lost.createdAt,
     });
     assert.deepEqual(recovered, [{ ...lost, netns: '', namespace: '', podName: '' }]);

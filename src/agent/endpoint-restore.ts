@@ -1,9 +1,16 @@
 /** Which of the endpoints on file still exist. Pure. */
 
+import { isIPv4, isIPv6 } from 'node:net';
 import { format } from '../datapath/address.ts';
 import type { Link } from '../datapath/link.ts';
 import { macText } from '../datapath/netlink-address.ts';
-import { type Endpoint, type EndpointMapRow, endpointKey, isHostInterfaceName } from './endpoint.ts';
+import {
+  addressesOf,
+  type Endpoint,
+  type EndpointMapRow,
+  endpointKey,
+  isHostInterfaceName,
+} from './endpoint.ts';
 
 export interface Judged {
   /** Their devices are there; `ifindex` is what the kernel says now. */
@@ -25,7 +32,11 @@ export function judgeEndpoints(onFile: readonly Endpoint[], links: readonly Link
     byName.get(endpoint.hostIfName)?.alias === endpointKey(endpoint);
   const ordered = [...onFile].sort((a, b) => Number(hasDevice(b)) - Number(hasDevice(a)) || a.id - b.id);
   for (const endpoint of ordered) {
-    const claims = [`ip ${endpoint.ipv4}`, `key ${endpointKey(endpoint)}`, `id ${endpoint.id}`];
+    const claims = [
+      ...addressesOf(endpoint).map(each => `ip ${each.address}`),
+      `key ${endpointKey(endpoint)}`,
+      `id ${endpoint.id}`,
+    ];
     const double = claims.find(each => taken.has(each));
     const link = byName.get(endpoint.hostIfName);
     if (double) dead.push({ endpoint, reason: `another endpoint has its ${double}` });
@@ -43,7 +54,8 @@ export interface Recovered {
   readonly links: readonly Link[];
   /** Rows of the pinned map. */
   readonly rows: Iterable<EndpointMapRow>;
-  readonly gateway: string;
+  /** Gateways of the families the cluster has. */
+  readonly gateways: Pick<Endpoint, 'gateway' | 'gateway6'>;
   readonly createdAt: string;
 }
 
@@ -54,9 +66,10 @@ export interface Recovered {
 export function recoverEndpoints(onFile: readonly Endpoint[], found: Recovered): Endpoint[] {
   const known = new Set(onFile.map(endpointKey));
   const ids = new Set(onFile.map(each => each.id));
-  const rows = new Map(Array.from(found.rows, row => [row.value.ifindex, row]));
+  const rows = Map.groupBy(found.rows, row => row.value.ifindex);
   return found.links.flatMap(link => {
-    const row = rows.get(link.index);
+    const own = rows.get(link.index) ?? [];
+    const [row] = own;
     const at = link.alias.lastIndexOf('/');
     if (!row || at < 1 || known.has(link.alias) || !isHostInterfaceName(link.name)) return [];
     const { endpoint_id: id, identity, mac, host_mac } = row.value;
@@ -71,8 +84,10 @@ export function recoverEndpoints(onFile: readonly Endpoint[], found: Recovered):
         network: 'isthmus',
         hostIfName: link.name,
         ifindex: link.index,
-        ipv4: format(row.key.addr),
-        gateway: found.gateway,
+        ...addressesFound(
+          own.map(each => format(each.key.addr)),
+          found.gateways,
+        ),
         mtu: link.mtu,
         mac: macText(mac),
         hostMac: link.mac,
@@ -86,4 +101,13 @@ export function recoverEndpoints(onFile: readonly Endpoint[], found: Recovered):
       },
     ];
   });
+}
+
+function addressesFound(
+  addresses: readonly string[],
+  { gateway, gateway6 }: Recovered['gateways'],
+): Pick<Endpoint, 'ipv4' | 'gateway' | 'ipv6' | 'gateway6'> {
+  const ipv4 = addresses.find(isIPv4);
+  const ipv6 = addresses.find(isIPv6);
+  return { ...(ipv4 && gateway && { ipv4, gateway }), ...(ipv6 && gateway6 && { ipv6, gateway6 }) };
 }

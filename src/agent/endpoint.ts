@@ -34,8 +34,11 @@ export const endpointSchema = z.object({
   hostIfName: z.string().min(1),
   /** Of the host side; 0 until the veth is made. */
   ifindex: z.int().min(0),
-  ipv4: z.ipv4(),
-  gateway: z.ipv4(),
+  /** Addresses of the families that the cluster had when it was made, each with its gateway. */
+  ipv4: z.ipv4().optional(),
+  gateway: z.ipv4().optional(),
+  ipv6: z.ipv6().optional(),
+  gateway6: z.ipv6().optional(),
   mtu: z.int().min(576),
   mac: z.mac(),
   hostMac: z.mac(),
@@ -59,13 +62,40 @@ export const attachmentKey = (containerId: string, ifName: string): string => `$
 export const endpointKey = (endpoint: Endpoint): string =>
   attachmentKey(endpoint.containerId, endpoint.ifName);
 
-/** Indexes: `ipv4`, `pod` ('namespace/name'), `id`. */
+/** One of an endpoint's addresses. */
+export interface EndpointAddress {
+  readonly address: string;
+  readonly gateway: string;
+  /** Bits of the address: 32 or 128. */
+  readonly bits: 32 | 128;
+}
+
+/** What an endpoint has of each family, IPv4 first. */
+export function addressesOf({
+  ipv4,
+  gateway,
+  ipv6,
+  gateway6,
+}: Pick<Endpoint, 'ipv4' | 'gateway' | 'ipv6' | 'gateway6'>): EndpointAddress[] {
+  return [
+    ...(ipv4 && gateway ? [{ address: ipv4, gateway, bits: 32 as const }] : []),
+    ...(ipv6 && gateway6 ? [{ address: ipv6, gateway: gateway6, bits: 128 as const }] : []),
+  ];
+}
+
+/** The addresses as text for people and logs. */
+export const addressText = (endpoint: Endpoint): string =>
+  addressesOf(endpoint)
+    .map(each => each.address)
+    .join(' ');
+
+/** Indexes: `address`, `pod` ('namespace/name'), `id`. */
 export const endpointTable = (): Table<Endpoint> =>
   new Table<Endpoint>({
     name: 'endpoints',
     keyOf: endpointKey,
     indexes: {
-      ipv4: row => [row.ipv4],
+      address: row => addressesOf(row).map(each => each.address),
       pod: row => [`${row.namespace}/${row.podName}`],
       id: row => [String(row.id)],
     },
@@ -101,11 +131,11 @@ export interface EndpointMapRow {
   };
 }
 
-/** What the datapath needs to deliver to an endpoint; undefined while it must not. */
-export function endpointMapRow(endpoint: Endpoint): EndpointMapRow | undefined {
+/** What the datapath needs to deliver to one address of an endpoint; undefined while it must not. */
+export function endpointMapRow(endpoint: Endpoint, address: string): EndpointMapRow | undefined {
   if (endpoint.state !== 'ready') return undefined;
   return {
-    key: { cluster_id: 0, pad: 0, addr: parse(endpoint.ipv4) },
+    key: { cluster_id: 0, pad: 0, addr: parse(address) },
     value: {
       ifindex: endpoint.ifindex,
       identity: endpoint.identity ?? IDENTITY_INIT,

@@ -10,6 +10,7 @@ import type { Logger } from '../log.ts';
 import type { ReadonlyTable, Table } from '../table/table.ts';
 import { CniCode, CniError, type CniRequest } from './cni-request.ts';
 import {
+  addressText,
   attachmentKey,
   type Endpoint,
   type EndpointMapRow,
@@ -31,15 +32,22 @@ export interface EndpointPrograms {
   pinned(): string[];
 }
 
+/** Addresses of one family for pods. */
+export interface EndpointFamily {
+  readonly family: 4 | 6;
+  readonly ipam: Ipam;
+  /** The node's internal IP. */
+  readonly gateway: string;
+}
+
 export interface EndpointsOptions {
   readonly netlink: Netlink;
   readonly programs: EndpointPrograms;
-  readonly ipam: Ipam;
+  /** The families of the cluster: IPv4, IPv6 or both. */
+  readonly families: readonly EndpointFamily[];
   readonly files: EndpointFiles;
   /** Rows of the pinned map `endpoints`, from which an endpoint whose file is lost is recovered. */
   readonly mapRows?: () => Iterable<EndpointMapRow>;
-  /** The pods' gateway: the node's internal IP. */
-  readonly gateway: string;
   /** MTU of the pods' devices. */
   readonly mtu: number;
   readonly log: Logger;
@@ -66,35 +74,42 @@ export class Endpoints {
 
   /** Adopts what the run before left: claims addresses, puts programs on again, forgets what is dead. */
   restore(): void {
-    const { files, ipam, log, netlink } = this.#options;
+    const { files, log, netlink } = this.#options;
     const onFile = files.load((file, reason) => log.error({ file, reason }, 'endpoint file set aside'));
     const links = listLinks(netlink);
     const recovered = recoverEndpoints(onFile, {
       links,
       rows: this.#options.mapRows?.() ?? [],
-      gateway: this.#options.gateway,
+      gateways: this.#gateways(),
       createdAt: this.#now().toISOString(),
     });
     for (const endpoint of recovered) {
-      log.warn({ endpoint: endpointKey(endpoint), ipv4: endpoint.ipv4 }, 'endpoint without a file recovered');
+      log.warn(
+        { endpoint: endpointKey(endpoint), address: addressText(endpoint) },
+        'endpoint without a file recovered',
+      );
       files.save(endpoint);
     }
     const judged = judgeEndpoints([...onFile, ...recovered], links);
     for (const endpoint of [...judged.live, ...judged.creating]) {
       const key = endpointKey(endpoint);
-      if (!ipam.claim(endpoint.ipv4, key)) {
-        log.error({ endpoint: key, ipv4: endpoint.ipv4 }, 'address of a restored endpoint is taken: removed');
+      if (!this.#claim(endpoint, key)) {
+        const address = addressText(endpoint);
+        log.error({ endpoint: key, address }, 'address of a restored endpoint is taken: removed');
         files.remove(endpoint.id);
         continue;
       }
       this.#lastId = Math.max(this.#lastId, endpoint.id);
       if (endpoint.ifindex && !this.#protect(endpoint)) {
-        ipam.release(key);
+        this.#release(key);
         files.remove(endpoint.id);
       } else this.#table.upsert(endpoint);
     }
     for (const { endpoint, reason } of judged.dead) {
-      log.info({ endpoint: endpointKey(endpoint), ipv4: endpoint.ipv4, reason }, 'endpoint is gone');
+      log.info(
+        { endpoint: endpointKey(endpoint), address: addressText(endpoint), reason },
+        'endpoint is gone',
+      );
       files.remove(endpoint.id);
     }
     this.#table.markSynced();
@@ -115,13 +130,7 @@ export class Endpoints {
           CniCode.tryAgainLater,
           `device name ${hostIfName} is taken by ${endpointKey(other)}`,
         );
-    const ipv4 = this.#options.ipam.allocate(key);
-    if (ipv4 === undefined)
-      throw new CniError(
-        CniCode.tryAgainLater,
-        'no free address in the pod CIDR of this node',
-        `${this.#options.ipam.used} in use`,
-      );
+    const addresses = this.#allocate(key);
     const endpoint: Endpoint = {
       id: before?.id ?? this.#freeId(),
       containerId: request.containerId,
@@ -130,8 +139,7 @@ export class Endpoints {
       network: request.network,
       hostIfName,
       ifindex: 0,
-      ipv4,
-      gateway: this.#options.gateway,
+      ...addresses,
       mtu: this.#options.mtu,
       mac: before?.mac ?? randomMac(),
       hostMac: before?.hostMac ?? randomMac(),
@@ -189,7 +197,7 @@ export class Endpoints {
     this.#options.programs.detach(fromPodPin(endpoint.hostIfName));
     this.#table.delete(key);
     this.#options.files.remove(endpoint.id);
-    this.#options.ipam.release(key);
+    this.#release(key);
     return true;
   }
 
@@ -221,7 +229,7 @@ export class Endpoints {
       const abandoned = endpoint.state === 'creating' && Date.parse(endpoint.createdAt) < expired;
       if (!abandoned && (endpoint.state === 'creating' || (link && link.alias === key))) continue;
       log.info(
-        { endpoint: key, ipv4: endpoint.ipv4, state: endpoint.state },
+        { endpoint: key, address: addressText(endpoint), state: endpoint.state },
         'endpoint without a pod removed',
       );
       this.remove(key);
@@ -274,6 +282,46 @@ export class Endpoints {
       programs.detach(fromPodPin(endpoint.hostIfName));
       return false;
     }
+  }
+
+  #gateways(): Pick<Endpoint, 'gateway' | 'gateway6'> {
+    const of = (wanted: 4 | 6): string | undefined =>
+      this.#options.families.find(({ family }) => family === wanted)?.gateway;
+    const [gateway, gateway6] = [of(4), of(6)];
+    return { ...(gateway && { gateway }), ...(gateway6 && { gateway6 }) };
+  }
+
+  /** An address of every family, or none. */
+  #allocate(key: string): Pick<Endpoint, 'ipv4' | 'gateway' | 'ipv6' | 'gateway6'> {
+    const given: Record<string, string> = {};
+    for (const { family, ipam, gateway } of this.#options.families) {
+      const address = ipam.allocate(key);
+      if (address === undefined) {
+        if (!this.#table.has(key)) this.#release(key);
+        throw new CniError(
+          CniCode.tryAgainLater,
+          `no free IPv${family} address in the pod CIDR of this node`,
+          `${ipam.used} in use`,
+        );
+      }
+      Object.assign(given, family === 4 ? { ipv4: address, gateway } : { ipv6: address, gateway6: gateway });
+    }
+    return given;
+  }
+
+  /** All addresses of an endpoint found at start, or none; of a family the cluster has no more they are nobody's. */
+  #claim(endpoint: Endpoint, key: string): boolean {
+    for (const { family, ipam } of this.#options.families) {
+      const address = family === 4 ? endpoint.ipv4 : endpoint.ipv6;
+      if (address === undefined || ipam.claim(address, key)) continue;
+      this.#release(key);
+      return false;
+    }
+    return true;
+  }
+
+  #release(key: string): void {
+    for (const { ipam } of this.#options.families) ipam.release(key);
   }
 
   #freeId(): number {

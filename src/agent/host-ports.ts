@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net';
 import { backendKey } from '../loadbalancer/backend.ts';
 import { type Frontend, frontendAddress, sameFrontend } from '../loadbalancer/frontend.ts';
 import { derive, input } from '../table/derive.ts';
@@ -5,7 +6,7 @@ import type { ReadonlyTable } from '../table/table.ts';
 import { type Endpoint, endpointKey, type PortMapping } from './endpoint.ts';
 import type { HostAddress } from './endpoint-map.ts';
 
-const LOOPBACK = '127.0.0.1';
+const LOOPBACK = ['127.0.0.1', '::1'] as const;
 const protocols = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
 
 /**
@@ -31,7 +32,10 @@ export function deriveHostPorts(
       const endpoint = endpoints.get(key);
       if (endpoint?.state !== 'ready') return [];
       return endpoint.portMappings.flatMap(mapping =>
-        addressesOf(mapping, hostAddresses).map(addr => frontend(endpoint, mapping, addr)),
+        addressesOf(mapping, hostAddresses).flatMap(addr => {
+          const backend = isIPv6(addr) ? endpoint.ipv6 : endpoint.ipv4;
+          return backend === undefined ? [] : [frontend(endpoint, mapping, addr, backend)];
+        }),
       );
     },
   });
@@ -39,12 +43,14 @@ export function deriveHostPorts(
 
 function addressesOf(mapping: PortMapping, hostAddresses: ReadonlyTable<HostAddress>): string[] {
   const named = mapping.hostIP ?? '';
-  if (named === '' || named === '0.0.0.0' || named === '::')
-    return [...Array.from(hostAddresses.values(), row => row.address), LOOPBACK];
-  return hostAddresses.has(named) || named.startsWith('127.') ? [named] : [];
+  const all = [...Array.from(hostAddresses.values(), row => row.address), ...LOOPBACK];
+  if (named === '') return all;
+  if (named === '0.0.0.0') return all.filter(isIPv4);
+  if (named === '::') return all.filter(isIPv6);
+  return hostAddresses.has(named) || named.startsWith('127.') || named === '::1' ? [named] : [];
 }
 
-function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string): Frontend {
+function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string, backend: string): Frontend {
   const protocol = protocols[mapping.protocol];
   return {
     addr,
@@ -60,8 +66,8 @@ function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string): Front
     partial: false,
     backends: [
       {
-        key: backendKey(endpoint.ipv4, mapping.containerPort, protocol),
-        addr: endpoint.ipv4,
+        key: backendKey(backend, mapping.containerPort, protocol),
+        addr: backend,
         port: mapping.containerPort,
         protocol,
         cluster: '',

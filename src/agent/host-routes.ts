@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import type { Netlink } from '../datapath/netlink.ts';
 import {
   deleteRoute,
@@ -30,8 +31,11 @@ export interface HostRoutesOptions {
   readonly paths: ReadonlyTable<Path>;
   /** Of isthmus_host. */
   readonly ifindex: number;
-  /** This node's internal address, which other nodes can answer through the tunnel. */
-  readonly source: string;
+  /**
+   * This node's internal addresses, which other nodes can answer through the tunnel; a prefix of a family without
+   * one has no route.
+   */
+  readonly sources: readonly string[];
   /** What fits into the tunnel, in bytes. */
   readonly mtu: number;
 }
@@ -41,13 +45,13 @@ export interface HostRoutesOptions {
  * begins, or to a neighbour. Pods that somebody else's routes lead to have none of ours.
  */
 export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<HostRoute> {
-  const { nodes, paths, ifindex, source, mtu } = options;
+  const { nodes, paths, ifindex, sources, mtu } = options;
   const prefixes = (row: ClusterNode): readonly string[] => {
-    const inCidr = row.podCidrs.length > 0;
-    // The internal address is one of the pod CIDR, unless a peer does it otherwise.
-    const internal =
-      row.internalAddress === '' || row.local || inCidr ? [] : [hostPrefix(row.internalAddress)];
-    return [...row.podCidrs, ...internal];
+    // An internal address is one of the pod CIDR of its family, unless a peer does it otherwise.
+    const internal = row.local
+      ? []
+      : row.internalAddresses.filter(each => !row.podCidrs.some(cidr => isIPv6(each) === cidr.includes(':')));
+    return [...row.podCidrs, ...internal.map(hostPrefix)];
   };
   return derive<HostRoute>({
     name: 'host-routes',
@@ -62,6 +66,8 @@ export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<Host
       }),
     ],
     compute(prefix) {
+      const source = sources.find(each => isIPv6(each) === prefix.includes(':'));
+      if (source === undefined) return [];
       for (const node of nodes.by('prefix', prefix)) {
         if (!prefixes(node).includes(prefix)) continue;
         const path = paths.get(clusterNodeKey(node));
@@ -87,9 +93,7 @@ function gatewayOf(node: ClusterNode, preferred: string, prefix: string): string
 export function hostRouteTarget(netlink: Netlink): Target<HostRoute> {
   return {
     existing: () =>
-      listRoutes(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS, family: 4 }).map(
-        route => route.prefix,
-      ),
+      listRoutes(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS }).map(route => route.prefix),
     apply(batch: readonly Operation<HostRoute>[]) {
       const failed = new Map<string, Error>();
       for (const { key, row } of batch)

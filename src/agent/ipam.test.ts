@@ -53,6 +53,20 @@ describe('IPAM', () => {
     assert.equal(ipam.allocate('c'), '10.1.2.10');
   });
 
+  it('gives addresses of IPv6 from a range that no number counts', () => {
+    const ipam = createIpam({ cidrs: ['fd00:10:1:2::/64'], reserved: ['fd00:10:1:2::1'], now: () => 0 });
+    assert.equal(firstAddress('fd00:10:1:2::/64'), 'fd00:10:1:2::1');
+    assert.equal(ipam.claim('fd00:10:1:2::ff', 'old'), true);
+    assert.deepEqual([ipam.allocate('a'), ipam.allocate('b')], ['fd00:10:1:2::100', 'fd00:10:1:2::101']);
+    assert.equal(ipam.allocate('a'), 'fd00:10:1:2::100');
+    assert.ok(ipam.capacity > 2 ** 63);
+    assert.throws(() => ipam.claim('10.1.0.1', 'c'), /10\.1\.0\.1 is no IPv6 address/);
+    assert.throws(
+      () => createIpam({ cidrs: ['10.1.0.0/24', 'fd00::/64'], now: () => 0 }),
+      /not of one family/,
+    );
+  });
+
   it('never gives one address to two owners (random model)', () => {
     let seed = 42;
     const random = (below: number): number => {

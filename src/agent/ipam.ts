@@ -1,11 +1,11 @@
 /**
- * Addresses of this node's pods, out of its pod CIDRs. In memory only: the truth is what exists (endpoints
+ * Addresses of this node's pods of one family, out of its pod CIDRs. In memory only: the truth is what exists (endpoints
  * whose devices live), and `claim` tells it to the pool at start.
  */
-import { addressBytes, addressText, splitPrefix } from '../datapath/netlink-address.ts';
+import { formatIp, type IpAddress, parseCidr, parseIp } from '../api/ip-address.ts';
 
 export interface IpamOptions {
-  /** The node's pod CIDRs (IPv4), e.g. ['10.1.2.0/24']. */
+  /** The node's pod CIDRs of one family, e.g. ['10.1.2.0/24'] or ['fd00:10:1:2::/64']. At least one. */
   readonly cidrs: readonly string[];
   /** Addresses that no pod gets besides network and broadcast, e.g. the node's internal IP. */
   readonly reserved?: readonly string[];
@@ -29,27 +29,37 @@ export interface Ipam {
 
 /** The first usable address of a CIDR: the node's internal IP, the pods' gateway. */
 export function firstAddress(cidr: string): string {
-  const { first } = rangeOf(cidr);
-  return textOf(first);
+  const { family, first } = rangeOf(cidr);
+  return formatIp({ family, value: first });
 }
 
 export function createIpam(options: IpamOptions): Ipam {
   const ranges = options.cidrs.map(rangeOf);
+  const family = ranges[0]?.family ?? 4;
+  if (ranges.some(each => each.family !== family))
+    throw new Error(`IPAM: ${options.cidrs.join(', ')} are not of one family`);
+  const textOf = (value: bigint): string => formatIp({ family, value });
+  const numberOf = (address: string): bigint => {
+    const ip = parseIp(address);
+    if (ip?.family !== family) throw new Error(`IPAM: ${address} is no IPv${family} address`);
+    return ip.value;
+  };
   const reserved = new Set((options.reserved ?? []).map(numberOf));
+  // More than a number counts exactly in a /64, which is enough to say how full it is.
   const capacity =
-    ranges.reduce((sum, { first, last }) => sum + Math.max(0, last - first + 1), 0) -
+    ranges.reduce((sum, { first, last }) => sum + (last < first ? 0 : Number(last - first + 1n)), 0) -
     [...reserved].filter(each => ranges.some(({ first, last }) => each >= first && each <= last)).length;
   const reuseAfter = options.reuseAfter ?? 60_000;
-  const byOwner = new Map<string, number>();
-  const byAddress = new Map<number, string>();
+  const byOwner = new Map<string, bigint>();
+  const byAddress = new Map<bigint, string>();
   // In order of release: the first entry is the one that has rested longest.
-  const resting = new Map<number, number>();
+  const resting = new Map<bigint, number>();
   let range = 0;
-  let cursor = ranges[0]?.first ?? 0;
+  let cursor = ranges[0]?.first ?? 0n;
 
-  const free = (address: number): boolean =>
+  const free = (address: bigint): boolean =>
     !byAddress.has(address) && !reserved.has(address) && !resting.has(address);
-  const give = (address: number, owner: string): string => {
+  const give = (address: bigint, owner: string): string => {
     byOwner.set(owner, address);
     byAddress.set(address, owner);
     resting.delete(address);
@@ -63,7 +73,7 @@ export function createIpam(options: IpamOptions): Ipam {
     }
   };
   /** Walks on from where the last search ended, so that a released address is the last to come again. */
-  const search = (): number | undefined => {
+  const search = (): bigint | undefined => {
     for (let left = capacity + reserved.size + ranges.length; left > 0; left--) {
       const current = ranges[range];
       if (!current) return undefined;
@@ -78,7 +88,7 @@ export function createIpam(options: IpamOptions): Ipam {
     return undefined;
   };
   /** The longest rested one that a pod may have; a claimed address may lie outside the CIDRs. */
-  const earliestResting = (): number | undefined => {
+  const earliestResting = (): bigint | undefined => {
     for (const address of resting.keys())
       if (!reserved.has(address) && ranges.some(({ first, last }) => address >= first && address <= last))
         return address;
@@ -103,7 +113,7 @@ export function createIpam(options: IpamOptions): Ipam {
       const at = ranges.findIndex(({ first, last }) => number >= first && number <= last);
       if (at > range || (at === range && number >= cursor)) {
         range = at;
-        cursor = number + 1;
+        cursor = number + 1n;
       }
       return true;
     },
@@ -130,27 +140,19 @@ export function createIpam(options: IpamOptions): Ipam {
 }
 
 interface Range {
-  readonly first: number;
-  readonly last: number;
+  readonly family: IpAddress['family'];
+  readonly first: bigint;
+  readonly last: bigint;
 }
 
-/** Network and broadcast address are left out, but not of /31 and /32 (RFC 3021). */
+/**
+ * Network and broadcast address are left out, but not of /31 and /32 (RFC 3021); of IPv6 the first, which is the
+ * routers' anycast address (RFC 4291, 2.6.1), and the last, for the sake of one rule.
+ */
 function rangeOf(cidr: string): Range {
-  const { address, length } = splitPrefix(cidr);
-  const size = 2 ** (32 - length);
-  const base = Math.floor(numberOf(address) / size) * size;
-  const edge = length >= 31 ? 0 : 1;
-  return { first: base + edge, last: base + size - 1 - edge };
-}
-
-function numberOf(address: string): number {
-  const bytes = addressBytes(address);
-  if (bytes.length !== 4) throw new Error(`IPAM allocates IPv4 addresses only, not ${address}`);
-  return bytes.readUInt32BE(0);
-}
-
-function textOf(number: number): string {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(number);
-  return addressText(bytes);
+  const range = parseCidr(cidr);
+  if (!range) throw new Error(`IPAM: ${cidr} is no CIDR`);
+  const [first, last] = [range.first.value, range.last.value];
+  const edge = last - first <= 1n ? 0n : 1n;
+  return { family: range.first.family, first: first + edge, last: last - edge };
 }

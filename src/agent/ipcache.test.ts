@@ -85,7 +85,7 @@ function world() {
     neighbourRoutes: true,
   });
   const addresses = deriveNodeAddresses(nodes, paths);
-  const routes = deriveHostRoutes({ nodes, paths, ifindex: 4, source: '10.1.0.1', mtu: 1450 });
+  const routes = deriveHostRoutes({ nodes, paths, ifindex: 4, sources: ['10.1.0.1'], mtu: 1450 });
   return { kernelRoutes, own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
 }
 let w = world();

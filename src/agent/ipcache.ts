@@ -4,7 +4,7 @@ import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
-import { type Endpoint, IDENTITY_INIT } from './endpoint.ts';
+import { addressesOf, type Endpoint, IDENTITY_INIT } from './endpoint.ts';
 
 /** An address of another cluster's pod, as that cluster exports it. */
 export interface RemoteAddress {
@@ -30,7 +30,7 @@ export interface IpcacheRow {
 export interface IpcacheInputs {
   /** With the index `prefix`. */
   readonly nodes: ReadonlyTable<ClusterNode>;
-  /** Endpoints of this node, with the index `ipv4`. */
+  /** Endpoints of this node, with the index `address`. */
   readonly local: ReadonlyTable<Endpoint>;
   /** CiliumEndpoints of the own cluster, with the index `address`. */
   readonly cluster: ReadonlyTable<EndpointObjectRow>;
@@ -50,7 +50,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
     equal: (a, b) => a.identity === b.identity && a.tunnel === b.tunnel && a.source === b.source,
     inputs: [
       input(nodes, prefixesOf),
-      input(local, row => [hostPrefix(row.ipv4)]),
+      input(local, row => addressesOf(row).map(each => hostPrefix(each.address))),
       input(cluster, row => row.addresses.map(hostPrefix)),
       input(remote, row => [row.prefix]),
     ],
@@ -65,14 +65,14 @@ function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefi
   const host = /\/(32|128)$/.test(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
   const node = nearest(inputs.nodes.by('prefix', prefix));
   if (host !== undefined) {
-    const endpoint = first(inputs.local.by('ipv4', host));
+    const endpoint = first(inputs.local.by('address', host));
     if (endpoint && endpoint.state !== 'deleting')
       return { identity: endpoint.identity ?? IDENTITY_INIT, tunnel: '', source: 'endpoint' };
-    if (node && (node.addresses.includes(host) || node.internalAddress === host))
+    if (node && (node.addresses.includes(host) || node.internalAddresses.includes(host)))
       return {
         identity: node.local ? reserved.host : reserved.remoteNode,
         // Node addresses are reached directly; the internal one is an address of the pod network.
-        tunnel: node.local || node.internalAddress !== host ? '' : node.address,
+        tunnel: node.local || !node.internalAddresses.includes(host) ? '' : node.address,
         source: 'node',
       };
     for (const each of inputs.cluster.by('address', host)) {

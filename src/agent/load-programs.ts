@@ -15,15 +15,15 @@ import { packageRoot } from '../package-root.ts';
 import type { AgentConfig } from './config.ts';
 import type { Devices } from './devices.ts';
 import { natPorts } from './nat-ports.ts';
+import type { NodeFamily, ReadyNode } from './own-node.ts';
 import { unmasqueradedPrefixes } from './unmasqueraded.ts';
 
-/** Source that a pod sees when it reaches itself by a service: link-local, as Cilium's. */
-const HAIRPIN = '169.254.42.1';
+/** Sources that a pod sees when it reaches itself by a service: link-local, as Cilium's. */
+const HAIRPIN = { 4: '169.254.42.1', 6: 'fe80::1' } as const;
 
 export interface LoadProgramsOptions {
   readonly config: AgentConfig;
-  readonly node: { readonly address: string };
-  readonly internalAddress: string;
+  readonly node: Pick<ReadyNode, 'families'>;
   readonly devices: Devices;
 }
 
@@ -43,7 +43,7 @@ export function isAdopting(config: AgentConfig): boolean {
 }
 
 /** Loads the programs with what they must know of this node; maps that are pinned are adopted. */
-export function loadPrograms({ config, node, internalAddress, devices }: LoadProgramsOptions): Datapath {
+export function loadPrograms({ config, node, devices }: LoadProgramsOptions): Datapath {
   const [first = 32_768, last = 60_999] = readSysctl('net/ipv4/ip_local_port_range').split(/\s+/).map(Number);
   const { first: min, last: max } = config['node-port-range'];
   const ports = natPorts({ min: first, max: last }, { min, max });
@@ -59,18 +59,22 @@ export function loadPrograms({ config, node, internalAddress, devices }: LoadPro
   // As by default: twice as many backends as frontends.
   for (const name of ['slots', 'backends', 'affinity_members'] as const)
     size(name, services === undefined ? undefined : services * 2);
+  const addressOf = (family: 4 | 6, address: (of: NodeFamily) => string): Uint8Array => {
+    const found = node.families.find(each => each.family === family);
+    return found ? parse(address(found)) : new Uint8Array(16);
+  };
   return loadDatapath({
     objectPath: join(packageRoot, 'bpf/isthmus.bpf.o'),
     bpffs: bpfFolder(config),
     sizes,
     tcx: config['enable-tcx'],
     config: {
-      node_ip: parse(node.address),
-      node_ip6: new Uint8Array(16),
-      internal_ip: parse(internalAddress),
-      internal_ip6: new Uint8Array(16),
-      hairpin_ip: parse(HAIRPIN),
-      hairpin_ip6: new Uint8Array(16),
+      node_ip: addressOf(4, each => each.address),
+      node_ip6: addressOf(6, each => each.address),
+      internal_ip: addressOf(4, each => each.internalAddress),
+      internal_ip6: addressOf(6, each => each.internalAddress),
+      hairpin_ip: addressOf(4, () => HAIRPIN[4]),
+      hairpin_ip6: addressOf(6, () => HAIRPIN[6]),
       host_netns_cookie: netnsCookie(),
       host_ifindex: devices.host.index,
       vxlan_ifindex: devices.vxlan.index,

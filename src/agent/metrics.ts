@@ -18,8 +18,10 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   };
   gauge('agent_ready', '1 while the agent does its work', () => (agent.starting === undefined ? 1 : 0));
   gauge('endpoints', 'Pods this node connects', () => agent.parts?.endpoints.table.size);
-  gauge('ipam_used', 'Addresses in use of the pod CIDR', () => agent.parts?.ipam.used);
-  gauge('ipam_capacity', 'Addresses of the pod CIDR', () => agent.parts?.ipam.capacity);
+  /** Of dual-stack pods the family that runs out first. */
+  const scarcest = () => agent.parts?.ipams.toSorted((a, b) => a.capacity - b.capacity)[0];
+  gauge('ipam_used', 'Addresses in use of the pod CIDR', () => scarcest()?.used);
+  gauge('ipam_capacity', 'Addresses of the pod CIDR', () => scarcest()?.capacity);
   gauge('ipcache_rows', 'Prefixes with a known identity', () => agent.parts?.state.ipcache.size);
   gauge('nodes', 'Nodes known, of all clusters', () => agent.parts?.state.nodes.size);
   registerRemoteMetrics(registry, () => agent.remote?.status ?? []);

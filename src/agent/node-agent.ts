@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import type { Service } from '../api/service.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
@@ -16,7 +17,7 @@ import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from 
 import { cleanNode } from './cleanup.ts';
 import { cniPaths, installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
 import { type CniServerOptions, serveCni } from './cni-server.ts';
-import type { AgentConfig, Environment } from './config.ts';
+import { type AgentConfig, type Environment, familiesOf } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
 import { type Devices, ensureDevices } from './devices.ts';
 import type { EndpointMapRow } from './endpoint.ts';
@@ -25,12 +26,12 @@ import { EndpointLog } from './endpoint-log.ts';
 import { Endpoints } from './endpoints.ts';
 import { FlowCollector } from './flow-collector.ts';
 import { watchHostAddresses } from './host-addresses.ts';
-import { createIpam, firstAddress, type Ipam } from './ipam.ts';
+import { createIpam, type Ipam } from './ipam.ts';
 import { watchKernelRoutes } from './kernel-routes.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import type { MapFill } from './map-pressure.ts';
-import { ciliumNodeObject, type ReadyNode, whenNodeReady } from './own-node.ts';
+import { ciliumNodeObject, type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
@@ -54,11 +55,10 @@ export interface NodeAgentOptions {
 /** What runs once the node is known. */
 export interface NodeParts {
   readonly node: ReadyNode;
-  readonly internalAddress: string;
   readonly uplinks: readonly Uplink[];
   readonly devices: Devices;
   readonly datapath: Datapath;
-  readonly ipam: Ipam;
+  readonly ipams: readonly Ipam[];
   readonly endpoints: Endpoints;
   readonly identities: PodIdentities;
   readonly state: DatapathState;
@@ -168,9 +168,11 @@ export class NodeAgent {
     const { client, environment } = this.#options;
     const signal = this.#stop.signal;
     const netlink = new Netlink();
-    const sources = readSources(client, this.nodeName, signal);
+    const families = familiesOf(config);
+    const sources = readSources(client, this.nodeName, families, signal);
     this.sources = sources;
     const node = await whenNodeReady(sources.node, this.nodeName, {
+      families,
       override: environment.NODE_IP,
       signal,
       waiting: reason => this.#waitFor(reason),
@@ -181,12 +183,13 @@ export class NodeAgent {
     if (!isAdopting(config)) removeConfiguration(cniPaths);
 
     this.#waitFor('devices and programs are being set up');
-    const internalAddress = firstAddress(node.podCidrs[0]!);
+    const internalAddresses = node.families.map(each => each.internalAddress);
     const uplinks = findUplinks(netlink, { devices: config.devices, nodeIp: node.address });
     const devices = ensureDevices({
       netlink,
       uplinks,
-      internalIp: internalAddress,
+      internalIps: internalAddresses,
+      underlay: node.families[0]!.family,
       tunnelPort: config['tunnel-port'],
       withoutTunnel: config['routing-mode'] === 'native',
       mtu: config.mtu,
@@ -195,26 +198,25 @@ export class NodeAgent {
     for (const warning of devices.warnings) log.warn(warning);
     this.#watchDevices(devices, uplinks);
     const cgroup = cgroup2Folder(config['cgroup-root']);
-    const datapath = loadPrograms({ config, node, internalAddress, devices });
+    const datapath = loadPrograms({ config, node, devices });
     log.info({ 'attach mode': datapath.attachMode }, 'programs loaded');
-    const hostAddresses = watchHostAddresses(netlink, signal);
-    const ipam = createIpam({
-      cidrs: node.podCidrs,
-      reserved: [internalAddress],
-      now: () => performance.now(),
-    });
+    const hostAddresses = watchHostAddresses(netlink, signal, families);
+    const endpointFamilies = node.families.map(({ family, podCidrs, internalAddress }) => ({
+      family,
+      ipam: createIpam({ cidrs: podCidrs, reserved: [internalAddress], now: () => performance.now() }),
+      gateway: internalAddress,
+    }));
     const programs = deferPrograms(datapath);
     const endpoints = new Endpoints({
       netlink,
       programs,
-      ipam,
+      families: endpointFamilies,
       files: endpointFiles(join(RUN_FOLDER, 'endpoints')),
       mapRows: () =>
         Array.from(
           datapath.map<EndpointMapRow['key'], EndpointMapRow['value']>('endpoints').entries(),
           ([key, value]) => ({ key, value }),
         ),
-      gateway: internalAddress,
       mtu: devices.podMtu,
       log: logOf('endpoints'),
     });
@@ -253,7 +255,7 @@ export class NodeAgent {
       unmasqueraded: unmasqueradedPrefixes(config),
       cluster: config['cluster-name'],
       clusterId: config['cluster-id'],
-      node: { name: this.nodeName, internalAddress },
+      node: { name: this.nodeName, internalAddresses },
       hostIfindex: devices.host.index,
       mtu: devices.tunnelMtu,
       signal,
@@ -272,18 +274,17 @@ export class NodeAgent {
     });
     this.parts = {
       node,
-      internalAddress,
       uplinks,
       devices,
       datapath,
-      ipam,
+      ipams: endpointFamilies.map(each => each.ipam),
       endpoints,
       identities,
       state,
       published,
       collector,
     };
-    const publishNode = this.#publishNode(sources, node, internalAddress);
+    const publishNode = this.#publishNode(sources, node);
 
     await this.#whenRead(sources);
     this.#waitFor(`CiliumNode ${this.nodeName} is being written`);
@@ -352,10 +353,15 @@ export class NodeAgent {
     const override = this.#options.environment.NODE_IP;
     sources.node.subscribe(({ after }) => {
       if (!after?.podCidrs.length) return;
-      const address = override ?? after.addresses.find(each => each.type === 'InternalIP')?.ip;
+      // One that has lost an address for a moment is as it was.
+      const address = ({ family, address }: NodeFamily): string =>
+        override !== undefined && isIP(override) === family
+          ? address
+          : (after.addresses.find(each => each.type === 'InternalIP' && isIP(each.ip) === family)?.ip ??
+            address);
       const [was, is] = [
-        `${node.address} ${node.podCidrs.join(',')}`,
-        `${address ?? node.address} ${after.podCidrs.join(',')}`,
+        `${node.families.map(each => each.address).join(',')} ${node.podCidrs.join(',')}`,
+        `${node.families.map(address).join(',')} ${after.podCidrs.join(',')}`,
       ];
       if (was !== is)
         this.#failed.reject(
@@ -427,7 +433,7 @@ export class NodeAgent {
    * Writes our CiliumNode now and whenever it is deleted or the Node has changed. That it takes packets without a
    * tunnel it says when the programs that take them are at work: call what is returned then.
    */
-  #publishNode(sources: Sources, node: ReadyNode, internalAddress: string): () => void {
+  #publishNode(sources: Sources, node: ReadyNode): () => void {
     const { client } = this.#options;
     const signal = this.#stop.signal;
     let attempt = 0;
@@ -441,7 +447,7 @@ export class NodeAgent {
     };
     const write = async (): Promise<void> => {
       const now = sources.node.get(this.nodeName) ?? node;
-      const object = ciliumNodeObject({ ...now, address: node.address }, internalAddress, routing());
+      const object = ciliumNodeObject({ ...now, address: node.address, families: node.families }, routing());
       const text = JSON.stringify(object);
       if (text === written && sources.nodes.has(this.nodeName)) return;
       try {

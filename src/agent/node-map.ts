@@ -21,8 +21,7 @@ export function deriveNodeAddresses(
   nodes: ReadonlyTable<ClusterNode>,
   paths: ReadonlyTable<Path>,
 ): ReadonlyTable<NodeAddress> {
-  const addressesOf = (row: ClusterNode): readonly string[] =>
-    row.internalAddress === '' ? row.addresses : [...row.addresses, row.internalAddress];
+  const addressesOf = (row: ClusterNode): readonly string[] => [...row.addresses, ...row.internalAddresses];
   const claims = derive<NodeAddress & { readonly node: string }>({
     name: 'node-address-claims',
     keyOf: row => `${row.node} ${row.address}`,

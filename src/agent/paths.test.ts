@@ -15,7 +15,7 @@ const node = (name: string, address: string, cidr: string, more: Partial<Cluster
   own: true,
   address,
   addresses: [address],
-  internalAddress: cidr.replace(/0\/24$/, '1'),
+  internalAddresses: [cidr.replace(/0\/24$/, '1')],
   podCidrs: [cidr],
   routing: 'hybrid',
   ...more,
@@ -28,7 +28,7 @@ describe('the way to another node’s pods', () => {
     nodes = new Table<ClusterNode>({
       name: 'nodes',
       keyOf: clusterNodeKey,
-      indexes: { prefix: row => [...row.podCidrs, `${row.internalAddress}/32`] },
+      indexes: { prefix: row => [...row.podCidrs, ...row.internalAddresses.map(each => `${each}/32`)] },
     });
     routes = new Table<KernelRoute>({ name: 'routes', keyOf: row => row.prefix });
     routes.upsert({ prefix: '172.18.1.0/24', onLink: true, ifindex: 2 });
@@ -93,7 +93,7 @@ describe('the way to another node’s pods', () => {
 
   it('routes and map rows follow the path', async () => {
     const paths = derived('hybrid');
-    const hostRoutes = deriveHostRoutes({ nodes, paths, ifindex: 4, source: '10.1.0.1', mtu: 1450 });
+    const hostRoutes = deriveHostRoutes({ nodes, paths, ifindex: 4, sources: ['10.1.0.1'], mtu: 1450 });
     const addresses = deriveNodeAddresses(nodes, paths);
     await settled();
     const viaTunnel = { ifindex: 4, gateway: '', source: '10.1.0.1', mtu: 1450 };

@@ -42,7 +42,14 @@ if (wholeProcessInFreshNetns(import.meta.filename))
         changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
       addAddress(netlink, linkByName(netlink, 'eth0')!.index, `${NODE_IP}/24`);
       const uplinks = findUplinks(netlink, { devices: [], nodeIp: NODE_IP });
-      devices = ensureDevices({ netlink, uplinks, internalIp: INTERNAL_IP, tunnelPort: 8472, log });
+      devices = ensureDevices({
+        netlink,
+        uplinks,
+        internalIps: [INTERNAL_IP],
+        underlay: 4,
+        tunnelPort: 8472,
+        log,
+      });
       replaceRoute(netlink, { prefix: '10.1.0.0/24', ifindex: devices.host.index, source: INTERNAL_IP });
     });
     after(() => {

@@ -8,7 +8,7 @@ export function nameRecoveredEndpoints(endpoints: Endpoints, pods: ReadonlyTable
   const name = (pod: PodRow): void => {
     if (pod.hostNetwork || pod.phase === 'Succeeded' || pod.phase === 'Failed') return;
     for (const address of pod.addresses)
-      for (const endpoint of [...endpoints.table.by('ipv4', address)])
+      for (const endpoint of [...endpoints.table.by('address', address)])
         if (endpoint.podName === '')
           endpoints.namePod(endpointKey(endpoint), {
             namespace: pod.namespace,

@@ -45,7 +45,12 @@ export interface Sources {
 }
 
 /** Starts to follow them all at once. A slice that is nobody's, or of names, has no row. */
-export function readSources(client: KubeClient, node: string, signal: AbortSignal): Sources {
+export function readSources(
+  client: KubeClient,
+  node: string,
+  families: readonly (4 | 6)[],
+  signal: AbortSignal,
+): Sources {
   const reflections: Reflection[] = [];
   const follow = <T, Row>(
     path: string,
@@ -66,7 +71,7 @@ export function readSources(client: KubeClient, node: string, signal: AbortSigna
   return {
     node: follow(pathOf(resources.nodes), new Table<OwnNode>({ name: 'own-node', keyOf: row => row.name }), {
       schema: Node,
-      toRow: ownNodeRow,
+      toRow: object => ownNodeRow(object, families),
       fieldSelector: `metadata.name=${node}`,
     }),
     services: follow(

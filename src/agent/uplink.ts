@@ -1,6 +1,5 @@
 /** The devices that join this node to other machines: found by the routing table, or named. */
 
-import { isIPv4 } from 'node:net';
 import { type Link, listLinks } from '../datapath/link.ts';
 import { type LinkAddress, listAddresses } from '../datapath/link-address.ts';
 import type { Netlink } from '../datapath/netlink.ts';
@@ -13,7 +12,7 @@ export interface Uplink {
   readonly mac: string;
   /** Bytes. */
   readonly mtu: number;
-  /** IPv4 addresses of the device, the primary one first. */
+  /** Addresses of the device, those of link scope left out, the primary ones first. */
   readonly addresses: readonly string[];
 }
 
@@ -32,7 +31,7 @@ export function findUplinks(netlink: Netlink, options: UplinkOptions): Uplink[] 
   return chooseUplinks(
     listLinks(netlink),
     listAddresses(netlink),
-    listRoutes(netlink, { table: TABLE_MAIN, family: 4 }),
+    listRoutes(netlink, { table: TABLE_MAIN }),
     options,
   );
 }
@@ -49,7 +48,9 @@ export function chooseUplinks(
   { devices, nodeIp }: UplinkOptions,
 ): Uplink[] {
   const holder = nodeIp ? addresses.find(each => each.address === nodeIp)?.ifindex : undefined;
-  const routed = new Set(routes.filter(each => each.prefix === '0.0.0.0/0').map(each => each.ifindex));
+  const routed = new Set(
+    routes.filter(each => each.prefix === '0.0.0.0/0' || each.prefix === '::/0').map(each => each.ifindex),
+  );
   const candidates = links.filter(link => !link.loopback && !isOwnDevice(link));
   const chosen = candidates.filter(link =>
     devices.length
@@ -72,7 +73,7 @@ export function chooseUplinks(
       mac: link.mac,
       mtu: link.mtu,
       addresses: addresses
-        .filter(each => each.ifindex === link.index && isIPv4(each.address) && each.scope === 'universe')
+        .filter(each => each.ifindex === link.index && each.scope === 'universe')
         .map(each => each.address),
     }));
 }

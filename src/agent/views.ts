@@ -3,7 +3,7 @@ import { reservedName } from '../api/identity-number.ts';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
 import { clusterNodeKey } from './cluster-nodes.ts';
-import type { Endpoint } from './endpoint.ts';
+import { addressesOf, type Endpoint } from './endpoint.ts';
 import { pressureWarnings } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 import type { Path } from './paths.ts';
@@ -61,7 +61,8 @@ function endpointRow(agent: NodeAgent, each: Endpoint): object {
     id: each.id,
     state: each.state,
     pod: each.podName ? `${each.namespace}/${each.podName}` : '',
-    ipv4: each.ipv4,
+    ipv4: each.ipv4 ?? '',
+    ipv6: each.ipv6 ?? '',
     identity: each.identity ?? 0,
     labels:
       agent.sources?.identities.get(String(each.identity))?.text ?? reservedName(each.identity ?? 0) ?? '',
@@ -86,7 +87,9 @@ function* endpointDetails(agent: NodeAgent): Generator<object> {
       mac: each.mac,
       hostMac: each.hostMac,
       mtu: each.mtu,
-      gateway: each.gateway,
+      gateway: addressesOf(each)
+        .map(({ gateway }) => gateway)
+        .join(' '),
       hostPorts: each.portMappings
         .filter(port => port.hostPort !== 0)
         .map(port => `${port.hostIP ?? ''}:${port.hostPort}/${port.protocol} → ${port.containerPort}`),
@@ -99,7 +102,7 @@ function* services(agent: NodeAgent): Generator<object> {
       id: agent.services?.balancer.serviceId(frontendAddress(each)) ?? 0,
       service: each.service,
       kind: each.kind,
-      frontend: `${addressPort(each.kind === 'NodePort' && each.addr === '::' ? '0.0.0.0' : each.addr, each.port)}/${each.protocol}`,
+      frontend: `${addressPort(each.addr, each.port)}/${each.protocol}`,
       scope: each.scope,
       backends: each.backends.map(
         backend =>
@@ -123,7 +126,7 @@ function* nodes(agent: NodeAgent): Generator<object> {
       cluster: each.cluster,
       name: each.local ? `${each.name} (this node)` : each.name,
       address: each.address,
-      internal: each.internalAddress,
+      internal: each.internalAddresses.join(' '),
       'pod cidrs': each.podCidrs.join(' '),
       path: pathText(agent.parts?.state.paths.get(clusterNodeKey(each))),
     };

@@ -71,9 +71,11 @@ export function nodeAddress(node: Pick<NodeRow, 'addresses'>): string | undefine
   return (preferred.find(each => each !== undefined) ?? usable[0])?.ip;
 }
 
-/** The address of isthmus_host on that node. */
-export function internalAddress(node: Pick<NodeRow, 'addresses'>): string | undefined {
-  return node.addresses.find(each => each.type === 'CiliumInternalIP')?.ip;
+/** The addresses of isthmus_host on that node, one a family. */
+export function internalAddresses(node: Pick<NodeRow, 'addresses'>): string[] {
+  return node.addresses.flatMap(each =>
+    each.type === 'CiliumInternalIP' && each.ip !== '' ? [each.ip] : [],
+  );
 }
 
 const addressing = open({ ipv4: text, ipv6: text });

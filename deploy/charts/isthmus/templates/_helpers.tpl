@@ -184,6 +184,7 @@ tunnel-unpack: {{ .Values.tunnelUnpack | quote }}
 enable-ipv4: {{ .Values.ipv4.enabled | quote }}
 enable-ipv6: {{ .Values.ipv6.enabled | quote }}
 enable-ipv4-masquerade: {{ .Values.enableIPv4Masquerade | quote }}
+enable-ipv6-masquerade: {{ .Values.enableIPv6Masquerade | quote }}
 kube-proxy-replacement: {{ .Values.kubeProxyReplacement | quote }}
 {{- with .Values.kubeProxyReplacementHealthzBindAddr }}
 kube-proxy-replacement-healthz-bind-address: {{ . | quote }}
