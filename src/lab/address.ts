@@ -1,4 +1,5 @@
-/** IPv4 addresses and prefixes as numbers: what planning needs, nothing more. */
+/** Addresses and prefixes as numbers: what planning needs, nothing more. */
+import { formatIp, parseCidr } from '../api/ip-address.ts';
 
 /** `10.1.2.3` → number. Undefined when it is no IPv4 address. */
 export function parseIPv4(text: string): number | undefined {
@@ -35,9 +36,17 @@ export function overlap(a: IPv4Prefix, b: IPv4Prefix): boolean {
   return a.first < b.first + 2 ** (32 - b.length) && b.first < a.first + 2 ** (32 - a.length);
 }
 
-/** The nth address of a prefix, counted from 0 (the network address). */
-export function nthAddress(prefix: string, n: number): string {
-  const parsed = parseIPv4Prefix(prefix);
-  if (parsed === undefined) throw new TypeError(`not an IPv4 prefix: ${prefix}`);
-  return formatIPv4(parsed.first + n);
+export function isIPv6Prefix(text: string): boolean {
+  return text.includes('/') && parseCidr(text)?.first.family === 6;
 }
+
+/** The nth address of a prefix of either family, counted from 0 (the network address). */
+export function nthAddress(prefix: string, n: number): string {
+  const parsed = parseCidr(prefix);
+  if (parsed === undefined) throw new TypeError(`not a prefix: ${prefix}`);
+  return formatIp({ ...parsed.first, value: parsed.first.value + BigInt(n) });
+}
+
+/** `[fd00::1]:80`, `10.0.0.1:80`: an address in a URL. */
+export const withPort = (address: string, port: number): string =>
+  `${address.includes(':') ? `[${address}]` : address}:${port}`;

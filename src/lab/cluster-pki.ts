@@ -1,6 +1,6 @@
-import { nthAddress } from './address.ts';
+import { nthAddress, withPort } from './address.ts';
 import { type Authority, createAuthority, createSigningKeys, type KeyPair } from './pki.ts';
-import type { ClusterPlan, NodePlan } from './plan.ts';
+import { addressesOf, type ClusterPlan, type NodePlan } from './plan.ts';
 
 /** A file of a node: its path there, its text, and its mode. */
 export interface NodeFile {
@@ -86,7 +86,7 @@ async function nodeFiles(cluster: ClusterPlan, node: NodePlan, ca: Authority): P
     commonName: node.name,
     usages: ['server'],
     dnsNames: [node.name],
-    addresses: [node.address],
+    addresses: addressesOf(node),
   });
   return [
     secret(
@@ -118,7 +118,11 @@ async function controlPlaneFiles(
         'localhost',
         node.name,
       ],
-      addresses: [nthAddress(cluster.serviceSubnet, 1), node.address, '127.0.0.1'],
+      addresses: [
+        ...cluster.serviceSubnet.split(',').map(each => nthAddress(each, 1)),
+        ...addressesOf(node),
+        '127.0.0.1',
+      ],
     }),
     ca.sign({ commonName: 'kube-apiserver-kubelet-client', usages: ['client'] }),
     frontProxy.sign({ commonName: 'front-proxy-client', usages: ['client'] }),
@@ -126,7 +130,7 @@ async function controlPlaneFiles(
       commonName: node.name,
       usages: ['server', 'client'],
       dnsNames: ['localhost', node.name],
-      addresses: ['127.0.0.1', node.address],
+      addresses: ['127.0.0.1', ...addressesOf(node)],
     }),
     etcd.sign({ commonName: 'kube-apiserver-etcd-client', usages: ['client'] }),
     ca.sign({ commonName: 'system:kube-controller-manager', usages: ['client'] }),
@@ -157,7 +161,7 @@ async function controlPlaneFiles(
 
 /** Where everything reaches the cluster's API server: the address of the control-plane node. */
 export function apiServer(cluster: ClusterPlan): string {
-  return `https://${cluster.apiAddress}:6443`;
+  return `https://${withPort(cluster.apiAddress, 6443)}`;
 }
 
 function pair(path: string, keys: KeyPair): NodeFile[] {

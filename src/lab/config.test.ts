@@ -47,6 +47,29 @@ test("a tutorial's kind file works as it is, named by its file", () => {
   ]);
 });
 
+test('ipFamily chooses the ranges, and those given must be of it', () => {
+  const document = (networking: string): string =>
+    `apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nname: us\nnetworking: { ${networking} }`;
+  const ranges = (networking: string): string[] => {
+    const [cluster] = parse(document(networking)).clusters;
+    return [cluster!.ipFamily, cluster!.podSubnet, cluster!.serviceSubnet];
+  };
+  assert.deepEqual(ranges('ipFamily: ipv6'), ['ipv6', 'fd00:10:1::/56', 'fd00:10:97::/112']);
+  assert.deepEqual(ranges('ipFamily: dual, podSubnet: "10.9.0.0/16, fd00:9::/56"'), [
+    'dual',
+    '10.9.0.0/16,fd00:9::/56',
+    '10.97.0.0/16,fd00:10:97::/112',
+  ]);
+  assert.match(
+    failure(document('ipFamily: ipv6, serviceSubnet: 10.9.0.0/16')),
+    /networking\.serviceSubnet: found "10\.9\.0\.0\/16", expected an IPv6 prefix .* for ipFamily ipv6/,
+  );
+  assert.match(
+    failure(document('ipFamily: dual, podSubnet: "fd00:9::/56,10.9.0.0/16"')),
+    /expected an IPv4 and an IPv6 prefix/,
+  );
+});
+
 test('a name on the command line beats the file name, and the document beats both', () => {
   const named = parseConfig([{ path: 'kind-us-cluster.yaml', text: tutorial, clusterName: 'asia' }]);
   assert.equal(named.clusters[0]?.name, 'asia');
@@ -119,7 +142,7 @@ test('an error names file, document, field, what was found and what was expected
     [tutorial.replace('v1alpha4', 'v1alpha9'), /found apiVersion "kind\.x-k8s\.io\/v1alpha9"/],
     [
       tutorial.replace('disableDefaultCNI: true', 'ipFamily: dual'),
-      /networking\.ipFamily: found "dual", expected "ipv4"/,
+      /networking\.podSubnet: found "10\.1\.0\.0\/16", expected an IPv4 and an IPv6 prefix/,
     ],
     ['kind: Cluster', /document 1: apiVersion: found nothing, expected a value of type string/],
     ['', /no document in it/],

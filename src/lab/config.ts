@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
-import { isIPv4Prefix } from './address.ts';
+import { isIPv4Prefix, isIPv6Prefix } from './address.ts';
 import { describeIssue } from './config-issue.ts';
 
 /** What a user wants of a lab: clusters in the order of their numbers, and the links between them. */
@@ -13,9 +13,13 @@ export interface LabConfig {
   readonly notes: readonly string[];
 }
 
+export type IpFamily = 'ipv4' | 'ipv6' | 'dual';
+
 export interface ClusterConfig {
   readonly name: string;
-  /** IPv4 prefix, such as 10.1.0.0/16. */
+  /** kind's ipFamily. */
+  readonly ipFamily: IpFamily;
+  /** Prefix, such as 10.1.0.0/16; of dual stack one of each family, IPv4 first, with a comma between. */
   readonly podSubnet: string;
   readonly serviceSubnet: string;
   /** False for kind's disableDefaultCNI: the cluster comes without a network. */
@@ -73,7 +77,6 @@ export const linkApiVersion = 'lab.isthmus.io/v1alpha1';
 const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, {
   error: 'lower-case letters, digits and hyphens, at most 32',
 });
-const prefix = z.string().refine(isIPv4Prefix, { error: 'an IPv4 prefix such as 10.1.0.0/16' });
 const port = z.int().min(1).max(65535);
 
 const kindNode = z.strictObject({
@@ -109,11 +112,9 @@ const kindCluster = z.strictObject({
   name: name.optional(),
   networking: z
     .strictObject({
-      ipFamily: z
-        .literal('ipv4', { error: '"ipv4": the nodes of a lab have IPv4 addresses only' })
-        .default('ipv4'),
-      podSubnet: prefix.optional(),
-      serviceSubnet: prefix.optional(),
+      ipFamily: z.enum(['ipv4', 'ipv6', 'dual']).default('ipv4'),
+      podSubnet: z.string().optional(),
+      serviceSubnet: z.string().optional(),
       disableDefaultCNI: z.boolean().default(false),
       kubeProxyMode: z.enum(['none', 'iptables', 'ipvs', 'nftables']).optional(),
       dnsSearch: z.array(z.string()).optional(),
@@ -150,8 +151,9 @@ export function defaultConfig(): LabConfig {
   }));
   const clusters = ['us', 'eu'].map((cluster, i) => ({
     name: cluster,
-    podSubnet: defaultPodSubnet(i + 1),
-    serviceSubnet: defaultServiceSubnet(i + 1),
+    ipFamily: 'ipv4' as const,
+    podSubnet: defaultSubnets.pod.ipv4(i + 1),
+    serviceSubnet: defaultSubnets.service.ipv4(i + 1),
     install: true,
     featureGates: {},
     runtimeConfig: {},
@@ -270,6 +272,19 @@ function toCluster(
     );
   }
   const { networking } = parsed;
+  const subnets = (kind: 'pod' | 'service', given: string | undefined): string => {
+    const { ipFamily } = networking;
+    if (given === undefined)
+      return familiesOf(ipFamily)
+        .map(family => defaultSubnets[kind][family](number))
+        .join(',');
+    const found = given.split(',').map(each => each.trim());
+    const fits = familiesOf(ipFamily).map(family => (family === 'ipv4' ? isIPv4Prefix : isIPv6Prefix));
+    if (found.length === fits.length && fits.every((fit, i) => fit(found[i]!))) return found.join(',');
+    throw new Failure(
+      `${where}: networking.${kind}Subnet: found "${given}", expected ${expectedSubnets[ipFamily]} for ipFamily ${ipFamily}`,
+    );
+  };
   if ((networking.kubeProxyMode ?? 'none') !== 'none')
     notes.push(
       `cluster ${clusterName}: kubeProxyMode is ignored: a lab has no kube-proxy, Isthmus replaces it`,
@@ -291,8 +306,9 @@ function toCluster(
         ];
   return {
     name: clusterName,
-    podSubnet: networking.podSubnet ?? defaultPodSubnet(number),
-    serviceSubnet: networking.serviceSubnet ?? defaultServiceSubnet(number),
+    ipFamily: networking.ipFamily,
+    podSubnet: subnets('pod', networking.podSubnet),
+    serviceSubnet: subnets('service', networking.serviceSubnet),
     install: !networking.disableDefaultCNI,
     featureGates: parsed.featureGates,
     runtimeConfig: parsed.runtimeConfig,
@@ -362,11 +378,23 @@ function check<T extends z.ZodType>(where: string, schema: T, value: unknown): z
   throw new Failure(`${where}: ${result.error.issues.map(issue => describeIssue(issue, value)).join('; ')}`);
 }
 
-// Different in every cluster, because clusters with the same pod addresses cannot be joined.
-function defaultPodSubnet(number: number): string {
-  return `10.${number}.0.0/16`;
-}
+export const familiesOf = (ipFamily: IpFamily): readonly ('ipv4' | 'ipv6')[] =>
+  ipFamily === 'dual' ? ['ipv4', 'ipv6'] : [ipFamily];
 
-function defaultServiceSubnet(number: number): string {
-  return `10.${96 + number}.0.0/16`;
-}
+const expectedSubnets: Readonly<Record<IpFamily, string>> = {
+  ipv4: 'an IPv4 prefix such as 10.1.0.0/16',
+  ipv6: 'an IPv6 prefix such as fd00:10:1::/56',
+  dual: 'an IPv4 and an IPv6 prefix such as 10.1.0.0/16,fd00:10:1::/56',
+};
+
+// Different in every cluster, because clusters with the same pod addresses cannot be joined.
+const defaultSubnets = {
+  pod: {
+    ipv4: (number: number): string => `10.${number}.0.0/16`,
+    ipv6: (number: number): string => `fd00:10:${number}::/56`,
+  },
+  service: {
+    ipv4: (number: number): string => `10.${96 + number}.0.0/16`,
+    ipv6: (number: number): string => `fd00:10:${96 + number}::/112`,
+  },
+} as const;

@@ -1,6 +1,8 @@
+import { withPort } from './address.ts';
 import { describeFault } from './fault.ts';
 import { initProcess, nodesOf } from './node.ts';
 import { targetProcesses } from './node-process.ts';
+import { addressesOf } from './plan.ts';
 import type { Lab } from './open-lab.ts';
 import { type ProcessName, processNames } from './target.ts';
 
@@ -39,7 +41,7 @@ export function labStatus({ plan, state, layout }: Lab): LabStatus {
     clusters: plan.clusters.map(cluster => ({
       name: cluster.name,
       context: cluster.context,
-      server: `https://${cluster.apiAddress}:6443`,
+      server: `https://${withPort(cluster.apiAddress, 6443)}`,
       podSubnet: cluster.podSubnet,
       serviceSubnet: cluster.serviceSubnet,
       nodes: all
@@ -47,7 +49,7 @@ export function labStatus({ plan, state, layout }: Lab): LabStatus {
         .map(({ node }) => ({
           name: node.name,
           role: node.role,
-          address: node.address,
+          address: addressesOf(node).join(' '),
           state: initProcess(layout, node) === undefined ? 'down' : 'running',
           processes: processNames.filter(
             process => targetProcesses(layout, { kind: 'process', cluster, node, process }).length > 0,

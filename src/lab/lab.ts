@@ -206,7 +206,14 @@ async function install(
       kubeconfig: clusterKubeconfig(plan.name, cluster.name),
       namespace: 'kube-system',
     },
-    values: { document: { cluster: { name: cluster.name, id: cluster.number } } },
+    values: {
+      document: {
+        cluster: { name: cluster.name, id: cluster.number },
+        ...(cluster.ipFamily === 'ipv4'
+          ? {}
+          : { ipv4: { enabled: cluster.ipFamily === 'dual' }, ipv6: { enabled: true } }),
+      },
+    },
     report: line => timeline.detail(`${cluster.name}: ${line}`),
     signal,
   });

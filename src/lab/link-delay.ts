@@ -8,7 +8,7 @@ import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup, removeCgrou
 import type { Link } from './link.ts';
 import { ipBatch } from './network.ts';
 import { stateDirectory } from './paths.ts';
-import type { LabPlan } from './plan.ts';
+import { type LabPlan, subnetsOf } from './plan.ts';
 import { run, startDetached, waitFor } from './process.ts';
 
 /** Makes a link as slow as it says, or as fast as the machine is when it has no delay. */
@@ -52,8 +52,10 @@ export async function applyDelay(layout: CgroupLayout, plan: LabPlan, link: Link
     [
       // Addressed to the device itself, a packet is the router's own again when the relay gives it back.
       `link set ${link.device} address ${deviceAddress} up txqueuelen 1000`,
-      `neigh replace ${nextHop} lladdr ${deviceAddress} dev ${link.device} nud permanent`,
-      `route replace default via ${nextHop} dev ${link.device} onlink table ${tableOf(link)}`,
+      ...[nextHop, ...(plan.router.routerAddress6 === '' ? [] : [nextHop6])].flatMap(hop => [
+        `neigh replace ${hop} lladdr ${deviceAddress} dev ${link.device} nud permanent`,
+        `route replace default via ${hop} dev ${link.device} onlink table ${tableOf(link)}`,
+      ]),
       ...ruleLines('add', link),
     ],
     plan.router.namespace,
@@ -62,13 +64,20 @@ export async function applyDelay(layout: CgroupLayout, plan: LabPlan, link: Link
 
 const deviceAddress = '02:00:ac:00:00:02';
 const nextHop = '169.254.1.1';
+const nextHop6 = 'fe80::1';
 
 function ruleLines(verb: 'add' | 'del', link: Link): string[] {
   const [a, b] = link.between;
-  return [
-    `rule ${verb} iif ${a.gatewayDevice} to ${b.subnet} lookup ${tableOf(link)}`,
-    `rule ${verb} iif ${b.gatewayDevice} to ${a.subnet} lookup ${tableOf(link)}`,
-  ];
+  return (
+    [
+      [a, b],
+      [b, a],
+    ] as const
+  ).flatMap(([from, to]) =>
+    subnetsOf(to).map(
+      subnet => `rule ${verb} iif ${from.gatewayDevice} to ${subnet} lookup ${tableOf(link)}`,
+    ),
+  );
 }
 
 function tableOf({ between: [a, b] }: Link): number {

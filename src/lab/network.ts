@@ -2,12 +2,14 @@ import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { Failure } from '../cli/failure.ts';
 import { type IPv4Prefix, parseIPv4Prefix } from './address.ts';
 import {
+  addressesOf,
   type ClusterPlan,
   type LabPlan,
   loadBalancerRange,
   type NodePlan,
   namespacePrefix,
   nodeNamespace,
+  subnetsOf,
 } from './plan.ts';
 import { run, waitFor } from './process.ts';
 
@@ -37,7 +39,9 @@ export async function createRouter(plan: LabPlan): Promise<void> {
   await run('ip', ['netns', 'add', router.namespace]);
   const inside = ['link set lo up'];
   inside.push(`link add host0 type veth peer name ${router.hostDevice} netns ${process.pid}`);
+  const ipv6 = router.routerAddress6 !== '';
   inside.push(`addr add ${router.routerAddress}/30 dev host0`, 'link set host0 up');
+  if (ipv6) inside.push(`addr add ${router.routerAddress6}/64 dev host0 nodad`);
   for (const cluster of clusters) {
     // A fixed address, so that a router made anew is the one that nodes know.
     const mac = `02:00:ac:${hexByte(cluster.number)}:00:01`;
@@ -52,11 +56,20 @@ export async function createRouter(plan: LabPlan): Promise<void> {
     inside.push(
       `link set ${cluster.gatewayDevice} up`,
       `addr add ${cluster.gateway}/24 dev ${cluster.gatewayDevice}`,
-      `route add ${loadBalancerRange(cluster)} ${cluster.nodes.map(({ address }) => `nexthop via ${address}`).join(' ')}`,
+      ...(cluster.gateway6 === ''
+        ? []
+        : [`addr add ${cluster.gateway6}/64 dev ${cluster.gatewayDevice} nodad`]),
+      ...subnetsOf(cluster).map(subnet => {
+        const ways = cluster.nodes
+          .flatMap(addressesOf)
+          .filter(address => address.includes(':') === subnet.includes(':'));
+        return `route add ${loadBalancerRange(subnet)} ${ways.map(each => `nexthop via ${each}`).join(' ')}`;
+      }),
     );
   }
   await sysctl(router.namespace, [
-    'net.ipv6.conf.default.disable_ipv6=1',
+    `net.ipv6.conf.default.disable_ipv6=${ipv6 ? 0 : 1}`,
+    ...(ipv6 ? ['net.ipv6.conf.all.forwarding=1', 'net.ipv6.conf.default.accept_dad=0'] : []),
     'net.ipv4.ip_forward=1',
     // A connection to a load balancer address stays with one node, and goes to none that does not answer.
     'net.ipv4.fib_multipath_hash_policy=1',
@@ -70,9 +83,13 @@ export async function createRouter(plan: LabPlan): Promise<void> {
   const outside = [
     `link set ${router.hostDevice} up alias isthmus-lab`,
     `addr add ${router.hostAddress}/30 dev ${router.hostDevice}`,
-    ...clusters.map(
-      ({ subnet }) =>
-        `route add ${subnet} via ${router.routerAddress} dev ${router.hostDevice} src ${router.hostAddress}`,
+    ...(ipv6 ? [`addr add ${router.hostAddress6}/64 dev ${router.hostDevice} nodad`] : []),
+    ...clusters.flatMap(cluster =>
+      subnetsOf(cluster).map(subnet =>
+        subnet.includes(':')
+          ? `route add ${subnet} via ${router.routerAddress6} dev ${router.hostDevice} src ${router.hostAddress6}`
+          : `route add ${subnet} via ${router.routerAddress} dev ${router.hostDevice} src ${router.hostAddress}`,
+      ),
     ),
   ];
   await ipBatch(outside);
@@ -110,9 +127,14 @@ export async function createNodeNetworks(
       await ipBatch(
         [
           'link set lo up',
-          `addr add ${node.address}/24 dev eth0`,
+          ...addressesOf(node).map(address =>
+            address.includes(':')
+              ? `addr add ${address}/64 dev eth0 nodad`
+              : `addr add ${address}/24 dev eth0`,
+          ),
           'link set eth0 up',
-          `route add default via ${cluster.gateway}`,
+          ...(cluster.ipFamily === 'ipv6' ? [] : [`route add default via ${cluster.gateway}`]),
+          ...(node.address6 === '' ? [] : [`route add default via ${cluster.gateway6}`]),
         ],
         namespace,
       );

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Failure } from '../cli/failure.ts';
 import { type IPv4Prefix, overlap, parseIPv4Prefix } from './address.ts';
 import { defaultConfig, type LabConfig } from './config.ts';
-import { checkLabName, hostDevice, loadBalancerRange, planLab } from './plan.ts';
+import { addressesOf, checkLabName, hostDevice, loadBalancerRange, planLab, subnetsOf } from './plan.ts';
 
 const prefixes = (...texts: string[]): IPv4Prefix[] => texts.map(text => parseIPv4Prefix(text)!);
 
@@ -42,9 +42,42 @@ test('nodes have kind names, and addresses in their cluster’s part of the bloc
   );
 });
 
+test('nodes of dual stack have addresses of both families, those of IPv6 alone no other', () => {
+  const config = defaultConfig();
+  const [us, eu] = config.clusters;
+  const { clusters, router } = plan({
+    ...config,
+    clusters: [
+      { ...us!, ipFamily: 'dual', serviceSubnet: '10.97.0.0/16,fd00:10:97::/112' },
+      { ...eu!, ipFamily: 'ipv6', serviceSubnet: 'fd00:10:98::/112' },
+    ],
+  });
+  assert.deepEqual([router.routerAddress6, router.hostAddress6], ['fd6c:6162:12::1', 'fd6c:6162:12::2']);
+  assert.deepEqual(
+    clusters.map(({ nodes, ...each }) => [
+      addressesOf(nodes[0]!),
+      subnetsOf(each),
+      each.gateway6,
+      each.dnsAddress,
+    ]),
+    [
+      [
+        ['172.18.1.2', 'fd6c:6162:12:1::2'],
+        ['172.18.1.0/24', 'fd6c:6162:12:1::/64'],
+        'fd6c:6162:12:1::1',
+        '10.97.0.10',
+      ],
+      [['fd6c:6162:12:2::2'], ['fd6c:6162:12:2::/64'], 'fd6c:6162:12:2::1', 'fd00:10:98::a'],
+    ],
+  );
+});
+
 test('a part of each cluster’s addresses, away from the nodes, is for load balancers', () => {
   const { clusters } = plan();
-  assert.deepEqual(clusters.map(loadBalancerRange), ['172.18.1.224/27', '172.18.2.224/27']);
+  assert.deepEqual(
+    clusters.map(({ subnet }) => loadBalancerRange(subnet)),
+    ['172.18.1.224/27', '172.18.2.224/27'],
+  );
 });
 
 test('every node is a machine of its own', () => {

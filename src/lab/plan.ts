@@ -21,7 +21,10 @@ const node = z.object({
   /** Name of the Node object and host name: `us-worker2`. */
   name: z.string(),
   role: z.enum(['control-plane', 'worker']),
+  /** Where the node is reached: of dual stack its IPv4 address. */
   address: z.string(),
+  /** Its IPv6 address, '' where it has none; the same as `address` where it has no other. */
+  address6: z.string().default(''),
   /** The router's end of the node's cable. */
   port: z.string(),
   /** Relative path of the node's cgroup in every hierarchy. */
@@ -47,6 +50,11 @@ const cluster = z.object({
   /** Addresses of nodes; the first is the router's. */
   subnet: z.string(),
   gateway: z.string(),
+  /** The same of IPv6; '' where the cluster has none. */
+  subnet6: z.string().default(''),
+  gateway6: z.string().default(''),
+  /** kind's ipFamily. */
+  ipFamily: z.enum(['ipv4', 'ipv6', 'dual']).default('ipv4'),
   podSubnet: z.string(),
   serviceSubnet: z.string(),
   dnsAddress: z.string(),
@@ -67,6 +75,9 @@ export const labPlan = z.object({
     hostDevice: z.string(),
     hostAddress: z.string(),
     routerAddress: z.string(),
+    /** The same of IPv6; '' where no cluster has it. */
+    hostAddress6: z.string().default(''),
+    routerAddress6: z.string().default(''),
   }),
   cgroup: z.string(),
   clusters: z.array(cluster),
@@ -129,6 +140,8 @@ export function planLab(name: string, config: LabConfig, surroundings: Surroundi
   const block = freeBlock(config, surroundings.prefixes);
   const second = Math.floor(block.first / 2 ** 16) * 2 ** 16;
   const hostNet = formatIPv4(second);
+  const net6 = block6(second);
+  const ipv6 = config.clusters.some(each => each.ipFamily !== 'ipv4');
   return {
     name,
     block: `${formatIPv4(block.first)}/${block.length}`,
@@ -137,6 +150,8 @@ export function planLab(name: string, config: LabConfig, surroundings: Surroundi
       hostDevice: hostDevice(name),
       routerAddress: nthAddress(`${hostNet}/30`, 1),
       hostAddress: nthAddress(`${hostNet}/30`, 2),
+      routerAddress6: ipv6 ? nthAddress(`${net6}::/64`, 1) : '',
+      hostAddress6: ipv6 ? nthAddress(`${net6}::/64`, 2) : '',
     },
     cgroup: `${labCgroupRoot}/${name}`,
     clusters: config.clusters.map((entry, i) => planCluster(name, entry, i + 1, second, surroundings)),
@@ -157,6 +172,7 @@ function planCluster(
   { contexts, machineID }: Surroundings,
 ): ClusterPlan {
   const subnet = `${formatIPv4(block + number * 256)}/24`;
+  const subnet6 = config.ipFamily === 'ipv4' ? '' : `${block6(block)}:${number}::/64`;
   let workers = 0;
   const nodes = config.nodes.map((entry, i): NodePlan => {
     // kind's names: worker, worker2, worker3.
@@ -165,7 +181,8 @@ function planCluster(
     return {
       name: nodeName,
       role: entry.role,
-      address: nthAddress(subnet, i + 2),
+      address: nthAddress(config.ipFamily === 'ipv6' ? subnet6 : subnet, i + 2),
+      address6: subnet6 === '' ? '' : nthAddress(subnet6, i + 2),
       port: `c${number}n${i}`,
       cgroup: `${labCgroupRoot}/${lab}/${nodeName}`,
       disk: join(diskDirectory(lab), nodeName),
@@ -185,9 +202,12 @@ function planCluster(
     bridge: `c${number}bridge`,
     subnet,
     gateway: nthAddress(subnet, 1),
+    subnet6,
+    gateway6: subnet6 === '' ? '' : nthAddress(subnet6, 1),
+    ipFamily: config.ipFamily,
     podSubnet: config.podSubnet,
     serviceSubnet: config.serviceSubnet,
-    dnsAddress: nthAddress(config.serviceSubnet, 10),
+    dnsAddress: nthAddress(firstOf(config.serviceSubnet), 10),
     apiAddress: nodes[0]!.address,
     install: config.install,
     featureGates: { ...config.featureGates },
@@ -200,14 +220,37 @@ function planCluster(
  * The addresses of a cluster's subnet that the router sends to its nodes, to any of them: what a network does with
  * load balancer addresses that nodes announce by BGP. All others of the subnet must be announced on it (ARP).
  */
-export function loadBalancerRange({ subnet }: Pick<ClusterPlan, 'subnet'>): string {
-  return `${nthAddress(subnet, 224)}/27`;
+export function loadBalancerRange(subnet: string): string {
+  return `${nthAddress(subnet, 224)}/${subnet.includes(':') ? 123 : 27}`;
+}
+
+/** Of a list `10.1.0.0/16,fd00:10:1::/56` the first. */
+export const firstOf = (subnets: string): string => subnets.split(',')[0]!;
+
+/** A node's addresses, the one it is reached at first. */
+export const addressesOf = ({ address, address6 }: Pick<NodePlan, 'address' | 'address6'>): string[] => [
+  ...new Set([address, ...(address6 === '' ? [] : [address6])]),
+];
+
+/** The prefixes that a cluster's nodes have addresses of. */
+export const subnetsOf = ({
+  subnet,
+  subnet6,
+  ipFamily,
+}: Pick<ClusterPlan, 'subnet' | 'subnet6' | 'ipFamily'>): string[] => [
+  ...(ipFamily === 'ipv6' ? [] : [subnet]),
+  ...(subnet6 === '' ? [] : [subnet6]),
+];
+
+/** The /48 that belongs to a block 172.K.0.0: as unique as that one. `6c:6162` is "lab". */
+function block6(block: number): string {
+  return `fd6c:6162:${((block >>> 16) & 0xff).toString(16)}`;
 }
 
 function freeBlock(config: LabConfig, taken: readonly IPv4Prefix[]): IPv4Prefix {
   const used = [...taken];
   for (const { podSubnet, serviceSubnet } of config.clusters) {
-    for (const text of [podSubnet, serviceSubnet]) {
+    for (const text of [podSubnet, serviceSubnet].flatMap(each => each.split(','))) {
       const prefix = parseIPv4Prefix(text);
       if (prefix !== undefined) used.push(prefix);
     }

@@ -84,7 +84,7 @@ function forwardUdp(forward: Forward): Promise<void> {
   const peerOf = (key: string, port: number, address: string) => {
     const known = peers.get(key);
     if (known !== undefined) return known;
-    const socket = createSocket('udp4');
+    const socket = createSocket(forward.nodeAddress.includes(':') ? 'udp6' : 'udp4');
     socket.on('message', message => server.send(message, port, address));
     socket.on('error', () => forget(key));
     const made = { socket, timer: setTimeout(() => forget(key), udpIdle) };

@@ -1,5 +1,6 @@
 import { copyFileSync, linkSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { withPort } from './address.ts';
 import { type CgroupLayout, cgroupFolders, createCgroup } from './cgroup.ts';
 import { ownCommand } from './own-command.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';
@@ -56,6 +57,6 @@ function archiveFolder(lab: string): string {
 
 /** containerd's hosts.toml for every registry there is. */
 export function registryHosts(cluster: ClusterPlan): string {
-  const url = `http://${cluster.gateway}:${port}`;
+  const url = `http://${withPort(cluster.ipFamily === 'ipv6' ? cluster.gateway6 : cluster.gateway, port)}`;
   return `server = "${url}"\n\n[host."${url}"]\n  capabilities = ["pull", "resolve"]`;
 }

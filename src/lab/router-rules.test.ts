@@ -34,6 +34,26 @@ test('a cluster is cut from the others, both ways, and not from this machine', (
   ]);
 });
 
+test('of dual stack both families are cut', () => {
+  const config = defaultConfig();
+  const dual = planLab(
+    'isthmus',
+    { ...config, clusters: config.clusters.map(each => ({ ...each, ipFamily: 'dual' as const })) },
+    { prefixes: [], contexts: new Set(), machineID: () => '0'.repeat(32) },
+  );
+  const rules = routerRules(dual, [
+    { kind: 'cut', target: 'us' },
+    { kind: 'cut', target: 'eu:apiserver' },
+  ]);
+  for (const rule of [
+    'meta mark { 0x101, 0x102, 0x103 } ip daddr { 172.18.2.0/24 } drop',
+    'meta mark { 0x101, 0x102, 0x103 } ip6 daddr { fd6c:6162:12:2::/64 } drop',
+    'ip6 daddr fd6c:6162:12:2::2 tcp dport 6443 drop',
+    'ether type ip6 ip6 daddr fd6c:6162:12:2::2 tcp dport 6443 drop',
+  ])
+    assert.ok(rules.includes(`    ${rule}\n`), rule);
+});
+
 test('a node is cut from everything, this machine too', () => {
   const rules = drops({ kind: 'cut', target: 'us/us-worker' });
   assert.ok(rules.includes('meta mark { 0x102 } oifname "host0" drop'));

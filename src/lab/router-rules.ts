@@ -1,6 +1,6 @@
 import type { FaultSpec } from './fault-spec.ts';
 import { type Link, linksOf } from './link.ts';
-import type { ClusterPlan, LabPlan, NodePlan } from './plan.ts';
+import { addressesOf, type ClusterPlan, type LabPlan, type NodePlan, subnetsOf } from './plan.ts';
 import { parseTarget, type Target } from './target.ts';
 
 /**
@@ -21,15 +21,16 @@ export function routerRules(plan: LabPlan, faults: readonly FaultSpec[]): string
       forwarded.push(...drop.forwarded);
     }
     forwarded.push(...portRules(plan, fault).map(rule => `${rule} drop`));
-    bridged.push(...portRules(plan, fault).map(rule => `ether type ip ${rule} drop`));
+    bridged.push(...portRules(plan, fault).map(rule => `ether type ${rule.split(' ')[0]} ${rule} drop`));
   }
   for (const link of linksOf(plan, faults)) {
     for (const [a, b] of bothWays(link)) {
       if (link.loss !== undefined && link.loss > 0) {
         const millionths = Math.round(link.loss * 10_000);
-        forwarded.push(
-          `iifname "${a.gatewayDevice}" ip daddr ${b.subnet} numgen random mod 1000000 < ${millionths} drop`,
-        );
+        for (const subnet of subnetsOf(b))
+          forwarded.push(
+            `iifname "${a.gatewayDevice}" ${ipOf(subnet)} daddr ${subnet} numgen random mod 1000000 < ${millionths} drop`,
+          );
       }
       if (link.rate !== undefined)
         leaving.push(
@@ -38,7 +39,7 @@ export function routerRules(plan: LabPlan, faults: readonly FaultSpec[]): string
     }
   }
   // Adding before deleting makes deleting safe when there is nothing yet; nft takes the file as one change.
-  const reset = ['bridge', 'ip'].flatMap(family => [
+  const reset = ['bridge', 'inet'].flatMap(family => [
     `add table ${family} isthmus`,
     `delete table ${family} isthmus`,
   ]);
@@ -56,7 +57,7 @@ table bridge isthmus {
     type filter hook postrouting priority 0;
 ${indented(bridged)}  }
 }
-table ip isthmus {
+table inet isthmus {
   chain arriving {
     type filter hook prerouting priority 0;
     iifname "host0" meta mark set ${hostMark}
@@ -124,7 +125,10 @@ function cutsOf(
 function portRules(plan: LabPlan, fault: FaultSpec & { readonly kind: 'cut' }): string[] {
   if (!fault.target.includes(':')) return [];
   const { cluster } = parseTarget(plan, fault.target);
-  return [`ip daddr ${cluster.apiAddress} tcp dport 6443`, `ip saddr ${cluster.apiAddress} tcp sport 6443`];
+  return addressesOf(cluster.nodes[0]!).flatMap(address => [
+    `${ipOf(address)} daddr ${address} tcp dport 6443`,
+    `${ipOf(address)} saddr ${address} tcp sport 6443`,
+  ]);
 }
 
 function dropRules(from: Place, to: Place): { readonly bridged: string[]; readonly forwarded: string[] } {
@@ -137,7 +141,10 @@ function dropRules(from: Place, to: Place): { readonly bridged: string[]; readon
         ? []
         : [`${sent} oifname { ${to.ports.map(port => `"${port}"`).join(', ')} } drop`],
     forwarded: [
-      ...(to.addresses.length === 0 ? [] : [`${sent} ip daddr { ${to.addresses.join(', ')} } drop`]),
+      ...(['ip', 'ip6'] as const).flatMap(family => {
+        const of = to.addresses.filter(address => ipOf(address) === family);
+        return of.length === 0 ? [] : [`${sent} ${family} daddr { ${of.join(', ')} } drop`];
+      }),
       ...(to.host ? [`${sent} oifname "host0" drop`] : []),
     ],
   };
@@ -156,14 +163,14 @@ function placeOf(target: Target): Place {
 function clusterPlace(cluster: ClusterPlan): Place {
   return {
     marks: cluster.nodes.map(node => portMark(cluster, node)),
-    addresses: [cluster.subnet],
+    addresses: subnetsOf(cluster),
     ports: cluster.nodes.map(({ port }) => port),
     host: false,
   };
 }
 
 function nodePlace(cluster: ClusterPlan, node: NodePlan): Place {
-  return { marks: [portMark(cluster, node)], addresses: [node.address], ports: [node.port], host: false };
+  return { marks: [portMark(cluster, node)], addresses: addressesOf(node), ports: [node.port], host: false };
 }
 
 /** What a cut alone separates from: for a cluster all other clusters, for a node everything, this machine too. */
@@ -187,6 +194,9 @@ function bothWays({ between: [a, b] }: Link): readonly (readonly [ClusterPlan, C
     [b, a],
   ];
 }
+
+/** nftables' word for the family of an address or prefix; also that of its Ethernet type. */
+const ipOf = (address: string): 'ip' | 'ip6' => (address.includes(':') ? 'ip6' : 'ip');
 
 function indented(rules: readonly string[]): string {
   return rules.map(rule => `    ${rule}\n`).join('');

@@ -1,4 +1,4 @@
-import type { ClusterPlan, NodePlan } from './plan.ts';
+import { addressesOf, type ClusterPlan, type NodePlan } from './plan.ts';
 
 /** A process that a node's init keeps running. */
 export interface NodeService {
@@ -137,7 +137,7 @@ function kubelet(node: NodePlan): string[] {
     '--config=/var/lib/kubelet/config.yaml',
     '--kubeconfig=/etc/kubernetes/kubelet.conf',
     `--hostname-override=${node.name}`,
-    `--node-ip=${node.address}`,
+    `--node-ip=${addressesOf(node).join(',')}`,
   ];
 }
 

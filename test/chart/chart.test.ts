@@ -39,7 +39,12 @@ test('a wrong value is refused by its name', async t => {
     ['tunnelUnpack=kernel', /: tunnelUnpack: value must be one of 'program', 'device'$/],
     ['socketLB.enabled=true', /: socketLB\.enabled: there is no such value$/],
     ['kubeProxyReplacement=false', /: kubeProxyReplacement: value must be true$/],
-    ['ipv6.enabled=true', /: ipv6\.enabled: value must be false$/],
+    ['ipv6.enabled=maybe', /: ipv6\.enabled: got string, want boolean$/],
+    [
+      'ipv4.enabled=false',
+      /^ipv4\.enabled: found false, expected true, because ipv6\.enabled is false, too$/,
+    ],
+    ['enableIPv6Masquerade=false', /: enableIPv6Masquerade: value must be true$/],
     ['MTU=100', /MTU: minimum: got 100, want 576$/],
     ['nodePort.range=30000-32767', /: nodePort\.range: '30000-32767' does not match pattern/],
     ['nodePort.range=32767\\,30000', /^nodePort\.range: found 32767,30000, expected the lower port first$/],

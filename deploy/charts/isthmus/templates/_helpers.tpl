@@ -135,6 +135,9 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if gt (index $range 0 | int) (index $range 1 | int) -}}
   {{- fail (printf "nodePort.range: found %s, expected the lower port first" .Values.nodePort.range) -}}
 {{- end -}}
+{{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) -}}
+  {{- fail "ipv4.enabled: found false, expected true, because ipv6.enabled is false, too" -}}
+{{- end -}}
 {{- end }}
 
 {{/* etcd client configuration for one remote cluster. Its addresses are in it, so that a new one restarts no pod. */}}
