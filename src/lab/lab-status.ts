@@ -2,8 +2,8 @@ import { withPort } from './address.ts';
 import { describeFault } from './fault.ts';
 import { initProcess, nodesOf } from './node.ts';
 import { targetProcesses } from './node-process.ts';
-import { addressesOf } from './plan.ts';
 import type { Lab } from './open-lab.ts';
+import { addressesOf } from './plan.ts';
 import { type ProcessName, processNames } from './target.ts';
 
 /** What `isthmus lab status` shows, as data. */

@@ -6,6 +6,7 @@ import { execFile, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -18,6 +19,19 @@ const root = join(import.meta.dirname, '../..');
 export const labName = process.env.ISTHMUS_TEST_LAB ?? 'e2e';
 const logs = process.env.ISTHMUS_TEST_LOGS ?? join(root, 'build/test-logs');
 process.env.KUBECONFIG ??= `/tmp/isthmus-${labName}.kubeconfig`;
+
+/** What the run's clusters are: ISTHMUS_TEST_FAMILY is kind's ipFamily. */
+const ipFamily = z.enum(['ipv4', 'dual', 'ipv6']).parse(process.env.ISTHMUS_TEST_FAMILY || 'ipv4');
+export type Family = 4 | 6;
+/** Families of the pods, the one that Kubernetes calls primary first. */
+export const families: readonly Family[] = { ipv4: [4 as const], dual: [4, 6] as const, ipv6: [6 as const] }[
+  ipFamily
+];
+/** An address as a URL has it. */
+export const inUrl = (address: string): string => (address.includes(':') ? `[${address}]` : address);
+/** Of a list that Kubernetes gives, the address of a family. */
+const ofFamily = (addresses: string, family: Family): string | undefined =>
+  addresses.split(/\s+/).find(each => isIP(each) === family);
 
 export interface Output {
   readonly stdout: string;
@@ -120,6 +134,7 @@ export function serviceFor(
     metadata: { name: options.name ?? app, annotations: options.annotations ?? {} },
     spec: {
       type: options.type ?? 'ClusterIP',
+      ipFamilyPolicy: 'PreferDualStack',
       selector: { app },
       ports: [
         { name: 'http', port: 80, targetPort: 8080 },
@@ -193,7 +208,7 @@ export function answersCome(
 
 /** What a serverPod says by UDP, asked from this machine; asks again every half second, since a datagram may be lost. */
 export async function askUdp(host: string, port: number, question = 'hostname'): Promise<string> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
   const ask = (): void => socket.send(question, port, host);
   const timer = setInterval(ask, 500);
   try {
@@ -207,11 +222,41 @@ export async function askUdp(host: string, port: number, question = 'hostname'):
   }
 }
 
-export async function podAddress(cluster: ClusterOfTest, ns: string, pod: string): Promise<string> {
-  return eventually(`address of ${ns}/${pod} in ${cluster.name}`, async () => {
-    const ip = await cluster.kubectl('-n', ns, 'get', 'pod', pod, '-o', 'jsonpath={.status.podIP}');
-    return ip || undefined;
-  });
+export async function podAddress(
+  cluster: ClusterOfTest,
+  ns: string,
+  pod: string,
+  family = families[0]!,
+): Promise<string> {
+  return eventually(`address of ${ns}/${pod} in ${cluster.name}`, async () =>
+    ofFamily(
+      await cluster.kubectl('-n', ns, 'get', 'pod', pod, '-o', 'jsonpath={.status.podIPs[*].ip}'),
+      family,
+    ),
+  );
+}
+
+export async function nodeAddress(
+  cluster: ClusterOfTest,
+  node: string,
+  family = families[0]!,
+): Promise<string> {
+  const internal = 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}';
+  const found = ofFamily(await cluster.kubectl('get', 'node', node, '-o', internal), family);
+  if (!found) throw new Error(`node ${node} has no IPv${family} address`);
+  return found;
+}
+
+export async function clusterAddress(
+  cluster: ClusterOfTest,
+  ns: string,
+  service: string,
+  family = families[0]!,
+): Promise<string> {
+  const addresses = 'jsonpath={.spec.clusterIPs[*]}';
+  const found = ofFamily(await cluster.kubectl('-n', ns, 'get', 'service', service, '-o', addresses), family);
+  if (!found) throw new Error(`service ${ns}/${service} has no IPv${family} address`);
+  return found;
 }
 
 const RunningPods = z.object({
@@ -246,7 +291,8 @@ async function up(): Promise<{ us: ClusterOfTest; eu: ClusterOfTest }> {
   const { kubectl } = await ensureBinaries(['kubectl'], { report: line => console.error(line) });
   // ISTHMUS_TEST_ATTACH: test/e2e/run, or the developer, has the lab up already.
   if (!process.env.ISTHMUS_TEST_ATTACH) {
-    const lab = await outcome(join(root, 'bin/isthmus'), ['lab', 'up', '--name', labName, '--join']);
+    const file = ipFamily === 'ipv4' ? [] : ['-f', join(root, `test/e2e/${ipFamily}.yaml`)];
+    const lab = await outcome(join(root, 'bin/isthmus'), ['lab', 'up', '--name', labName, '--join', ...file]);
     writeFileSync(join(logs, 'lab-up.log'), lab.stdout + lab.stderr);
     if (lab.code !== 0) throw new Error(`lab up failed:\n${lab.stdout}${lab.stderr}`);
   }

@@ -2,23 +2,24 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
-import { type ClusterOfTest, eventually, mesh, namespace, ready, serverPod } from './mesh.ts';
+import {
+  type ClusterOfTest,
+  eventually,
+  families,
+  inUrl,
+  mesh,
+  namespace,
+  nodeAddress,
+  ready,
+  serverPod,
+} from './mesh.ts';
 
 let us: ClusterOfTest;
 let ns: Awaited<ReturnType<typeof namespace>>;
-const nodeIp: Record<string, string> = {};
 
 before(async () => {
   ({ us } = await mesh());
   ns = await namespace('pods');
-  for (const node of ['us-worker', 'us-worker2'])
-    nodeIp[node] = await us.kubectl(
-      'get',
-      'node',
-      node,
-      '-o',
-      'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}',
-    );
 });
 after(() => ns?.[Symbol.asyncDispose]());
 
@@ -39,15 +40,26 @@ test('a hostPort answers at its node, from everywhere, and at no other node', as
   await us.apply(serverPod('client', { node: 'us-worker2' }), ns.name);
   await us.apply(serverPod('neighbour', { node: 'us-worker' }), ns.name);
   await ready(us, ns.name, 'exposed', 'client', 'neighbour');
-  const here = `${nodeIp['us-worker']}:18080/hostname`;
-  assert.equal(await fromHere(here), 'exposed');
-  for (const from of ['client', 'neighbour', 'exposed'])
-    assert.equal(await us.sh(ns.name, from, `curl -s -m 3 http://${here}`), 'exposed', `from ${from}`);
-  assert.equal(await onNode('us-worker', `curl -s -m 3 http://${here}`), 'exposed');
-  assert.equal(await onNode('us-worker2', `curl -s -m 3 http://${here}`), 'exposed');
-  assert.equal(await fromHere(`${nodeIp['us-worker2']}:18080/hostname`), 'curl 7');
+  const urls = await Promise.all(
+    families.map(async family => ({
+      here: `${inUrl(await nodeAddress(us, 'us-worker', family))}:18080/hostname`,
+      elsewhere: `${inUrl(await nodeAddress(us, 'us-worker2', family))}:18080/hostname`,
+    })),
+  );
+  for (const { here, elsewhere } of urls) {
+    assert.equal(await fromHere(here), 'exposed', here);
+    for (const from of ['client', 'neighbour', 'exposed'])
+      assert.equal(
+        await us.sh(ns.name, from, `curl -s -m 3 http://${here}`),
+        'exposed',
+        `${here} from ${from}`,
+      );
+    for (const node of ['us-worker', 'us-worker2'])
+      assert.equal(await onNode(node, `curl -s -m 3 http://${here}`), 'exposed', `${here} on ${node}`);
+    assert.equal(await fromHere(elsewhere), 'curl 7', elsewhere);
+  }
   await us.kubectl('-n', ns.name, 'delete', 'pod', 'exposed');
-  assert.equal(await fromHere(here), 'curl 7');
+  for (const { here } of urls) assert.equal(await fromHere(here), 'curl 7', here);
 });
 
 test('thirty pods at once on one node all work, and leave nothing when they go', async () => {

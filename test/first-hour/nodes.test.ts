@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import {
   type ClusterOfTest,
   eventually,
+  inUrl,
   isthmusOk,
   labName,
   mesh,
@@ -33,7 +34,7 @@ const reaches = async (pod: string): Promise<void> =>
     await eu.sh(
       ns.name,
       'client',
-      `wget -T 3 -qO- http://${await podAddress(eu, ns.name, pod)}:8080/hostname`,
+      `wget -T 3 -qO- http://${inUrl(await podAddress(eu, ns.name, pod))}:8080/hostname`,
     ),
     pod,
   );

@@ -1,12 +1,17 @@
 /** Who reaches whom, from every place a user would try: pods, host-network pods, node processes, both clusters. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import {
   askUdp,
   type ClusterOfTest,
+  clusterAddress,
   eventually,
+  type Family,
+  families,
+  inUrl,
   mesh,
   namespace,
+  nodeAddress,
   podAddress,
   ready,
   serverPod,
@@ -16,10 +21,18 @@ import {
 let us: ClusterOfTest;
 let eu: ClusterOfTest;
 let ns: Awaited<ReturnType<typeof namespace>>;
-const at: Record<string, string> = {};
 let nodePort = '';
-let clusterIp = '';
-const nodeIp: Record<string, string> = {};
+
+/** Addresses of one family: of pods, of the service `two`, of nodes. */
+interface Addresses {
+  readonly at: Record<string, string>;
+  readonly nodeIp: Record<string, string>;
+  clusterIp: string;
+}
+const addresses: Readonly<Record<Family, Addresses>> = {
+  4: { at: {}, nodeIp: {}, clusterIp: '' },
+  6: { at: {}, nodeIp: {}, clusterIp: '' },
+};
 
 before(async () => {
   ({ us, eu } = await mesh());
@@ -34,11 +47,6 @@ before(async () => {
   await us.apply(serviceFor('nobody'), ns.name);
   await ready(us, ns.name, 'one', 'same', 'two', 'host');
   await ready(eu, ns.name, 'far');
-  for (const [cluster, pods] of [
-    [us, ['one', 'same', 'two']],
-    [eu, ['far']],
-  ] as const)
-    for (const pod of pods) at[pod] = await podAddress(cluster, ns.name, pod);
   nodePort = await us.kubectl(
     '-n',
     ns.name,
@@ -48,93 +56,121 @@ before(async () => {
     '-o',
     'jsonpath={.spec.ports[0].nodePort}',
   );
-  clusterIp = await us.kubectl('-n', ns.name, 'get', 'service', 'two', '-o', 'jsonpath={.spec.clusterIP}');
-  for (const [cluster, node] of [
-    [us, 'us-control-plane'],
-    [us, 'us-worker'],
-    [us, 'us-worker2'],
-    [eu, 'eu-worker'],
-  ] as const)
-    nodeIp[node] = await cluster.kubectl(
-      'get',
-      'node',
-      node,
-      '-o',
-      'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}',
-    );
+  for (const family of families) {
+    const found = addresses[family];
+    found.clusterIp = await clusterAddress(us, ns.name, 'two', family);
+    for (const pod of ['one', 'same', 'two']) found.at[pod] = await podAddress(us, ns.name, pod, family);
+    found.at.far = await podAddress(eu, ns.name, 'far', family);
+    for (const node of ['us-control-plane', 'us-worker', 'us-worker2'])
+      found.nodeIp[node] = await nodeAddress(us, node, family);
+    found.nodeIp['eu-worker'] = await nodeAddress(eu, 'eu-worker', family);
+  }
 });
 after(() => ns?.[Symbol.asyncDispose]());
 
-const get = (host: string, port: string | number) => `wget -T 3 -qO- http://${host}:${port}/hostname`;
+const get = (host: string, port: string | number) => `wget -T 3 -qO- http://${inUrl(host)}:${port}/hostname`;
 
-test('a pod reaches pods on its node, on another node, in the other cluster', async () => {
-  assert.equal(await us.sh(ns.name, 'one', get(at.same!, 8080)), 'same');
-  assert.equal(await us.sh(ns.name, 'one', get(at.two!, 8080)), 'two');
-  assert.equal(await us.sh(ns.name, 'one', get(at.far!, 8080)), 'far');
-  assert.equal(await eu.sh(ns.name, 'far', get(at.two!, 8080)), 'two');
-});
+for (const family of families)
+  describe(`IPv${family}`, () => {
+    const found = addresses[family];
+    const { at, nodeIp } = found;
 
-test('pods see each other by their own addresses, also across clusters', async () => {
-  for (const pod of ['same', 'two', 'far']) {
-    const seen = await us.sh(ns.name, 'one', `wget -T 3 -qO- http://${at[pod]}:8080/clientip`);
-    assert.equal(seen.split(':')[0], at.one, `${pod} saw ${seen}`);
-  }
-});
-
-test('a pod reaches services by name and address, itself by its own service, nodes and the API server', async () => {
-  assert.equal(await us.sh(ns.name, 'one', get('two', 80)), 'two');
-  assert.equal(await us.sh(ns.name, 'one', get(clusterIp, 80)), 'two');
-  assert.equal(await us.sh(ns.name, 'one', get(`one.${ns.name}`, 80)), 'one');
-  for (const node of ['us-control-plane', 'us-worker', 'us-worker2'])
-    assert.equal(await us.sh(ns.name, 'one', get(nodeIp[node]!, nodePort)), 'two', node);
-  assert.equal(await us.sh(ns.name, 'one', get(nodeIp['us-worker']!, 8080)), 'us-worker', 'own node');
-  assert.match(
-    await us.sh(ns.name, 'one', 'curl -sk -m 3 https://kubernetes.default/version'),
-    /gitVersion|Unauthorized|Forbidden/,
-  );
-});
-
-test('a host-network pod and a process of the node reach ClusterIP, NodePort and remote pods', async () => {
-  for (const [url, expected] of [
-    [get(clusterIp, 80), 'two'],
-    [get(nodeIp['us-worker2']!, nodePort), 'two'],
-    [get('127.0.0.1', nodePort), 'two'],
-    [get(at.same!, 8080), 'same'],
-    [get(at.two!, 8080), 'two'],
-    [get(at.far!, 8080), 'far'],
-  ] as const) {
-    assert.equal(await us.sh(ns.name, 'host', url), expected, `host-network pod: ${url}`);
-    assert.equal(await us.onNode('us-worker', url), expected, `node process: ${url}`);
-  }
-});
-
-test('this machine reaches a NodePort on every node', async () => {
-  for (const node of ['us-control-plane', 'us-worker', 'us-worker2']) {
-    const answer = await fetch(`http://${nodeIp[node]}:${nodePort}/hostname`);
-    assert.equal(await answer.text(), 'two', node);
-  }
-});
-
-test('this machine and pods of both clusters reach a LoadBalancer address, by TCP and UDP', async () => {
-  await us.apply(serviceFor('two', { name: 'balanced', type: 'LoadBalancer' }), ns.name);
-  // One of the addresses that the lab's network sends to the cluster's nodes, and a node's own.
-  const routed = nodeIp['us-worker']!.replace(/\d+$/, '230');
-  const ingress = [routed, nodeIp['us-worker2']!].map(ip => ({ ip }));
-  const status = JSON.stringify({ status: { loadBalancer: { ingress } } });
-  const patch = ['patch', 'service', 'balanced', '--subresource=status', '--type=merge', '-p', status];
-  await us.kubectl('-n', ns.name, ...patch);
-  for (const { ip } of ingress) {
-    await eventually(`${ip} answers`, async () => {
-      const answer = await fetch(`http://${ip}:80/hostname`, { signal: AbortSignal.timeout(2000) });
-      return (await answer.text()) === 'two';
+    test('a pod reaches pods on its node, on another node, in the other cluster', async () => {
+      assert.equal(await us.sh(ns.name, 'one', get(at.same!, 8080)), 'same');
+      assert.equal(await us.sh(ns.name, 'one', get(at.two!, 8080)), 'two');
+      assert.equal(await us.sh(ns.name, 'one', get(at.far!, 8080)), 'far');
+      assert.equal(await eu.sh(ns.name, 'far', get(at.two!, 8080)), 'two');
     });
-    assert.equal(await askUdp(ip, 81), 'two');
-    assert.equal(await us.sh(ns.name, 'one', get(ip, 80)), 'two', `in us, ${ip}`);
-    assert.equal(await eu.sh(ns.name, 'far', get(ip, 80)), 'two', `in eu, ${ip}`);
-  }
-  // A port that no service has is not answered by a node itself.
-  await assert.rejects(fetch(`http://${routed}:8080/`, { signal: AbortSignal.timeout(1000) }));
-});
+
+    test('pods see each other by their own addresses, also across clusters', async () => {
+      for (const pod of ['same', 'two', 'far']) {
+        const seen = await us.sh(ns.name, 'one', `wget -T 3 -qO- http://${inUrl(at[pod]!)}:8080/clientip`);
+        assert.equal(new URL(`http://${seen}`).hostname, inUrl(at.one!), `${pod} saw ${seen}`);
+      }
+    });
+
+    test('a pod reaches services by name and address, itself by its own service, nodes and the API server', async () => {
+      assert.equal(await us.sh(ns.name, 'one', get('two', 80)), 'two');
+      assert.equal(await us.sh(ns.name, 'one', get(found.clusterIp, 80)), 'two');
+      assert.equal(await us.sh(ns.name, 'one', get(`one.${ns.name}`, 80)), 'one');
+      for (const node of ['us-control-plane', 'us-worker', 'us-worker2'])
+        assert.equal(await us.sh(ns.name, 'one', get(nodeIp[node]!, nodePort)), 'two', node);
+      assert.equal(await us.sh(ns.name, 'one', get(nodeIp['us-worker']!, 8080)), 'us-worker', 'own node');
+      assert.match(
+        await us.sh(ns.name, 'one', 'curl -sk -m 3 https://kubernetes.default/version'),
+        /gitVersion|Unauthorized|Forbidden/,
+      );
+    });
+
+    test('a host-network pod and a process of the node reach ClusterIP, NodePort and remote pods', async () => {
+      for (const [url, expected] of [
+        [get(found.clusterIp, 80), 'two'],
+        [get(nodeIp['us-worker2']!, nodePort), 'two'],
+        [get(family === 4 ? '127.0.0.1' : '::1', nodePort), 'two'],
+        [get(at.same!, 8080), 'same'],
+        [get(at.two!, 8080), 'two'],
+        [get(at.far!, 8080), 'far'],
+      ] as const) {
+        assert.equal(await us.sh(ns.name, 'host', url), expected, `host-network pod: ${url}`);
+        assert.equal(await us.onNode('us-worker', url), expected, `node process: ${url}`);
+      }
+    });
+
+    test('this machine reaches a NodePort on every node', async () => {
+      for (const node of ['us-control-plane', 'us-worker', 'us-worker2']) {
+        const answer = await fetch(`http://${inUrl(nodeIp[node]!)}:${nodePort}/hostname`);
+        assert.equal(await answer.text(), 'two', node);
+      }
+    });
+
+    test('this machine and pods of both clusters reach a LoadBalancer address, by TCP and UDP', async () => {
+      await us.apply(serviceFor('two', { name: `balanced${family}`, type: 'LoadBalancer' }), ns.name);
+      // One of the addresses that the lab's network sends to the cluster's nodes, and a node's own.
+      const routed = nodeIp['us-worker']!.replace(/[0-9a-f]+$/, family === 4 ? '230' : 'e6');
+      const ingress = [routed, nodeIp['us-worker2']!].map(ip => ({ ip }));
+      const status = JSON.stringify({ status: { loadBalancer: { ingress } } });
+      const patch = [
+        'patch',
+        'service',
+        `balanced${family}`,
+        '--subresource=status',
+        '--type=merge',
+        '-p',
+        status,
+      ];
+      await us.kubectl('-n', ns.name, ...patch);
+      for (const { ip } of ingress) {
+        await eventually(`${ip} answers`, async () => {
+          const answer = await fetch(`http://${inUrl(ip)}:80/hostname`, {
+            signal: AbortSignal.timeout(2000),
+          });
+          return (await answer.text()) === 'two';
+        });
+        assert.equal(await askUdp(ip, 81), 'two');
+        assert.equal(await us.sh(ns.name, 'one', get(ip, 80)), 'two', `in us, ${ip}`);
+        assert.equal(await eu.sh(ns.name, 'far', get(ip, 80)), 'two', `in eu, ${ip}`);
+      }
+      // A port that no service has is not answered by a node itself.
+      await assert.rejects(fetch(`http://${inUrl(routed)}:8080/`, { signal: AbortSignal.timeout(1000) }));
+    });
+
+    test('ping, and 1,400 bytes that must not be fragmented, across clusters', async () => {
+      for (const pod of ['same', 'two', 'far']) {
+        await us.sh(ns.name, 'one', `ping -c 2 -W 2 ${at[pod]}`);
+        await us.sh(ns.name, 'one', `ping -c 2 -W 2 -M do -s ${1400 - (family === 4 ? 28 : 48)} ${at[pod]}`);
+      }
+    });
+
+    test('a NodePort of the other cluster is left alone', async () => {
+      // eu has no such NodePort: a client in us that asks an eu node must not get us's own service.
+      const tried = await us.trySh(
+        ns.name,
+        'one',
+        `curl -sS -m 3 http://${inUrl(nodeIp['eu-worker']!)}:${nodePort}/hostname`,
+      );
+      assert.notEqual(tried.stdout, 'two');
+    });
+  });
 
 test('UDP through a service', async () => {
   const said = await us.sh(ns.name, 'one', `echo hostname | timeout 3 nc -u -w 1 two 81`);
@@ -148,28 +184,11 @@ test('a service without a backend refuses at once', async () => {
   assert.ok(performance.now() - began < 5000);
 });
 
-test('ping, and 1,400 bytes that must not be fragmented, across clusters', async () => {
-  for (const pod of ['same', 'two', 'far']) {
-    await us.sh(ns.name, 'one', `ping -c 2 -W 2 ${at[pod]}`);
-    await us.sh(ns.name, 'one', `ping -c 2 -W 2 -M do -s 1372 ${at[pod]}`);
-  }
-});
-
 test('a name outside the cluster is answered at once', async () => {
   const began = performance.now();
   const asked = await us.trySh(ns.name, 'one', 'dig +tries=1 +time=4 example.org');
   assert.match(asked.stdout, /status: (REFUSED|NXDOMAIN|SERVFAIL)/);
   assert.ok(performance.now() - began < 3000);
-});
-
-test('a NodePort of the other cluster is left alone', async () => {
-  // eu has no such NodePort: a client in us that asks an eu node must not get us's own service.
-  const tried = await us.trySh(
-    ns.name,
-    'one',
-    `curl -sS -m 3 http://${nodeIp['eu-worker']}:${nodePort}/hostname`,
-  );
-  assert.notEqual(tried.stdout, 'two');
 });
 
 test('names resolve while CoreDNS is rolled', async () => {
