@@ -13,12 +13,17 @@ export interface PrefixMapRow {
 
 /** Destinations that see a pod's own address although they are no pods: by setting, or all of them. */
 export function unmasqueradedPrefixes(
-  config: Pick<AgentConfig, 'ipv4-native-routing-cidr' | 'non-masquerade-cidrs' | 'enable-ipv4-masquerade'>,
+  config: Pick<
+    AgentConfig,
+    'ipv4-native-routing-cidr' | 'non-masquerade-cidrs' | 'enable-ipv4-masquerade' | 'enable-ipv6-masquerade'
+  >,
 ): readonly string[] {
   return [
     ...config['ipv4-native-routing-cidr'],
     ...config['non-masquerade-cidrs'],
     ...(config['enable-ipv4-masquerade'] ? [] : ['0.0.0.0/0']),
+    // All of IPv6 but the part that stands for IPv4 in the maps: NAT64's (RFC 6052), and from 2000:: on.
+    ...(config['enable-ipv6-masquerade'] ? [] : ['64:ff9b::/32', '2000::/3', '4000::/2', '8000::/1']),
   ];
 }
 

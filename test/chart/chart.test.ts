@@ -44,7 +44,7 @@ test('a wrong value is refused by its name', async t => {
       'ipv4.enabled=false',
       /^ipv4\.enabled: found false, expected true, because ipv6\.enabled is false, too$/,
     ],
-    ['enableIPv6Masquerade=false', /: enableIPv6Masquerade: value must be true$/],
+    ['enableIPv6Masquerade=no', /: enableIPv6Masquerade: got string, want boolean$/],
     ['MTU=100', /MTU: minimum: got 100, want 576$/],
     ['nodePort.range=30000-32767', /: nodePort\.range: '30000-32767' does not match pattern/],
     ['nodePort.range=32767\\,30000', /^nodePort\.range: found 32767,30000, expected the lower port first$/],
