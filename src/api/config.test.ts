@@ -27,7 +27,7 @@ test('every bad key is named with its value and what was expected', () => {
 
 test('addresses and durations', () => {
   const shape = { at: listenAddress(':9963'), for: duration('1m30s') };
-  assert.deepEqual(parseSettings(shape, {}), { at: { host: '0.0.0.0', port: 9963 }, for: 90_000 });
+  assert.deepEqual(parseSettings(shape, {}), { at: { host: '', port: 9963 }, for: 90_000 });
   assert.deepEqual(parseSettings(shape, { at: '', for: '250ms' }), { at: undefined, for: 250 });
   assert.deepEqual(parseSettings(shape, { at: '[::1]:80' }).at, { host: '::1', port: 80 });
   assert.throws(

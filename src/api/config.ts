@@ -27,6 +27,9 @@ export const words = z
   .default('')
   .transform(value => value.split(/[\s,]+/).filter(Boolean));
 
+/** Host of a server on every address, of both families where the kernel has both: to Node, no host at all. */
+export const EVERYWHERE = '';
+
 /** `:9963` or `127.0.0.1:9234`; empty: off. */
 export const listenAddress = (fallback: string) =>
   z
@@ -36,7 +39,7 @@ export const listenAddress = (fallback: string) =>
       if (value === '') return undefined;
       const match = /^(?:\[([0-9a-f:]+)\]|([^:]*)):([0-9]{1,5})$/i.exec(value);
       const port = Number(match?.[3]);
-      if (match && port >= 1 && port <= 65535) return { host: match[1] || match[2] || '0.0.0.0', port };
+      if (match && port >= 1 && port <= 65535) return { host: match[1] || match[2] || EVERYWHERE, port };
       context.addIssue('expected host:port, :port or nothing');
       return z.NEVER;
     });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
+import { EVERYWHERE } from '../api/config.ts';
 import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { kubeInCluster } from '../kube/client.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
@@ -129,7 +130,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
 
   let trouble: string | undefined = 'not connected yet';
   await serveHealth({
-    host: '0.0.0.0',
+    host: EVERYWHERE,
     port: config['clustermesh-apiserver-health-port'],
     ready: {
       etcd: () => trouble,
