@@ -58,6 +58,13 @@ describe('host ports', () => {
     addresses.upsert({ address: '10.1.0.1' });
     await settled();
     assert.equal(shown()[0], '10.1.0.1/8080/TCP/external 10.1.0.3/80/TCP');
+    addresses.upsert({ address: 'fd00:18::2' });
+    endpoints.upsert({ ...endpoints.get('web/eth0')!, ipv6: 'fd00:10::3', gateway6: 'fd00:10::1' });
+    await settled();
+    assert.deepEqual(
+      shown().filter(each => each.includes('fd00')),
+      ['::1/8080/TCP/external fd00:10::3/80/TCP', 'fd00:18::2/8080/TCP/external fd00:10::3/80/TCP'],
+    );
     endpoints.upsert({ ...endpoints.get('web/eth0')!, state: 'deleting' });
     await settled();
     assert.deepEqual(shown(), []);
