@@ -106,6 +106,21 @@ describe('devices', needsRoot, () => {
     assert.deepEqual(ensure(), made);
   });
 
+  it('of dual stack have an address of each family, and routers of the uplink are still heard', () => {
+    writeSysctl('net/ipv6/conf/eth0/accept_ra', 1);
+    const made = ensure('10.1.0.1', 'fd00:10::1');
+    const prefixes = (): string[] =>
+      listAddresses(netlink, made.host.index).map(each => `${each.address}/${each.prefixLength}`);
+    assert.deepEqual(prefixes(), ['10.1.0.1/32', 'fd00:10::1/128']);
+    assert.equal(readSysctl('net/ipv6/conf/all/forwarding'), '1');
+    assert.equal(readSysctl('net/ipv6/conf/eth0/accept_ra'), '2');
+    for (const { name } of [made.host, made.net, made.vxlan])
+      assert.equal(readSysctl(`net/ipv6/conf/${name}/disable_ipv6`), '0');
+    assert.deepEqual(ensure('10.1.0.1', 'fd00:10::1'), made);
+    ensure();
+    assert.deepEqual(prefixes(), ['10.1.0.1/32']);
+  });
+
   it('follow a changed internal address and a changed tunnel, and leave others’ devices alone', () => {
     const before = ensure();
     const changed = ensure('10.2.0.1');

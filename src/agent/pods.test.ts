@@ -23,6 +23,9 @@ import { findUplinks } from './uplink.ts';
 
 const NODE_IP = '172.18.1.2';
 const INTERNAL_IP = '10.1.0.1';
+const NODE_IP6 = 'fd00:18::2';
+const INTERNAL_IP6 = 'fd00:10::1';
+const POD_CIDR6 = 'fd00:10::/64';
 
 /** One node in a namespace: plugin, agent's CNI half and BPF programs, all real. */
 if (wholeProcessInFreshNetns(import.meta.filename))
@@ -41,16 +44,18 @@ if (wholeProcessInFreshNetns(import.meta.filename))
       for (const name of ['lo', 'eth0', 'far0'])
         changeLink(netlink, linkByName(netlink, name)!.index, { up: true });
       addAddress(netlink, linkByName(netlink, 'eth0')!.index, `${NODE_IP}/24`);
+      addAddress(netlink, linkByName(netlink, 'eth0')!.index, `${NODE_IP6}/64`);
       const uplinks = findUplinks(netlink, { devices: [], nodeIp: NODE_IP });
       devices = ensureDevices({
         netlink,
         uplinks,
-        internalIps: [INTERNAL_IP],
+        internalIps: [INTERNAL_IP, INTERNAL_IP6],
         underlay: 4,
         tunnelPort: 8472,
         log,
       });
       replaceRoute(netlink, { prefix: '10.1.0.0/24', ifindex: devices.host.index, source: INTERNAL_IP });
+      replaceRoute(netlink, { prefix: POD_CIDR6, ifindex: devices.host.index, source: INTERNAL_IP6 });
     });
     after(() => {
       execFileSync('umount', ['-l', join(folder, 'bpf')]);
@@ -68,11 +73,11 @@ if (wholeProcessInFreshNetns(import.meta.filename))
         bpffs: join(folder, 'bpf/isthmus'),
         config: {
           node_ip: parse(NODE_IP),
-          node_ip6: new Uint8Array(16),
+          node_ip6: parse(NODE_IP6),
           internal_ip: parse(INTERNAL_IP),
-          internal_ip6: new Uint8Array(16),
+          internal_ip6: parse(INTERNAL_IP6),
           hairpin_ip: parse('169.254.42.1'),
-          hairpin_ip6: new Uint8Array(16),
+          hairpin_ip6: parse('fe80::1'),
           host_netns_cookie: netnsCookie(),
           host_ifindex: devices.host.index,
           vxlan_ifindex: devices.vxlan.index,
@@ -84,14 +89,20 @@ if (wholeProcessInFreshNetns(import.meta.filename))
           host_mac: macBytes(devices.host.mac),
         },
       });
-      const { addr, length } = parsePrefix('10.1.0.0/24');
-      datapath
-        .map<IpcacheMapRow['key'], IpcacheMapRow['value']>('ipcache')
-        .set(
-          { prefixlen: 32 + length, cluster_id: 0, pad: 0, addr },
-          { identity: 2, tunnel: parse(NODE_IP), encrypt_key: 0, flags: 0, pad: 0 },
-        );
-      const agent = await startAgent(folder, { datapath, hostAddresses: [INTERNAL_IP, NODE_IP] });
+      for (const prefix of ['10.1.0.0/24', POD_CIDR6]) {
+        const { addr, length } = parsePrefix(prefix);
+        datapath
+          .map<IpcacheMapRow['key'], IpcacheMapRow['value']>('ipcache')
+          .set(
+            { prefixlen: 32 + length, cluster_id: 0, pad: 0, addr },
+            { identity: 2, tunnel: parse(NODE_IP), encrypt_key: 0, flags: 0, pad: 0 },
+          );
+      }
+      const agent = await startAgent(folder, {
+        datapath,
+        cidrs6: [POD_CIDR6],
+        hostAddresses: [INTERNAL_IP, NODE_IP, INTERNAL_IP6, NODE_IP6],
+      });
       datapath.attachDevice('from_host', devices.host.index, 'egress', 'from_host');
       datapath.attachDevice('from_overlay', devices.vxlan.index, 'ingress', 'from_overlay');
       return {
@@ -136,6 +147,42 @@ if (wholeProcessInFreshNetns(import.meta.filename))
       assert.equal(reaches(a, second), false);
       assert.deepEqual(node.datapath.pinned().filter(each => each.startsWith('from_pod')).length, 1);
       await runPlugin(folder, 'DEL', { container: 'a', netns: a.path });
+      await node.stop();
+    });
+
+    it('reach each other and the node by IPv6, also after a look for the neighbour', async () => {
+      const node = await start();
+      await using a = await podNetns();
+      await using b = await podNetns();
+      for (const [container, pod] of [
+        ['a', a],
+        ['b', b],
+      ] as const)
+        await add(container, pod);
+      const [first, second] = ['fd00:10::2', 'fd00:10::3'];
+      assert.deepEqual(
+        [...node.agent.endpoints.table.values()].map(each => each.ipv6),
+        [first, second],
+      );
+      assert.equal(reaches(a, second), true, 'pod to pod');
+      assert.equal(reaches(b, first), true, 'and back');
+      assert.equal(reaches(a, INTERNAL_IP6), true, 'pod to gateway');
+      assert.equal(reaches(a, NODE_IP6), true, 'pod to node');
+      assert.equal(reaches(undefined, first), true, 'node to pod');
+      // Also where the permanent entry was flushed: the program answers.
+      execFileSync('nsenter', [
+        `--net=/proc/${a.pid}/ns/net`,
+        'ip',
+        '-6',
+        'neigh',
+        'flush',
+        'all',
+        'nud',
+        'permanent',
+      ]);
+      assert.equal(reaches(a, second), true, 'after a look for the neighbour');
+      for (const container of ['a', 'b']) await runPlugin(folder, 'DEL', { container });
+      assert.equal(reaches(undefined, first), false);
       await node.stop();
     });
 
