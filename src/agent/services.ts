@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { type Algorithm, parseServiceAnnotations } from '../api/annotations.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
@@ -184,7 +185,10 @@ function* problemsOf(
   for (const claim of claims.by('service', key)) {
     const holder = winner(claims.by('address', frontendAddress(claim)))?.service;
     if (holder === undefined || holder === key) continue;
-    const address = claim.kind === 'NodePort' ? `node port ${claim.port}` : `${claim.addr}:${claim.port}`;
+    const address =
+      claim.kind === 'NodePort'
+        ? `node port ${claim.port}`
+        : `${isIPv6(claim.addr) ? `[${claim.addr}]` : claim.addr}:${claim.port}`;
     yield {
       service: key,
       message: `${address}/${claim.protocol} belongs to service ${holder}, which had it first`,
