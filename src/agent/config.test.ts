@@ -6,7 +6,7 @@ test('an empty ConfigMap is the defaults', () => {
   const config = parseAgentConfig({});
   assert.equal(config['cluster-name'], 'default');
   assert.equal(config['tunnel-port'], 8472);
-  assert.deepEqual(config['prometheus-serve-addr'], { host: '0.0.0.0', port: 9962 });
+  assert.deepEqual(config['prometheus-serve-addr'], { host: '', port: 9962 });
   assert.deepEqual(config['node-port-range'], { first: 30000, last: 32767 });
 });
 
