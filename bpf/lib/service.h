@@ -40,11 +40,16 @@ static __always_inline struct frontend_value *frontend_find(const struct addr *a
 __noinline int is_service_address(const struct addr *addr)
 {
 	struct service_address_key key = {};
+	struct node_key node = {};
 
 	if (!addr)
 		return 0;
 	key.addr = *addr;
-	return !!bpf_map_lookup_elem(&service_addresses, &key);
+	if (!bpf_map_lookup_elem(&service_addresses, &key))
+		return 0;
+	/* A load balancer may be told that it has a node's address: the node's other ports stay the node's. */
+	node.addr = *addr;
+	return !bpf_map_lookup_elem(&nodes, &node);
 }
 
 /* Whether a client may connect: loadBalancerSourceRanges. */

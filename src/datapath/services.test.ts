@@ -214,6 +214,14 @@ describe('what no port of a service takes', () => {
     }
   });
 
+  it('a node whose address a load balancer was given keeps its other ports', () => {
+    programs.datapath.map('service_addresses').set({ addr: parse(REMOTE_NODE) }, { pad: 0 });
+    const packet = tcp(ports(NODE, REMOTE_NODE, 40_000, 10_250));
+    const { verdict, out, reasons } = send('to_netdev', packet);
+    assert.deepEqual([verdict, reasons, [...out]], [TC_ACT.OK, [], [...packet]]);
+    programs.datapath.map('service_addresses').delete({ addr: parse(REMOTE_NODE) });
+  });
+
   it('echo is answered for the service', () => {
     for (const [program, client] of [
       ['from_pod', POD],
