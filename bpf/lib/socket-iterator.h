@@ -75,6 +75,9 @@ int vanished_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 		for (int i = 0; i < 4; i++)
 			words[i] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[i];
 	}
+	/* Closed: its memory, and what is stored with it, stay until a grace period of RCU is over. */
+	if (!sk->__sk_common.skc_num)
+		return 0;
 	found.local_port = bpf_htons(sk->__sk_common.skc_num);
 	found.proto = sk->sk_protocol;
 	found.cookie = bpf_get_socket_cookie(sk);

@@ -193,7 +193,13 @@ describe('a backend that is gone', () => {
     const child = bed.start(netns, wire('hold', kind, ADDRESS, String(port)), bed.nodes[0]);
     const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
     assert.equal((await lines.next()).value, 'connected');
-    return { ended: async () => (await lines.next()).value as string };
+    const exited = once(child, 'exit');
+    const ended = async (): Promise<string> => {
+      const { value } = await lines.next();
+      await exited;
+      return value as string;
+    };
+    return { ended };
   };
   before(async () => {
     const [node, other] = bed.nodes;
