@@ -2,11 +2,15 @@ import type { Netlink } from '../datapath/netlink.ts';
 import { listRoutes, PROTOCOL_ISTHMUS, type Route, TABLE_MAIN } from '../datapath/route.ts';
 import { watchRoutes } from '../datapath/route-watch.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
-import type { KernelRoute } from './paths.ts';
+import type { KernelRoute, RoutingMode } from './paths.ts';
 
-/** What others wrote into the main routing table, default routes left out, kept up to date. */
+/**
+ * What others wrote into the main routing table, default routes left out, kept up to date. In tunnel mode nobody asks,
+ * and nothing is followed.
+ */
 export function watchKernelRoutes(
   netlink: Netlink,
+  mode: RoutingMode,
   ownDevices: readonly number[],
   signal: AbortSignal,
 ): ReadonlyTable<KernelRoute> {
@@ -26,8 +30,10 @@ export function watchKernelRoutes(
     }
     table.replace([...rows.values()]);
   };
-  watchRoutes({ signal, onChange: list });
-  list();
+  if (mode !== 'tunnel') {
+    watchRoutes({ signal, onChange: list });
+    list();
+  }
   table.markSynced();
   return table;
 }

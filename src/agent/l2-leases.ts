@@ -3,6 +3,7 @@ import type { KubeClient } from '../kube/client.ts';
 import { Lease } from '../kube/objects.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { isAlreadyExists, isConflict, isNotFound } from '../kube/status.ts';
+import { microTime } from '../kube/time.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import type { L2Candidate } from './l2-addresses.ts';
 
@@ -231,7 +232,7 @@ export class L2Leases {
 
   #object(claim: Claim, lease: L2Lease | undefined, holder = this.#options.node): object {
     const { namespace, node, duration } = this.#options;
-    const now = new Date().toISOString().replace('Z', '000Z');
+    const now = microTime();
     const renews = lease?.holder === node;
     return {
       ...typeOf(resources.leases),

@@ -244,6 +244,7 @@ export class NodeAgent {
       hostAddresses,
       kernelRoutes: watchKernelRoutes(
         netlink,
+        config['routing-mode'],
         [devices.host, devices.net, devices.vxlan].map(each => each.index),
         signal,
       ),

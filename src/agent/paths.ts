@@ -48,6 +48,7 @@ export interface Path {
 
 export interface PathInputs {
   readonly nodes: ReadonlyTable<ClusterNode>;
+  /** Asked in native and hybrid mode only. */
   readonly routes: ReadonlyTable<KernelRoute>;
   readonly mode: RoutingMode;
   /** Groups of prefixes that reach each other without a tunnel; empty: found by routes. Hybrid mode. */

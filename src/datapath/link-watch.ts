@@ -1,7 +1,8 @@
 /** Tells when devices or their addresses change, from the kernel's own notifications. */
 import { decodeLink, type Link, RTM_DELLINK, RTM_NEWLINK } from './link.ts';
 import { decodeAddress, type LinkAddress, RTM_DELADDR, RTM_NEWADDR } from './link-address.ts';
-import { Netlink, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_LINK } from './netlink.ts';
+import { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_LINK } from './netlink.ts';
+import { type NetlinkWatchOptions, watchNetlink } from './netlink-watch.ts';
 
 export type LinkEvent =
   | { readonly type: 'link'; readonly link: Link }
@@ -11,18 +12,14 @@ export type LinkEvent =
   /** The kernel dropped notifications: list everything again. */
   | { readonly type: 'lost' };
 
-export interface LinkWatchOptions {
+export interface LinkWatchOptions extends NetlinkWatchOptions {
   readonly onEvent: (event: LinkEvent) => void;
-  readonly signal: AbortSignal;
-  /** Milliseconds between looks. Node cannot wait on a netlink socket itself; one look costs a microsecond. */
-  readonly interval?: number;
 }
 
 /** Calls back for every change from now on, until the signal aborts. Never holds the event loop open. */
 export function watchLinks(options: LinkWatchOptions): void {
-  const netlink = new Netlink([RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]);
-  const timer = setInterval(() => {
-    const { messages, lost } = netlink.poll();
+  const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
+  watchNetlink(groups, options, ({ messages, lost }) => {
     if (lost) options.onEvent({ type: 'lost' });
     for (const { type, body } of messages) {
       if (type === RTM_NEWLINK) options.onEvent({ type: 'link', link: decodeLink(body) });
@@ -30,12 +27,5 @@ export function watchLinks(options: LinkWatchOptions): void {
       else if (type === RTM_NEWADDR) options.onEvent({ type: 'address', address: decodeAddress(body) });
       else if (type === RTM_DELADDR) options.onEvent({ type: 'address-gone', address: decodeAddress(body) });
     }
-  }, options.interval ?? 100);
-  timer.unref();
-  const stop = (): void => {
-    clearInterval(timer);
-    netlink[Symbol.dispose]();
-  };
-  if (options.signal.aborted) stop();
-  else options.signal.addEventListener('abort', stop, { once: true });
+  });
 }

@@ -9,10 +9,11 @@ import { Reconciler } from '../table/reconciler.ts';
 import { Table } from '../table/table.ts';
 import { format, parse } from './address.ts';
 import { type Btf, parseBtf, parseElf } from './btf.ts';
+import { config } from './config.fixture.ts';
 import { codecOf, type Layout } from './layout.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
 import { mapTarget } from './map-target.ts';
-import { type DatapathConfig, type LoadOptions, loadDatapath } from './object.ts';
+import { type LoadOptions, loadDatapath } from './object.ts';
 import { openPinnedMap, pinnedMapNames } from './pinned-map.ts';
 
 let objectPath: string;
@@ -31,23 +32,6 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-const config: DatapathConfig = {
-  node_ip: parse('192.0.2.1'),
-  node_ip6: new Uint8Array(16),
-  internal_ip: parse('10.1.1.1'),
-  internal_ip6: new Uint8Array(16),
-  hairpin_ip: parse('169.254.42.1'),
-  hairpin_ip6: new Uint8Array(16),
-  host_netns_cookie: 1n,
-  host_ifindex: 1,
-  vxlan_ifindex: 1,
-  flags: 0,
-  cluster_id: 1,
-  nat_port_min: 61_000,
-  nat_port_max: 65_535,
-  vxlan_port: 8472,
-  host_mac: new Uint8Array(6),
-};
 const load = (name: string, sizes: LoadOptions['sizes'] = {}) =>
   loadDatapath({ objectPath, bpffs: join(folder, name), config, sizes });
 

@@ -17,7 +17,8 @@ import {
 } from './link-pins.ts';
 import { BpfMap } from './map.ts';
 import { type MapSpec, mapSpecs } from './map-spec.ts';
-import { copyRows, openStaleMap } from './stale-map.ts';
+import { nameOfPin, openPin } from './pinned-map.ts';
+import { copyRows, type Row } from './stale-map.ts';
 import { type TestRun, type TestRunResult, testRun } from './test-run.ts';
 
 export type DeviceProgram = 'from_pod' | 'from_host' | 'from_overlay' | 'from_netdev' | 'to_netdev';
@@ -256,13 +257,10 @@ export function loadDatapath(options: LoadOptions): Datapath {
     async takeOverFlows() {
       const taken: FlowsTaken[] = [];
       for (const pin of this.staleMaps()) {
-        const name = FLOW_MAPS.find(
-          each => pin.startsWith(`${each}_`) && !pin.slice(each.length + 1).includes('_'),
-        );
-        const to = name && maps.get(name);
-        if (!name || !to) continue;
-        using from = openStaleMap(join(mapFolder, pin), name);
-        if (from) taken.push({ map: name, ...(await copyRows(from, to as typeof from)) });
+        const name = FLOW_MAPS.find(each => each === nameOfPin(pin));
+        if (!name) continue;
+        using from = openPin<Row, Row>(mapFolder, pin);
+        if (from.typed) taken.push({ map: name, ...(await copyRows(from.rows, this.map<Row, Row>(name))) });
       }
       return taken;
     },

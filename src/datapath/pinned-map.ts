@@ -1,4 +1,7 @@
-/** Pinned maps for tools that only look: read by what the kernel knows of them, whatever version pinned them. */
+/**
+ * Pinned maps by what the kernel knows of them, whatever version pinned them: for tools that look, and for an agent
+ * that takes over what another version left.
+ */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
@@ -16,6 +19,8 @@ export interface PinnedMap<K, V> extends Disposable {
   readonly rows: BpfMap<K, V>;
   /** False for maps that have no rows of their own: storage of sockets, maps of maps. */
   readonly walkable: boolean;
+  /** False where the kernel was given no types: keys and values are plain bytes then. */
+  readonly typed: boolean;
   /** Names of an enum of the object that made the map, by number. */
   names(enumName: string): ReadonlyMap<number, string>;
 }
@@ -34,7 +39,11 @@ export function openPinnedMap<K, V>(bpffs: string, name: string): PinnedMap<K, V
   const [pin] = listPins(folder)
     .filter(each => nameOfPin(each) === name)
     .sort((a, b) => statSync(join(folder, b)).mtimeMs - statSync(join(folder, a)).mtimeMs);
-  if (pin === undefined) return undefined;
+  return pin === undefined ? undefined : openPin(folder, pin);
+}
+
+/** Opens the map with this pin. Throws SystemCallError where the kernel refuses. */
+export function openPin<K, V>(folder: string, pin: string): PinnedMap<K, V> {
   const fd = libbpf.check(libbpf.openPin(join(folder, pin)), `open map ${pin}`);
   try {
     // struct bpf_map_info of linux/bpf.h.
@@ -47,7 +56,7 @@ export function openPinnedMap<K, V>(bpffs: string, name: string): PinnedMap<K, V
     const layout = (type: number, size: number): Layout =>
       btf ? layoutOf(btf, u32(type)) : { kind: 'bytes', size: u32(size) };
     const spec = {
-      name,
+      name: nameOfPin(pin),
       type: u32(0),
       maxEntries: u32(16),
       flags: u32(20),
@@ -58,6 +67,7 @@ export function openPinnedMap<K, V>(bpffs: string, name: string): PinnedMap<K, V
     return {
       rows: new BpfMap<K, V>(spec, fd),
       walkable: WALKABLE.has(spec.type),
+      typed: btf !== undefined,
       names: of => new Map(btf ? [...enumValues(btf, of)].map(([text, value]) => [value, text]) : []),
       [Symbol.dispose]: () => {
         close(fd);
@@ -69,7 +79,8 @@ export function openPinnedMap<K, V>(bpffs: string, name: string): PinnedMap<K, V
   }
 }
 
-const nameOfPin = (pin: string): string => pin.replace(/_[0-9a-f]+$/, '');
+/** A pin without the hash of its map's layout. */
+export const nameOfPin = (pin: string): string => pin.replace(/_[0-9a-f]+$/, '');
 
 /** The types that were given to the kernel with a map. */
 function kernelBtf(id: number, pin: string): Btf {

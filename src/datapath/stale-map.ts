@@ -1,74 +1,9 @@
-/**
- * Maps that another version of the programs left pinned with another layout or size. Their layout is the one that the
- * kernel keeps with each map (its BTF), so that nothing has to be known of that version.
- */
-import koffi from 'koffi';
-import { parseBtf } from './btf.ts';
-import { type Layout, layoutOf } from './layout.ts';
-import * as libbpf from './libbpf.ts';
-import { close } from './libc.ts';
-import { BpfMap } from './map.ts';
+/** Takes rows over from a map that another version of the programs left pinned with another layout or size. */
+import type { Layout } from './layout.ts';
+import type { BpfMap } from './map.ts';
 
 /** Plain rows as a codec gives them. */
-type Row = Readonly<Record<string, unknown>>;
-
-/** struct bpf_map_info of linux/bpf.h. */
-const MAP_INFO = {
-  size: 88,
-  type: 0,
-  maxEntries: 16,
-  flags: 20,
-  btf: 64,
-  keyType: 68,
-  valueType: 72,
-} as const;
-
-/** Opens a pinned map by its own layout. Undefined for one without BTF. The name is for messages. */
-export function openStaleMap(path: string, name: string): (BpfMap<Row, Row> & Disposable) | undefined {
-  const fd = libbpf.check(libbpf.openPin(path), `open map ${path}`);
-  try {
-    const info = new Uint8Array(MAP_INFO.size);
-    libbpf.check(libbpf.infoByFd(fd, info, Uint32Array.of(info.length)), `map ${path}`);
-    const u32 = (at: number): number => new DataView(info.buffer).getUint32(at, true);
-    const [keyType, valueType] = [u32(MAP_INFO.keyType), u32(MAP_INFO.valueType)];
-    if (!u32(MAP_INFO.btf) || !keyType || !valueType) {
-      close(fd);
-      return undefined;
-    }
-    const btf = parseBtf(kernelBtf(u32(MAP_INFO.btf)));
-    const spec = {
-      name,
-      type: u32(MAP_INFO.type),
-      maxEntries: u32(MAP_INFO.maxEntries),
-      flags: u32(MAP_INFO.flags),
-      key: layoutOf(btf, keyType),
-      value: layoutOf(btf, valueType),
-      pin: path,
-    };
-    return Object.assign(new BpfMap<Row, Row>(spec, fd), {
-      [Symbol.dispose]: () => {
-        close(fd);
-      },
-    });
-  } catch (error) {
-    close(fd);
-    throw error;
-  }
-}
-
-/** The types that were loaded with an object, as bytes of a `.BTF` section. */
-function kernelBtf(id: number): Uint8Array {
-  const btf = libbpf.btfOfKernel(id);
-  if (btf === null) libbpf.check(-libbpf.lastErrno(), `BTF ${id} of the kernel`);
-  try {
-    const size = new Uint32Array(1);
-    const data = libbpf.btfData(btf, size);
-    if (data === null) throw new Error(`BTF ${id} of the kernel is empty`);
-    return Uint8Array.from(koffi.decode(data, koffi.array('uint8_t', size[0]!)) as ArrayLike<number>);
-  } finally {
-    libbpf.btfFree(btf);
-  }
-}
+export type Row = Readonly<Record<string, unknown>>;
 
 /** Between two turns of the event loop. */
 const ROWS_PER_TURN = 4096;

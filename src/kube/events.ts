@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { KubeClient } from './client.ts';
 import { pathOf, resources, typeOf } from './resource.ts';
 import { isNotFound } from './status.ts';
+import { timestamp } from './time.ts';
 
 /** The object an event is about. */
 export interface EventSubject {
@@ -75,7 +76,7 @@ export class EventRecorder {
     const path = pathOf(resources.events, { namespace, name });
     const series: Series = { path, first: now, count: 1, sent: Promise.resolve() };
     this.#series.set(key, series);
-    const time = new Date(now).toISOString().replace(/\.\d+Z$/, 'Z');
+    const time = timestamp(new Date(now));
     const { client, host } = this.#options;
     const body = {
       ...typeOf(resources.events),
@@ -99,7 +100,7 @@ export class EventRecorder {
   }
 
   async #repeat(series: Series, key: string): Promise<void> {
-    const lastTimestamp = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+    const lastTimestamp = timestamp();
     try {
       await this.#options.client.patch(series.path, 'merge', { count: series.count, lastTimestamp });
     } catch (error) {

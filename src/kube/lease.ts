@@ -3,6 +3,7 @@ import type { KubeClient } from './client.ts';
 import { Lease } from './objects.ts';
 import { pathOf, resources, typeOf } from './resource.ts';
 import { isAlreadyExists, isConflict, isNotFound } from './status.ts';
+import { microTime } from './time.ts';
 
 export interface LeaseOptions {
   readonly namespace: string;
@@ -170,9 +171,4 @@ class Candidate {
     this.#options.onLeader?.(identity);
     return true;
   }
-}
-
-/** metav1.MicroTime. */
-function microTime(): string {
-  return new Date().toISOString().replace('Z', '000Z');
 }

@@ -20,10 +20,11 @@ import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
-import { isNotFound } from '../kube/status.ts';
+import { timestamp } from '../kube/time.ts';
 import { AddressAllocation, type Assignment, type PoolState } from '../loadbalancer/address-allocation.ts';
 import { Reconciler, type Target } from '../table/reconciler.ts';
 import { type Change, Table } from '../table/table.ts';
+import { eachObject } from './each-object.ts';
 
 export interface LoadBalancerAddressOptions {
   readonly client: KubeClient;
@@ -256,11 +257,11 @@ const sinceOf = (present: PresentCondition | undefined, status: string): string 
 
 const withTime = ({ since, ...condition }: WantedCondition): object => ({
   ...condition,
-  lastTransitionTime: since ?? new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+  lastTransitionTime: since ?? timestamp(),
 });
 
 function serviceStatusTarget(client: KubeClient): Target<ServiceFix> {
-  return eachOf(async row => {
+  return eachObject(async row => {
     const { namespace, name, uid, addresses, condition } = row;
     const ingress = addresses.length ? addresses.map(ip => ({ ip })) : null;
     const conditions = [condition ? withTime(condition) : { type: SATISFIED, $patch: 'delete' }];
@@ -274,7 +275,7 @@ function serviceStatusTarget(client: KubeClient): Target<ServiceFix> {
 }
 
 function poolStatusTarget(client: KubeClient): Target<PoolFix> {
-  return eachOf(async ({ name, conditions }) => {
+  return eachObject(async ({ name, conditions }) => {
     const path = pathOf(resources.loadBalancerIPPools, { name, subresource: 'status' });
     await client.apply(path, {
       ...typeOf(resources.loadBalancerIPPools),
@@ -282,23 +283,4 @@ function poolStatusTarget(client: KubeClient): Target<PoolFix> {
       status: { conditions: conditions.map(withTime) },
     });
   });
-}
-
-/** A target that writes row by row, several at a time; an object that is gone meanwhile needs nothing. */
-function eachOf<Row>(write: (row: Row) => Promise<void>): Target<Row> {
-  return {
-    async apply(batch) {
-      const failed = new Map<string, Error>();
-      await Promise.all(
-        batch.map(async ({ key, row }) => {
-          if (!row) return;
-          await write(row).catch((error: unknown) => {
-            if (!isNotFound(error))
-              failed.set(key, error instanceof Error ? error : new Error(String(error)));
-          });
-        }),
-      );
-      return failed;
-    },
-  };
 }

@@ -1,10 +1,12 @@
 import type { KubeClient } from '../kube/client.ts';
 import { conditionOf, type Node, type Pod } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
-import { isInvalid, isNotFound } from '../kube/status.ts';
+import { isInvalid } from '../kube/status.ts';
+import { timestamp } from '../kube/time.ts';
 import { derive, input } from '../table/derive.ts';
 import type { Target } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
+import { eachObject } from './each-object.ts';
 
 /** What is read of a Node to know whether it still waits for its agent. */
 export interface NodeStateRow {
@@ -95,7 +97,7 @@ export function deriveNodeFixes(
 export function nodeFixTarget(client: KubeClient, onFixed: (row: NodeFixRow) => void): Target<NodeFixRow> {
   const fix = async (row: NodeFixRow): Promise<void> => {
     if (row.setAvailable) {
-      const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+      const now = timestamp();
       const condition = {
         type: 'NetworkUnavailable',
         status: 'False',
@@ -122,19 +124,5 @@ export function nodeFixTarget(client: KubeClient, onFixed: (row: NodeFixRow) => 
     }
     onFixed(row);
   };
-  return {
-    async apply(batch) {
-      const failed = new Map<string, Error>();
-      await Promise.all(
-        batch.map(async ({ key, row }) => {
-          if (!row) return;
-          await fix(row).catch((error: unknown) => {
-            if (!isNotFound(error))
-              failed.set(key, error instanceof Error ? error : new Error(String(error)));
-          });
-        }),
-      );
-      return failed;
-    },
-  };
+  return eachObject(fix);
 }
