@@ -4,7 +4,8 @@ import type { ReadonlyTable } from '../table/table.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 
 /** A node of another cluster, as that cluster exports it. */
-export interface RemoteNode extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs' | 'annotations'> {
+export interface RemoteNode
+  extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs' | 'annotations' | 'labels'> {
   readonly cluster: string;
   readonly clusterId: number;
 }

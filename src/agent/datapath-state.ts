@@ -10,6 +10,7 @@ import { Reconciler } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import type { ClusterNode } from './cluster-nodes.ts';
 import { deriveClusterNodes } from './cluster-nodes.ts';
+import { deriveClusterRegions } from './cluster-regions.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
 import { deriveHealthCheckPorts, type HealthCheckPort, HealthCheckServers } from './health-check-ports.ts';
@@ -196,6 +197,8 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     nodes: sources.node,
+    cluster: options.cluster,
+    regions: deriveClusterRegions({ own: sources.nodes, remote: remote.nodes, cluster: options.cluster }),
     algorithm: options.algorithm,
     maps: {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),

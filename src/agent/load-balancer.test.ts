@@ -24,6 +24,7 @@ const frontend = (
   backends: readonly number[],
   affinityTimeout = 0,
   sourceRanges?: readonly string[],
+  weights?: readonly number[],
 ): Frontend => ({
   addr: n === 0 ? '0.0.0.0' : `10.96.0.${n}`,
   port: 80,
@@ -38,12 +39,16 @@ const frontend = (
   affinityTimeout,
   sourceRanges,
   backends: backends.map(backend),
+  weights,
 });
 const put = (row: Frontend) => ({ key: frontendAddress(row), row });
 const drop = (row: Frontend) => ({ key: frontendAddress(row), row: undefined });
 
+/** The backend of each slot. */
+const slotted = ({ backends, weights }: Frontend): string[] =>
+  backends.flatMap((b, at) => new Array<string>(weights?.[at] ?? 1).fill(`${b.addr}:${b.port}`));
 const expected = (desired: ReadonlyMap<string, Frontend>) =>
-  new Map([...desired].map(([key, row]) => [key, row.backends.map(b => `${b.addr}:${b.port}`).sort()]));
+  new Map([...desired].map(([key, row]) => [key, slotted(row).sort()]));
 /** Where clients with session affinity may be sent again, per frontend. */
 const affine = (maps: MemoryServiceMaps) => {
   const services = new Map(
@@ -100,11 +105,13 @@ test('random changes and restarts: readers never see a dangling slot, the end is
       const batch = new Map<string, { key: string; row: Frontend | undefined }>();
       for (let i = random(3); i >= 0; i--) {
         const n = random(5);
+        const chosen = Array.from({ length: 8 }, (_, b) => b).filter(() => random(2) === 0);
         const row = frontend(
           n,
-          Array.from({ length: 8 }, (_, b) => b).filter(() => random(2) === 0),
+          chosen,
           random(2) * 60,
           random(2) ? ranges.filter(() => random(2)) : undefined,
+          random(2) ? chosen.map(() => 1 + random(3)) : undefined,
         );
         const operation = random(5) === 0 ? drop(row) : put(row);
         batch.set(operation.key, operation);
@@ -136,7 +143,7 @@ test('random changes and restarts: readers never see a dangling slot, the end is
     );
     assert.equal(
       maps.slots.rows.size,
-      [...desired.values()].reduce((sum, row) => sum + row.backends.length, 0),
+      [...desired.values()].reduce((sum, row) => sum + slotted(row).length, 0),
       'no slot row is left over',
     );
     balancer[Symbol.dispose]();

@@ -180,8 +180,11 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   #plan(address: string, row: Frontend): Plan {
     const before = this.#programmed.get(address);
-    const ids = row.backends.map(each => this.#idOf(each));
-    const kept = row.partial ? (before?.slots.filter(id => id !== 0) ?? []) : [];
+    const ids = row.backends.flatMap((each, at) =>
+      new Array<number>(row.weights?.[at] ?? 1).fill(this.#idOf(each)),
+    );
+    const chosen = new Set(ids);
+    const kept = row.partial ? (before?.slots.filter(id => id !== 0 && !chosen.has(id)) ?? []) : [];
     const slots = assignSlots(before?.slots ?? [], [...ids, ...kept]);
     const value: FrontendValue = {
       service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
@@ -300,13 +303,13 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       maglev.want(serviceId, undefined);
       return;
     }
-    const old = new Set(had ? before.slots : []);
-    if (old.size === next.slots.length && next.slots.every(id => old.has(id))) return;
+    const [old, now] = [slotCounts(had ? before.slots : []), slotCounts(next.slots)];
+    if (old.size === now.size && now.entries().every(([id, count]) => old.get(id) === count)) return;
     maglev.want(
       serviceId,
-      next.slots.flatMap(id => {
+      [...now].flatMap(([id, weight]) => {
         const name = this.#backendKeys.get(id);
-        return name === undefined ? [] : [{ name, id }];
+        return name === undefined ? [] : [{ name, id, weight }];
       }),
     );
   }
@@ -434,6 +437,13 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     if (this.#timer || !stale) return;
     this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
   }
+}
+
+/** How many slots each backend has. */
+function slotCounts(slots: readonly number[]): Map<number, number> {
+  const counts = new Map<number, number>();
+  for (const id of slots) counts.set(id, (counts.get(id) ?? 0) + 1);
+  return counts;
 }
 
 /** Writes rows in one batch; where that fails, one by one, to learn whose row it was. */

@@ -11,6 +11,8 @@ export interface TableStore {
 export interface MaglevBackend {
   readonly name: string;
   readonly id: number;
+  /** Its part of the entries, relative to the others': a whole number. Default 1. */
+  readonly weight?: number;
 }
 
 export interface MaglevTablesOptions {
@@ -61,6 +63,7 @@ export class MaglevTables {
           const table = maglevTable(
             backends.map(each => each.name),
             size,
+            backends.map(each => each.weight ?? 1),
           );
           await store.set(
             service,

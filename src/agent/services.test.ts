@@ -5,6 +5,7 @@ import { type Service, serviceKey } from '../api/service.ts';
 import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
+import type { ClusterRegion } from './cluster-regions.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
 import { prefixOfSourceRange } from './service-maps.ts';
 import { runServices } from './services.ts';
@@ -56,6 +57,7 @@ function start(maps = new MemoryServiceMaps()) {
     name: 'nodes',
     keyOf: row => row.name,
   });
+  const regions = new Table<ClusterRegion>({ name: 'regions', keyOf: row => row.cluster });
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const remotes = new Table<RemoteService>(remoteServiceTable);
@@ -67,16 +69,18 @@ function start(maps = new MemoryServiceMaps()) {
     remotes,
     node: 'n1',
     nodes,
+    cluster: 'us',
+    regions,
     maps,
     signal: stop.signal,
     onProblem: (of, message) => problems.push(`${serviceKey(of)}: ${message}`),
     onError: (key, error) => assert.fail(`${key}: ${error.message}`),
   });
   const sync = async () => {
-    for (const each of [services, slices, remotes]) each.markSynced();
+    for (const each of [services, slices, remotes, regions]) each.markSynced();
     await (await running).reconciler.whenSettled();
   };
-  return { maps, nodes, services, slices, remotes, problems, running, sync, stop };
+  return { maps, nodes, regions, services, slices, remotes, problems, running, sync, stop };
 }
 
 test('services, slices and remote services become rows; annotations take effect on the spot', async () => {
@@ -271,5 +275,31 @@ test('a node that gets another zone follows other hints', async () => {
   assert.deepEqual(await targets('a'), ['10.1.0.1:8080']);
   assert.deepEqual(await targets('b'), ['10.1.0.2:8080']);
   assert.deepEqual(await targets('c'), ['10.1.0.1:8080', '10.1.0.2:8080']);
+  stop.abort();
+});
+
+test('a name that no cluster or region has is told, until one has it', async () => {
+  const { services, regions, running, sync, stop } = start();
+  const messages = async () => {
+    await settled();
+    return [...(await running).problems.values()].map(each => each.message);
+  };
+  regions.upsert({ cluster: 'us', region: 'america' });
+  services.upsert(
+    service('web', '10.96.0.1', {
+      annotations: {
+        'service.cilium.io/global': 'true',
+        'service.isthmus.dev/affinity-order': 'america,eu',
+        'service.isthmus.dev/weights': 'us=1,eu=2',
+      },
+    }),
+  );
+  await sync();
+  assert.deepEqual(await messages(), [
+    'annotation service.isthmus.dev/affinity-order: found eu, expected clusters or regions of the mesh (the mesh has us); it is passed over',
+    'annotation service.isthmus.dev/weights: found eu, expected clusters of the mesh (the mesh has us); it is passed over',
+  ]);
+  regions.upsert({ cluster: 'eu', region: '' });
+  assert.deepEqual(await messages(), []);
   stop.abort();
 });

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { type Algorithm, parseServiceAnnotations } from '../api/annotations.ts';
+import { type Algorithm, failoverAnnotations, parseServiceAnnotations } from '../api/annotations.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
@@ -9,6 +9,7 @@ import { REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-se
 import { derive, input } from '../table/derive.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
+import type { ClusterRegion } from './cluster-regions.ts';
 import { LoadBalancer } from './load-balancer.ts';
 import type { ServiceMaps } from './service-maps.ts';
 
@@ -24,6 +25,9 @@ export interface ServicesOptions {
   readonly node: string;
   /** The row of this node, for its zone. Without it the node is in none. */
   readonly nodes?: ReadonlyTable<{ readonly labels: Readonly<Record<string, string>> }>;
+  /** Name of the own cluster. */
+  readonly cluster: string;
+  readonly regions: ReadonlyTable<ClusterRegion>;
   /** For services that do not say theirs. Default: random. */
   readonly algorithm?: Algorithm | undefined;
   readonly maps: ServiceMaps;
@@ -56,11 +60,16 @@ export interface Services {
  * have been heard, global services keep what the maps hold of them beside what is known.
  */
 export async function runServices(options: ServicesOptions): Promise<Services> {
-  const { services, slices, remotes, hostPorts, node } = options;
+  const { services, slices, remotes, hostPorts, node, regions } = options;
   // A service without its slices would lose, for a moment, the backends that the maps still hold.
   await Promise.all([services.whenSynced(), slices.whenSynced()]);
   const heard = remotesHeard(remotes);
   const zone = zoneOfNode(options.nodes, node);
+  const globalServices = function* (): Generator<string> {
+    for (const row of services.values())
+      if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
+  };
+  const mesh = { cluster: options.cluster, regionOf: (of: string) => regions.get(of)?.region ?? '' };
   const claims = derive<Frontend>({
     name: 'frontend-claims',
     keyOf: row => `${frontendAddress(row)} ${row.service}`,
@@ -70,13 +79,11 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
       input(services, row => [serviceKey(row)]),
       input(slices, row => (row.service === '' ? [] : [row.service])),
       input(remotes, row => [serviceKey(row)]),
-      input(heard, function* () {
-        for (const row of services.values())
-          if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
-      }),
+      input(heard, globalServices),
       input(zone, function* () {
         for (const row of services.values()) yield serviceKey(row);
       }),
+      input(regions, globalServices),
     ],
     compute(key) {
       const service = services.get(key);
@@ -88,6 +95,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         complete: remotes.synced,
         algorithm: options.algorithm,
         place: { node, zone: zone.get(node)?.zone ?? '' },
+        mesh,
       });
     },
   });
@@ -114,8 +122,14 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         for (const claim of claims.by('address', frontendAddress(row))) yield claim.service;
         yield row.service;
       }),
+      // A name may become a cluster's, or cease to be one's.
+      input(regions, globalServices),
+      input(heard, globalServices),
     ],
-    compute: key => problemsOf(key, services.get(key), claims),
+    compute: key => [
+      ...problemsOf(key, services.get(key), claims),
+      ...unknownClusters(key, services.get(key), remotes.synced ? regions : undefined),
+    ],
   });
   problems.subscribe(({ before, after }) => {
     const service = after && services.get(after.service);
@@ -158,6 +172,32 @@ function zoneOfNode(nodes: ServicesOptions['nodes'], node: string): ReadonlyTabl
   nodes?.subscribe(read);
   table.markSynced();
   return table;
+}
+
+/** Names in the annotations that no cluster or region has; nothing while clusters are still being heard. */
+function* unknownClusters(
+  key: string,
+  service: Service | undefined,
+  regions: ReadonlyTable<ClusterRegion> | undefined,
+): Iterable<ServiceProblem> {
+  if (!service || !regions) return;
+  const { order, weights } = parseServiceAnnotations(service.annotations).failover;
+  if (!order && !weights) return;
+  const clusters = [...regions.keys()].sort();
+  const found = new Set([...regions.values()].map(({ region }) => region));
+  const known = `the mesh has ${clusters.join(', ')}`;
+  for (const name of order ?? [])
+    if (!clusters.includes(name) && !found.has(name))
+      yield {
+        service: key,
+        message: `annotation ${failoverAnnotations.order}: found ${name}, expected clusters or regions of the mesh (${known}); it is passed over`,
+      };
+  for (const name of weights?.keys() ?? [])
+    if (!clusters.includes(name))
+      yield {
+        service: key,
+        message: `annotation ${failoverAnnotations.weights}: found ${name}, expected clusters of the mesh (${known}); it is passed over`,
+      };
 }
 
 function* problemsOf(

@@ -1,6 +1,7 @@
 import type { AgentStatus } from '../api/agent-status.ts';
 import { reservedName } from '../api/identity-number.ts';
-import { frontendAddress } from '../loadbalancer/frontend.ts';
+import type { Backend } from '../loadbalancer/backend.ts';
+import { frontendAddress, shareText } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
 import { clusterNodeKey } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint } from './endpoint.ts';
@@ -104,11 +105,16 @@ function* services(agent: NodeAgent): Generator<object> {
       kind: each.kind,
       frontend: `${addressPort(each.addr, each.port)}/${each.protocol}`,
       scope: each.scope,
-      backends: each.backends.map(
-        backend =>
-          `${addressPort(backend.addr, backend.port)}${backend.cluster ? ` (${backend.cluster})` : ''}${backend.state === 'active' ? '' : ` ${backend.state}`}`,
-      ),
+      ...(each.shares && { shares: each.shares.map(shareText).join(', ') }),
+      backends: each.backends.map((backend, at) => backendText(backend, each.weights?.[at])),
     };
+}
+
+/** '10.2.0.1:80 (eu) ×3'. */
+function backendText(backend: Backend, weight = 1): string {
+  const cluster = backend.cluster && ` (${backend.cluster})`;
+  const state = backend.state === 'active' ? '' : ` ${backend.state}`;
+  return `${addressPort(backend.addr, backend.port)}${cluster}${state}${weight === 1 ? '' : ` ×${weight}`}`;
 }
 
 /** '10.1.0.1:80', '[2001:db8::1]:80'. */

@@ -87,3 +87,62 @@ test('a problem names annotation, value and what is in force', () => {
     'annotation io.cilium/service-affinity: found "nearby", expected local, remote or none; none is in force',
   );
 });
+
+const isthmus = (name: string, value: string) =>
+  parseServiceAnnotations({ 'service.cilium.io/global': 'true', [`service.isthmus.dev/${name}`]: value });
+
+test('what a user may say of failover', () => {
+  assert.deepEqual(isthmus('affinity-order', ' us-east, us-west,eu').failover.order, [
+    'us-east',
+    'us-west',
+    'eu',
+  ]);
+  assert.deepEqual(
+    [...(isthmus('weights', 'us=3, eu:0').failover.weights ?? [])],
+    [
+      ['us', 3],
+      ['eu', 0],
+    ],
+  );
+  assert.deepEqual(isthmus('min-healthy-local', '50%').failover.minHealthyLocal, {
+    value: 50,
+    unit: 'percent',
+  });
+  assert.deepEqual(isthmus('min-healthy-local', '3').failover.minHealthyLocal, {
+    value: 3,
+    unit: 'backends',
+  });
+  assert.equal(isthmus('spill', 'capacity').failover.spillByCapacity, true);
+  assert.deepEqual(
+    parseServiceAnnotations({ 'service.isthmus.dev/weights': 'us=1' }).failover,
+    {},
+    'not global',
+  );
+});
+
+for (const [name, value] of [
+  ['affinity-order', 'us,,eu'],
+  ['affinity-order', 'us,us'],
+  ['affinity-order', 'US East'],
+  ['weights', 'us'],
+  ['weights', 'us=0'],
+  ['weights', 'us=1,us=2'],
+  ['weights', 'us=1001'],
+  ['weights', 'us=-1'],
+  ['weights', 'us=0.5'],
+  ['min-healthy-local', '0'],
+  ['min-healthy-local', '101%'],
+  ['min-healthy-local', 'half'],
+  ['spill', 'yes'],
+] as const)
+  test(`service.isthmus.dev/${name}: ${JSON.stringify(value)} is refused whole, with what is expected`, () => {
+    const { failover, problems } = isthmus(name, value);
+    assert.deepEqual(
+      Object.values(failover).filter(each => each !== undefined),
+      [],
+    );
+    assert.equal(problems.length, 1);
+    assert.ok(
+      problems[0]!.message.startsWith(`annotation service.isthmus.dev/${name}: found "${value}", expected `),
+    );
+  });

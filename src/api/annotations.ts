@@ -11,6 +11,8 @@ export interface ServiceAnnotations {
   /** Own backends are exported to other clusters. False unless `global`. */
   readonly shared: boolean;
   readonly affinity: Affinity;
+  /** How traffic is divided between clusters beyond `affinity`. Nothing set unless `global`. */
+  readonly failover: Failover;
   /** undefined: what the node's configuration says. */
   readonly algorithm: Algorithm | undefined;
   /** Values that could not be understood; the default is in force for each. Empty when all is well. */
@@ -30,12 +32,39 @@ const names = {
   affinity: ['service.cilium.io/affinity', 'io.cilium/service-affinity'],
 } as const;
 
+/** `service.isthmus.dev/…`: what a user may say of the clusters that serve a global service. */
+export interface Failover {
+  /** `affinity-order`: names of clusters or of regions, the preferred first. */
+  readonly order?: readonly string[] | undefined;
+  /** `weights`: share of each cluster by name, relative to the others; who is not named is the last resort. */
+  readonly weights?: ReadonlyMap<string, number> | undefined;
+  /** `min-healthy-local`: below so many healthy backends of the own cluster its share shrinks by degree. */
+  readonly minHealthyLocal?: Threshold | undefined;
+  /** `spill: capacity`: no cluster takes over more than its ready backends are of the own cluster's. */
+  readonly spillByCapacity?: boolean | undefined;
+}
+
+/** A number of backends, or a percentage of them. */
+export interface Threshold {
+  readonly value: number;
+  readonly unit: 'backends' | 'percent';
+}
+
+/** Annotations of {@link Failover}. */
+export const failoverAnnotations = {
+  order: 'service.isthmus.dev/affinity-order',
+  weights: 'service.isthmus.dev/weights',
+  minHealthyLocal: 'service.isthmus.dev/min-healthy-local',
+  spill: 'service.isthmus.dev/spill',
+} as const;
+
 const ALGORITHM = 'service.cilium.io/lb-algorithm';
 
 const local: ServiceAnnotations = {
   global: false,
   shared: false,
   affinity: 'none',
+  failover: {},
   algorithm: undefined,
   problems: [],
 };
@@ -52,7 +81,8 @@ export function parseServiceAnnotations(annotations: Readonly<Record<string, str
   if (!global) return problems.length || algorithm ? { ...local, algorithm, problems } : local;
   const shared = flag(find(annotations, names.shared), true, problems);
   const affinity = parseAffinity(find(annotations, names.affinity), problems);
-  return { global, shared, affinity, algorithm, problems };
+  const failover = parseFailover(annotations, problems);
+  return { global, shared, affinity, failover, algorithm, problems };
 }
 
 interface Found {
@@ -86,6 +116,70 @@ function parseAffinity(found: Found | undefined, problems: AnnotationProblem[]):
   if (found && value !== '')
     problems.push(problem(found, 'expected local, remote or none; none is in force'));
   return 'none';
+}
+
+function parseFailover(
+  annotations: Readonly<Record<string, string>>,
+  problems: AnnotationProblem[],
+): Failover {
+  const read = <T>(
+    annotation: string,
+    parse: (value: string) => T | undefined,
+    expected: string,
+  ): T | undefined => {
+    const found = find(annotations, [annotation]);
+    // An empty value is how some tools unset an annotation.
+    if (!found || found.value.trim() === '') return undefined;
+    const parsed = parse(found.value.trim());
+    if (parsed === undefined) problems.push(problem(found, `expected ${expected}; it is not obeyed`));
+    return parsed;
+  };
+  return {
+    order: read(
+      failoverAnnotations.order,
+      parseOrder,
+      'names of clusters or regions, each once, as us-east,us-west,eu',
+    ),
+    weights: read(
+      failoverAnnotations.weights,
+      parseWeights,
+      'clusters with whole numbers from 0 to 1000, not all 0, each once, as us=3,eu=1',
+    ),
+    minHealthyLocal: read(
+      failoverAnnotations.minHealthyLocal,
+      parseThreshold,
+      'a percentage from 1% to 100%, or a number of backends from 1',
+    ),
+    spillByCapacity: read(
+      failoverAnnotations.spill,
+      value => (value === 'capacity' ? true : value === 'all' ? false : undefined),
+      'capacity or all',
+    ),
+  };
+}
+
+const NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+
+function parseOrder(value: string): string[] | undefined {
+  const names = value.split(',').map(each => each.trim());
+  return names.every(each => NAME.test(each)) && new Set(names).size === names.length ? names : undefined;
+}
+
+function parseWeights(value: string): Map<string, number> | undefined {
+  const weights = new Map<string, number>();
+  for (const part of value.split(',')) {
+    const [, name, text] = /^\s*([^=:\s]+)\s*[=:]\s*(\d{1,4})\s*$/.exec(part) ?? [];
+    if (name === undefined || !NAME.test(name) || Number(text) > 1000 || weights.has(name)) return undefined;
+    weights.set(name, Number(text));
+  }
+  return [...weights.values()].some(each => each > 0) ? weights : undefined;
+}
+
+function parseThreshold(value: string): Threshold | undefined {
+  const [, digits, percent] = /^(\d{1,6})(%?)$/.exec(value) ?? [];
+  const number = Number(digits);
+  if (digits === undefined || number < 1 || (percent && number > 100)) return undefined;
+  return { value: number, unit: percent ? 'percent' : 'backends' };
 }
 
 function parseAlgorithm(found: Found | undefined, problems: AnnotationProblem[]): Algorithm | undefined {

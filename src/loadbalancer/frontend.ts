@@ -30,6 +30,20 @@ export interface Frontend {
   readonly partial: boolean;
   /** In a stable order, each once. Empty: connections are refused. */
   readonly backends: readonly Backend[];
+  /** How many of the frontend's slots each of `backends` gets; undefined: one each. */
+  readonly weights?: readonly number[] | undefined;
+  /** Why: what each cluster gets of new connections; undefined where annotations ask for no shares. */
+  readonly shares?: readonly ClusterShare[] | undefined;
+}
+
+/** What a cluster gets of a frontend's new connections. */
+export interface ClusterShare {
+  readonly cluster: string;
+  /** 0 to 1. */
+  readonly share: number;
+  /** Backends that take new connections, of those there would be if all were well. */
+  readonly ready: number;
+  readonly expected: number;
 }
 
 export type FrontendKind = 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalIP';
@@ -62,12 +76,19 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.affinityTimeout === b.affinityTimeout &&
     a.partial === b.partial &&
     a.algorithm === b.algorithm &&
-    sameTexts(a.sourceRanges, b.sourceRanges) &&
-    sameBackends(a.backends, b.backends)
+    sameList(a.sourceRanges, b.sourceRanges) &&
+    sameBackends(a.backends, b.backends) &&
+    sameList(a.weights, b.weights) &&
+    sameList(a.shares?.map(shareText), b.shares?.map(shareText))
   );
 }
 
-function sameTexts(a: readonly string[] | undefined, b: readonly string[] | undefined): boolean {
+/** 'eu 25 % (1 of 4 ready)'. */
+export function shareText({ cluster, share, ready, expected }: ClusterShare): string {
+  return `${cluster} ${Math.round(share * 1000) / 10} % (${ready} of ${expected} ready)`;
+}
+
+function sameList<T>(a: readonly T[] | undefined, b: readonly T[] | undefined): boolean {
   return a === b || (a?.length === b?.length && !!a?.every((each, at) => each === b?.[at]));
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { endpointSliceSchema, toEndpointSlice } from '../api/endpoint-slice.ts';
 import { serviceSchema, toService } from '../api/service.ts';
-import type { Frontend } from './frontend.ts';
+import { type Frontend, shareText } from './frontend.ts';
 import { frontendsOf } from './frontends.ts';
 import type { RemoteService } from './remote-service.ts';
 
@@ -40,11 +40,12 @@ const eu = (backends: RemoteService['backends']): RemoteService => ({
 });
 const http = { http: { protocol: 'TCP', port: 9090 } } as const;
 const global = { 'service.cilium.io/global': 'true' };
+const mesh = { cluster: 'us', regionOf: (of: string) => (of === 'us' || of === 'west' ? 'america' : '') };
 const compute = (
   s: ReturnType<typeof service>,
   slices: ReturnType<typeof slice>[] = [],
   remotes: RemoteService[] = [],
-) => frontendsOf({ service: s, slices, remotes, complete: true, place: { node: 'n1', zone: 'a' } });
+) => frontendsOf({ service: s, slices, remotes, complete: true, place: { node: 'n1', zone: 'a' }, mesh });
 const show = (rows: readonly Frontend[]) =>
   rows.map(
     row =>
@@ -292,4 +293,47 @@ test('3,000 endpoints in four slices, some of them twice', () => {
 
 test('SCTP has no frontend', () => {
   assert.deepEqual(compute(service({ ports: [{ name: 'http', port: 80, protocol: 'SCTP' }] })), []);
+});
+
+test('annotations divide connections between clusters; terminating endpoints serve where nobody is ready', () => {
+  const annotations = { ...global, 'service.isthmus.dev/weights': 'us=3,eu=1' };
+  const [row] = compute(
+    service({}, annotations),
+    [slice([ready('10.1.0.1'), terminating('10.1.0.2')])],
+    [eu({ '10.2.0.1': http, '10.2.0.2': http })],
+  ) as [Frontend];
+  assert.deepEqual(show([row]), [
+    'ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090 10.2.0.2:9090',
+  ]);
+  assert.deepEqual(row.weights, [6, 1, 1]);
+  assert.deepEqual(row.shares?.map(shareText), ['us 75 % (1 of 1 ready)', 'eu 25 % (2 of 2 ready)']);
+  const [alone] = compute(service({}, annotations), [slice([terminating('10.1.0.2')])]) as [Frontend];
+  assert.deepEqual(
+    [show([alone]), alone.weights],
+    [['ClusterIP 10.96.0.9:80 external → 10.1.0.2:8080'], undefined],
+  );
+});
+
+test('min-healthy-local counts the endpoints that are not ready, and not those that are leaving', () => {
+  const annotations = {
+    ...global,
+    'service.cilium.io/affinity': 'local',
+    'service.isthmus.dev/min-healthy-local': '100%',
+  };
+  const unready = { addresses: ['10.1.0.3'], conditions: { ready: false } };
+  const own = slice([ready('10.1.0.1'), unready, terminating('10.1.0.2')]);
+  const [row] = compute(service({}, annotations), [own], [eu({ '10.2.0.1': http })]) as [Frontend];
+  assert.deepEqual(row.shares?.map(shareText), ['us 50 % (1 of 2 ready)', 'eu 50 % (1 of 1 ready)']);
+});
+
+test('affinity local, nobody at home: the own region first, then all', () => {
+  const annotations = { ...global, 'service.cilium.io/affinity': 'local' };
+  const west = { ...eu({ '10.3.0.1': http }), cluster: 'west' };
+  const far = eu({ '10.2.0.1': http });
+  assert.deepEqual(show(compute(service({}, annotations), [], [far, west])), [
+    'ClusterIP 10.96.0.9:80 external → 10.3.0.1:9090',
+  ]);
+  assert.deepEqual(show(compute(service({}, annotations), [], [far])), [
+    'ClusterIP 10.96.0.9:80 external → 10.2.0.1:9090',
+  ]);
 });

@@ -1,11 +1,12 @@
 import { isIPv6 } from 'node:net';
-import { type Algorithm, parseServiceAnnotations } from '../api/annotations.ts';
+import { type Algorithm, parseServiceAnnotations, type ServiceAnnotations } from '../api/annotations.ts';
 import type { EndpointSlice, SliceEndpoint } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import type { Protocol, Service, ServicePort } from '../api/service.ts';
 import { PROXY_NAME_LABEL, serviceKey } from '../api/service.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
+import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { RemoteService } from './remote-service.ts';
 import { type Place, preferByHints } from './topology.ts';
@@ -23,6 +24,15 @@ export interface ServiceInput {
   readonly algorithm?: Algorithm | undefined;
   /** This node: what traffic policy Local means, and whose hints count. */
   readonly place: Place;
+  readonly mesh: Mesh;
+}
+
+/** The clusters that there are, as far as choosing between them goes. */
+export interface Mesh {
+  /** Name of the own cluster. */
+  readonly cluster: string;
+  /** Region of a cluster by its name; '' where unknown. */
+  readonly regionOf: (cluster: string) => string;
 }
 
 /**
@@ -44,17 +54,25 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
 
   for (const port of service.ports) {
     if (port.protocol === 'SCTP') continue;
-    const choices = new Map<string, readonly Backend[]>();
-    // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
-    const backends = (ipv6: boolean, local: boolean): readonly Backend[] => {
-      const name = `${ipv6}/${local}`;
-      let found = choices.get(name);
-      if (!found) {
-        const own = ownBackends(slices, port, ipv6, local, input.place);
-        const remote = local ? [] : remoteBackends(remotes, port, ipv6, own);
-        found = usable(preferByAffinity(annotations.affinity, own, remote));
-        choices.set(name, found);
+    const choices = new Map<string, Choice>();
+    const choose = (ipv6: boolean, local: boolean): Choice => {
+      const own = ownBackends(slices, port, ipv6, local, input.place);
+      // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
+      if (local) return { backends: usable(own) };
+      const remote = remoteBackends(remotes, port, ipv6, own);
+      const { affinity, failover } = annotations;
+      if (annotations.global && isGraded(failover)) {
+        const expected = expectedBackends(slices, port, ipv6);
+        const graded = chooseByShares(annotations, input.mesh, { own, remote, expected }, input.place.node);
+        if (graded) return graded;
       }
+      const near = affinity === 'local' ? nearest(remote, input.mesh) : remote;
+      return { backends: usable(preferByAffinity(affinity, own, near)) };
+    };
+    const choice = (ipv6: boolean, local: boolean): Choice => {
+      const name = `${ipv6}/${local}`;
+      const found = choices.get(name) ?? choose(ipv6, local);
+      choices.set(name, found);
       return found;
     };
     const add = (kind: FrontendKind, addr: string, number: number, ipv6: boolean): void => {
@@ -74,9 +92,9 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         sourceRanges:
           kind === 'LoadBalancer' && service.loadBalancerSourceRanges.length ? sourceRanges : undefined,
       };
-      const external: Frontend = { ...common, scope: 'external', local, backends: backends(ipv6, local) };
+      const external: Frontend = { ...common, scope: 'external', local, ...choice(ipv6, local) };
       if (hasInternalScope(external))
-        frontends.push({ ...common, scope: 'internal', local: false, backends: backends(ipv6, false) });
+        frontends.push({ ...common, scope: 'internal', local: false, ...choice(ipv6, false) });
       frontends.push(external);
     };
     for (const addr of service.clusterIPs) add('ClusterIP', addr, port.port, isIPv6(addr));
@@ -96,6 +114,66 @@ function unique(frontends: readonly Frontend[]): Frontend[] {
     const key = `${each.addr}/${each.port}/${each.protocol}/${each.scope}`;
     return !seen.has(key) && seen.add(key);
   });
+}
+
+/** The backends of one frontend, and how it chooses between them. */
+type Choice = Pick<Frontend, 'backends' | 'weights' | 'shares'>;
+
+/** By what the annotations say of clusters. Undefined where no backend takes new connections. */
+function chooseByShares(
+  { affinity, failover }: Pick<ServiceAnnotations, 'affinity' | 'failover'>,
+  mesh: Mesh,
+  candidates: { own: readonly Backend[]; remote: readonly Backend[]; expected: number },
+  node: string,
+): Choice | undefined {
+  const { own, remote, expected } = candidates;
+  const active = Map.groupBy(
+    [...own, ...remote].filter(each => each.state === 'active'),
+    each => each.cluster || mesh.cluster,
+  );
+  const clusters = [...new Set([mesh.cluster, ...active.keys()])].map(name => {
+    const ready = active.get(name)?.length ?? 0;
+    const isOwn = name === mesh.cluster;
+    const all = isOwn ? Math.max(expected, ready) : ready;
+    return { name, own: isOwn, region: mesh.regionOf(name), ready, expected: all };
+  });
+  const shares = sharesOf(clusters, affinity, failover);
+  if (shares.length === 0) return undefined;
+  const chosen = [...slotsOf(shares)].flatMap(([name, slots]) => {
+    const backends = active.get(name) ?? [];
+    const weights = divideSlots(slots, backends.length, node);
+    return backends.flatMap((backend, at) => (weights[at] ? [{ backend, weight: weights[at] }] : []));
+  });
+  return {
+    backends: chosen.map(({ backend }) => backend),
+    weights: chosen.every(({ weight }) => weight === 1) ? undefined : chosen.map(({ weight }) => weight),
+    shares: shares.map(({ cluster, share }) => ({
+      cluster: cluster.name,
+      share,
+      ready: cluster.ready,
+      expected: cluster.expected,
+    })),
+  };
+}
+
+/** Of remote backends those in the own cluster's region, where one of them takes new connections; else all. */
+function nearest(remote: readonly Backend[], { cluster, regionOf }: Mesh): readonly Backend[] {
+  const home = regionOf(cluster);
+  if (home === '') return remote;
+  const near = remote.filter(each => regionOf(each.cluster) === home);
+  return near.some(each => each.state === 'active') ? near : remote;
+}
+
+/** How many backends the own cluster would have if all were well: those that are leaving do not count. */
+function expectedBackends(slices: readonly EndpointSlice[], port: ServicePort, ipv6: boolean): number {
+  const addresses = new Set<string>();
+  for (const slice of slices) {
+    if (slice.addressType !== (ipv6 ? 'IPv6' : 'IPv4')) continue;
+    if (!slice.ports.some(each => each.name === port.name && each.protocol === port.protocol)) continue;
+    for (const endpoint of slice.endpoints)
+      if (endpoint.ready || !endpoint.terminating) addresses.add(endpoint.address);
+  }
+  return addresses.size;
 }
 
 function ownBackends(

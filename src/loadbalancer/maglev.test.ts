@@ -68,3 +68,13 @@ test('random changes of some backends keep nearly all connections that can be ke
     assert.ok(moved / a.length <= lost + 0.02, `${moved} of ${a.length} moved, ${lost} lost`);
   }
 });
+
+test('a backend gets entries by its weight', () => {
+  const table = maglevTable(['a', 'b', 'c'], 16_381, [1, 3, 12]);
+  const counts = [0, 0, 0];
+  for (const at of table) counts[at]! += 1;
+  assert.deepEqual(
+    counts.map(each => Math.round((each / table.length) * 16)),
+    [1, 3, 12],
+  );
+});

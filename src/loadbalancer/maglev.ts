@@ -9,9 +9,13 @@ export const MAGLEV_SIZES = [251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 655
 
 /**
  * For each of `size` entries (a prime) the position of its backend in `names`. Empty without backends. Names are
- * distinct; their order does not matter.
+ * distinct; their order does not matter. A backend with weight 2 takes two entries where others take one.
  */
-export function maglevTable(names: readonly string[], size: number): Uint32Array {
+export function maglevTable(
+  names: readonly string[],
+  size: number,
+  weights: readonly number[] = [],
+): Uint32Array {
   const count = names.length;
   if (count === 0) return new Uint32Array(0);
   // Turns go by name, so that every node takes them in the same order.
@@ -24,8 +28,11 @@ export function maglevTable(names: readonly string[], size: number): Uint32Array
   }
   const FREE = 0xffff_ffff;
   const table = new Uint32Array(size).fill(FREE);
-  for (let filled = 0; ; )
+  const most = Math.max(1, ...weights);
+  // A round is as many turns as the largest weight; who has less is left out of the last of them.
+  for (let filled = 0, turn = 0; ; turn = (turn + 1) % most)
     for (const at of order) {
+      if (turn >= (weights[at] ?? 1)) continue;
       // The next free entry of the backend's own permutation.
       let entry = next[at]!;
       while (table[entry] !== FREE) entry = (entry + skip[at]!) % size;

@@ -1,0 +1,64 @@
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import type { RemoteNode } from './cluster-nodes.ts';
+
+/** Where a cluster is. */
+export interface ClusterRegion {
+  readonly cluster: string;
+  /** What most of its nodes have as `topology.kubernetes.io/region`; '' where none has it. */
+  readonly region: string;
+}
+
+export interface ClusterRegionsOptions {
+  readonly own: ReadonlyTable<Pick<NodeRow, 'name' | 'labels'>>;
+  /** Keyed `cluster/name`. */
+  readonly remote: ReadonlyTable<Pick<RemoteNode, 'name' | 'cluster' | 'labels'>>;
+  /** Name of the own cluster. */
+  readonly cluster: string;
+}
+
+interface NodeRegion {
+  readonly cluster: string;
+  readonly name: string;
+  readonly region: string;
+}
+
+const REGION_LABEL = 'topology.kubernetes.io/region';
+
+/** A row for every cluster that has a node. */
+export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTable<ClusterRegion> {
+  const { own, remote, cluster } = options;
+  // Nodes change all the time; where they are hardly ever does.
+  const nodes = derive<NodeRegion>({
+    name: 'node-regions',
+    keyOf: row => `${row.cluster}/${row.name}`,
+    equal: (a, b) => a.region === b.region,
+    indexes: { cluster: row => [row.cluster] },
+    inputs: [
+      input(own, row => [`${cluster}/${row.name}`]),
+      input(remote, row => [`${row.cluster}/${row.name}`]),
+    ],
+    compute(key) {
+      const at = key.indexOf('/');
+      const [of, name] = [key.slice(0, at), key.slice(at + 1)];
+      const node = (of === cluster ? own.get(name) : undefined) ?? remote.get(key);
+      return node ? [{ cluster: of, name, region: node.labels[REGION_LABEL] ?? '' }] : [];
+    },
+  });
+  return derive<ClusterRegion>({
+    name: 'cluster-regions',
+    keyOf: row => row.cluster,
+    equal: (a, b) => a.region === b.region,
+    inputs: [input(nodes, row => [row.cluster])],
+    compute(of) {
+      const counts = new Map<string, number>();
+      for (const { region } of nodes.by('cluster', of)) counts.set(region, (counts.get(region) ?? 0) + 1);
+      if (counts.size === 0) return [];
+      counts.delete('');
+      // Of regions with as many nodes the first by name, so that every agent says the same.
+      const [most] = [...counts].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+      return [{ cluster: of, region: most?.[0] ?? '' }];
+    },
+  });
+}
