@@ -180,12 +180,13 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   #plan(address: string, row: Frontend): Plan {
     const before = this.#programmed.get(address);
-    const ids = row.backends.flatMap((each, at) =>
-      new Array<number>(row.weights?.[at] ?? 1).fill(this.#idOf(each)),
-    );
-    const chosen = new Set(ids);
-    const kept = row.partial ? (before?.slots.filter(id => id !== 0 && !chosen.has(id)) ?? []) : [];
-    const slots = assignSlots(before?.slots ?? [], [...ids, ...kept]);
+    const wanted = row.backends.map(each => this.#idOf(each));
+    const chosen = row.partial && before ? new Set(wanted) : undefined;
+    row.weights?.forEach((weight, at) => {
+      for (let more = 1; more < weight; more++) wanted.push(wanted[at]!);
+    });
+    if (chosen) for (const id of before?.slots ?? []) if (id !== 0 && !chosen.has(id)) wanted.push(id);
+    const slots = assignSlots(before?.slots ?? [], wanted);
     const value: FrontendValue = {
       service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
       count: slots.length,

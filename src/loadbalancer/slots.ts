@@ -6,13 +6,20 @@
 export function assignSlots(present: readonly number[], wanted: readonly number[]): number[] {
   const missing = new Map<number, number>();
   for (const id of wanted) missing.set(id, (missing.get(id) ?? 0) + 1);
-  const kept = wanted.map((_, slot) => {
+  const slots = new Array<number>(wanted.length).fill(0);
+  const holes: number[] = [];
+  for (let slot = 0; slot < slots.length; slot++) {
     const id = present[slot];
     const left = id === undefined ? 0 : (missing.get(id) ?? 0);
-    if (id === undefined || left === 0) return undefined;
-    missing.set(id, left - 1);
-    return id;
-  });
-  const rest = missing.entries().flatMap(([id, left]) => new Array<number>(left).fill(id));
-  return kept.map(id => id ?? rest.next().value!);
+    if (id === undefined || left === 0) {
+      holes.push(slot);
+      continue;
+    }
+    if (left === 1) missing.delete(id);
+    else missing.set(id, left - 1);
+    slots[slot] = id;
+  }
+  let hole = 0;
+  for (const [id, left] of missing) for (let at = 0; at < left; at++) slots[holes[hole++]!] = id;
+  return slots;
 }
