@@ -94,6 +94,24 @@ test('an unknown affinity is reported on the Service and taken as none', async (
   await annotate(us, 'service.cilium.io/affinity-');
 });
 
+test('order and weights divide between clusters, and service get says how', async () => {
+  await annotate(us, 'service.isthmus.dev/affinity-order=eu,us');
+  await becomes(us, 'eu-web');
+  await annotate(us, 'service.isthmus.dev/affinity-order-', 'service.isthmus.dev/weights=us=3,eu=1');
+  await becomes(us, 'eu-web us-web');
+  const shown = await isthmusOk('service', 'get', `${ns.name}/web`, '--context', 'us');
+  assert.match(shown, /us 75 % \(1 of 1 ready\), eu 25 % \(1 of 1 ready\)/);
+  const lines = await us.sh(
+    ns.name,
+    'client',
+    'for i in $(seq 200); do curl -s http://web/hostname; echo; done',
+  );
+  const remote = lines.split('eu-web').length - 1;
+  // 50 are expected; this many more or less are five standard deviations and a half.
+  assert.ok(remote > 16 && remote < 84, `${remote} of 200 answers came from eu, 25 % are expected`);
+  await annotate(us, 'service.isthmus.dev/weights-');
+});
+
 test('affinity local goes remote when the last local backend is not Ready, and back', async () => {
   await annotate(us, 'service.cilium.io/affinity=local');
   await becomes(us, 'us-web');
