@@ -9,6 +9,12 @@ export const SATISFIED = 'cilium.io/IPAMRequestSatisfied';
 /** Load balancer classes whose services get addresses here: none, and the announcer's. */
 export const L2_CLASS = 'io.cilium/l2-announcer';
 
+/**
+ * The finalizer of a service that a load balancer was made for: it goes when the load balancer has gone. Source:
+ * KEP-980, Finalizer Protection for Service LoadBalancers.
+ */
+export const CLEANUP_FINALIZER = 'service.kubernetes.io/load-balancer-cleanup';
+
 /** What is read of a Service to give it addresses. */
 export const LoadBalancerServiceObject = z.object({
   metadata: z.object({
@@ -19,6 +25,8 @@ export const LoadBalancerServiceObject = z.object({
     creationTimestamp: z.string().default(''),
     labels: z.record(z.string(), z.string()).nullish(),
     annotations: z.record(z.string(), z.string()).nullish(),
+    finalizers: z.array(z.string()).nullish(),
+    deletionTimestamp: z.string().nullish(),
   }),
   spec: z.object({
     type: z.string().default('ClusterIP'),
@@ -71,6 +79,10 @@ export interface LoadBalancerService {
   /** How many entries status.loadBalancer.ingress has. */
   readonly entries: number;
   readonly condition: PresentCondition | undefined;
+  /** Has the finalizer of a load balancer, of whomever. */
+  readonly finalizer: boolean;
+  /** Somebody deleted it; it goes when its last finalizer does. */
+  readonly deleting: boolean;
 }
 
 const annotations = {
@@ -108,8 +120,20 @@ export function loadBalancerService(
     present: ingress.flatMap(each => canonical(each.ip ?? '') ?? []),
     entries: ingress.length,
     condition: status?.conditions?.find(each => each.type === SATISFIED),
+    finalizer: metadata.finalizers?.includes(CLEANUP_FINALIZER) ?? false,
+    deleting: metadata.deletionTimestamp != null,
   };
 }
+
+/** Another's load balancer may have set the finalizer: it is ours only where the condition says that the address is. */
+export const isCleanupFinalizerOurs = ({ finalizer, condition }: LoadBalancerService): boolean =>
+  finalizer && condition?.status === 'True';
+
+/** `metadata` of a strategic merge patch. */
+export const cleanupFinalizerPatch = {
+  add: { finalizers: [CLEANUP_FINALIZER] },
+  remove: { '$deleteFromPrimitiveList/finalizers': [CLEANUP_FINALIZER] },
+} as const;
 
 /** spec.loadBalancerIP first, then the annotation's, each once. */
 function requestOf(

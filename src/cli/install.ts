@@ -10,6 +10,7 @@ import { isWell } from './cluster-status.ts';
 import { Failure } from './failure.ts';
 import { type ChartValues, chartFolder, helm, releaseName } from './helm.ts';
 import { type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
+import { releaseServices } from './release-services.ts';
 import { waitDurationOption, waitForStatus } from './status.ts';
 import { withdrawExports } from './withdraw.ts';
 
@@ -82,6 +83,7 @@ export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>):
   report(`🔥 Removing the Helm release ${releaseName}`);
   // The chart's own hook would clean the nodes a second time.
   await helm(['uninstall', releaseName, '--ignore-not-found', '--no-hooks'], options);
+  await releaseServices(cluster, report);
   await cleanMissedNodes(missed, template, { cluster, report, signal });
   report('✅ Isthmus was uninstalled');
   report('ℹ️  Its CRDs (cilium.io) with their objects, its CA and its certificates stay, for another install');

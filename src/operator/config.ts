@@ -16,6 +16,8 @@ const settings = {
   'cilium-endpoint-gc-interval': duration('5m'),
   /** How often CiliumNodes without a node are looked for. */
   'nodes-gc-interval': duration('5m'),
+  /** Services of type LoadBalancer that have their addresses get the finalizer of a load balancer. */
+  'lb-ipam-cleanup-finalizer': flag(false),
   /** Further names and addresses of the mesh etcd's server certificate. */
   'clustermesh-apiserver-extra-dns-names': words,
   'clustermesh-apiserver-extra-ip-addresses': words,

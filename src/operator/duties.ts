@@ -112,6 +112,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
       ...(config['enable-ipv4'] ? [4 as const] : []),
       ...(config['enable-ipv6'] ? [6 as const] : []),
     ],
+    cleanupFinalizer: config['lb-ipam-cleanup-finalizer'],
     events: new EventRecorder({ client, onError: error => log.warn({ error }, 'event') }),
     signal,
     onBad: (path, { object, error }) => log.warn({ path, object, error }, 'object ignored'),

@@ -10,6 +10,8 @@ import {
   poolRow,
 } from '../api/crds/load-balancer-ip-pool.ts';
 import {
+  cleanupFinalizerPatch,
+  isCleanupFinalizerOurs,
   type LoadBalancerService,
   LoadBalancerServiceObject,
   loadBalancerService,
@@ -30,6 +32,8 @@ export interface LoadBalancerAddressOptions {
   readonly client: KubeClient;
   /** Address families the cluster has, the one preferred first. */
   readonly families: readonly (4 | 6)[];
+  /** Services that have their addresses get the finalizer of a load balancer. */
+  readonly cleanupFinalizer: boolean;
   readonly events: EventRecorder;
   readonly signal: AbortSignal;
   readonly onBad: (path: string, bad: BadObject) => void;
@@ -44,7 +48,7 @@ type WantedCondition = Omit<PresentCondition, 'lastTransitionTime' | 'observedGe
   readonly since: string | undefined;
 };
 
-/** What is to be changed in a Service's status. */
+/** What is to be changed in a Service's status, and of its finalizers. */
 export interface ServiceFix {
   readonly namespace: string;
   readonly name: string;
@@ -52,6 +56,8 @@ export interface ServiceFix {
   readonly addresses: readonly string[];
   /** Undefined: the condition goes. */
   readonly condition: WantedCondition | undefined;
+  /** Undefined: stays as it is. */
+  readonly finalizer: 'add' | 'remove' | undefined;
 }
 
 /** What is to be changed in a pool's status. */
@@ -96,7 +102,13 @@ export async function assignLoadBalancerAddresses(options: LoadBalancerAddressOp
       ...report(poolsPath),
     }),
   ];
-  const { serviceFixes, poolFixes } = deriveAddressFixes({ services, pools, events: options.events, signal });
+  const { serviceFixes, poolFixes } = deriveAddressFixes({
+    services,
+    pools,
+    cleanupFinalizer: options.cleanupFinalizer,
+    events: options.events,
+    signal,
+  });
   const failed = (what: string) => ({
     signal,
     batch: 32,
@@ -114,11 +126,13 @@ export async function assignLoadBalancerAddresses(options: LoadBalancerAddressOp
 export function deriveAddressFixes({
   services,
   pools,
+  cleanupFinalizer,
   events,
   signal,
 }: {
   readonly services: Table<LoadBalancerService>;
   readonly pools: Table<PoolRow>;
+  readonly cleanupFinalizer: boolean;
   readonly events: Pick<EventRecorder, 'warn'>;
   readonly signal: AbortSignal;
 }): { readonly serviceFixes: Table<ServiceFix>; readonly poolFixes: Table<PoolFix> } {
@@ -144,7 +158,7 @@ export function deriveAddressFixes({
     for (const key of new Set([...keys, ...touched])) {
       const service = services.get(key);
       const assignment = allocation.get(key);
-      const fix = service && assignment && serviceFix(service, assignment);
+      const fix = service && assignment && serviceFix(service, assignment, cleanupFinalizer);
       if (fix) serviceFixes.upsert(fix);
       else serviceFixes.delete(key);
       const verdict = assignment?.verdict;
@@ -197,8 +211,12 @@ export function deriveAddressFixes({
   return { serviceFixes, poolFixes };
 }
 
-/** Undefined where the status is as it should be. */
-export function serviceFix(service: LoadBalancerService, assignment: Assignment): ServiceFix | undefined {
+/** Undefined where the service is as it should be. */
+export function serviceFix(
+  service: LoadBalancerService,
+  assignment: Assignment,
+  cleanupFinalizer: boolean,
+): ServiceFix | undefined {
   const { namespace, name, uid, present, entries, condition } = service;
   const { addresses, verdict } = assignment;
   const wanted = verdict && {
@@ -209,14 +227,24 @@ export function serviceFix(service: LoadBalancerService, assignment: Assignment)
     observedGeneration: service.generation,
   };
   const sameAddresses = entries === addresses.length && addresses.every(each => present.includes(each));
-  if (sameAddresses && sameCondition(condition, wanted)) return undefined;
+  const finalizer = finalizerChange(
+    service,
+    cleanupFinalizer && verdict?.satisfied === true && !service.deleting,
+  );
+  if (sameAddresses && sameCondition(condition, wanted) && !finalizer) return undefined;
   return {
     namespace,
     name,
     uid,
     addresses,
     condition: wanted && { ...wanted, since: sinceOf(condition, wanted.status) },
+    finalizer,
   };
+}
+
+function finalizerChange(service: LoadBalancerService, wanted: boolean): ServiceFix['finalizer'] {
+  if (wanted) return service.finalizer ? undefined : 'add';
+  return isCleanupFinalizerOurs(service) ? 'remove' : undefined;
 }
 
 /** Undefined where the status is as it should be. */
@@ -262,13 +290,14 @@ const withTime = ({ since, ...condition }: WantedCondition): object => ({
 
 function serviceStatusTarget(client: KubeClient): Target<ServiceFix> {
   return eachObject(async row => {
-    const { namespace, name, uid, addresses, condition } = row;
+    const { namespace, name, uid, addresses, condition, finalizer } = row;
     const ingress = addresses.length ? addresses.map(ip => ({ ip })) : null;
     const conditions = [condition ? withTime(condition) : { type: SATISFIED, $patch: 'delete' }];
     const path = pathOf(resources.services, { namespace, name, subresource: 'status' });
+    // Finalizers, too, may be written with the status, so both change at once and the spec is nobody's to write here.
     // The UID keeps it from a successor of the same name.
     await client.patch(path, 'strategic', {
-      metadata: { uid },
+      metadata: { uid, ...(finalizer && cleanupFinalizerPatch[finalizer]) },
       status: { loadBalancer: { ingress }, conditions },
     });
   });

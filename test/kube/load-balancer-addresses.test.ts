@@ -5,6 +5,7 @@ import { LoadBalancerServiceObject, loadBalancerService } from '../../src/api/lo
 import type { KubeClient } from '../../src/kube/client.ts';
 import { EventRecorder } from '../../src/kube/events.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
+import { isNotFound } from '../../src/kube/status.ts';
 import { installDefinitions } from '../../src/operator/crds.ts';
 import { assignLoadBalancerAddresses } from '../../src/operator/load-balancer-addresses.ts';
 import { plain, render } from '../chart/rendering.ts';
@@ -38,12 +39,13 @@ after(async () => {
   await api?.[Symbol.asyncDispose]();
 });
 
-function start(): void {
+function start({ cleanupFinalizer = false } = {}): void {
   const client = api.client('operator', 'isthmus-operator');
   stop = new AbortController();
   running = assignLoadBalancerAddresses({
     client,
     families: [4],
+    cleanupFinalizer,
     events: new EventRecorder({ client, onError: error => errors.push(`event: ${error.message}`) }),
     signal: stop.signal,
     onBad: (path, { object, error }) => errors.push(`${path} ${object}: ${error.message}`),
@@ -172,6 +174,43 @@ test('an operator that starts anew changes nothing that is right', { skip }, asy
   await is('late', '192.0.2.2 satisfied');
   await admin.delete(pathOf(resources.services, { namespace: 'default', name: 'late' }));
   assert.equal(await version(), before);
+});
+
+test('with the finalizer of load balancers a service goes through the operator', { skip }, async () => {
+  const again = async (options?: { readonly cleanupFinalizer: boolean }): Promise<void> => {
+    stop.abort();
+    await running;
+    start(options);
+  };
+  const held = async (name: string): Promise<boolean> =>
+    loadBalancerService(
+      await admin.get(pathOf(resources.services, { namespace: 'default', name }), LoadBalancerServiceObject),
+      [4],
+    ).finalizer;
+  const gone = (name: string): Promise<void> =>
+    until(`${name} is gone`, () =>
+      held(name).then(
+        () => false,
+        (error: unknown) => isNotFound(error),
+      ),
+    );
+  await again({ cleanupFinalizer: true });
+  await service('held', { ports: [{ port: 82 }] });
+  await until('held by the operator', () => held('held'));
+  await is('held', '192.0.2.2 satisfied');
+  await until('those from before as well', () => held('shared'));
+  await service('held', { type: 'ClusterIP', ports: [{ port: 82 }] });
+  await until('let go', async () => !(await held('held')));
+  await service('held', { ports: [{ port: 82 }] });
+  await until('held again', () => held('held'));
+  stop.abort();
+  await running;
+  await admin.delete(pathOf(resources.services, { namespace: 'default', name: 'held' }));
+  assert.equal(await held('held'), true);
+  start({ cleanupFinalizer: true });
+  await gone('held');
+  await again();
+  await until('let go by default', async () => !(await held('shared')));
 });
 
 test('the last pool takes its addresses with it', { skip }, async () => {
