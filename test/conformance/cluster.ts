@@ -1,6 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isWell } from '../../src/cli/cluster-status.ts';
+import { Failure } from '../../src/cli/failure.ts';
 import { installIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
+import { waitForStatus } from '../../src/cli/status.ts';
 import { kubeFromConfig } from '../../src/kube/client.ts';
 import { waitForReady } from '../../src/lab/bootstrap.ts';
 import { down, up } from '../../src/lab/lab.ts';
@@ -20,8 +23,13 @@ export interface ClusterWish {
   readonly signal: AbortSignal;
 }
 
+export interface ReadyCluster {
+  readonly lab: Lab;
+  readonly cluster: LabCluster;
+}
+
 /** A cluster of the wanted shape with Isthmus on it, Ready, with the images that specs ask for on every node. */
-export async function bringUp(wish: ClusterWish): Promise<LabCluster> {
+export async function bringUp(wish: ClusterWish): Promise<ReadyCluster> {
   const { lab: name, values, report, signal } = wish;
   const wasUp = readState(name)?.phase === 'ready';
   const images = await ensureE2eImages(report);
@@ -35,7 +43,10 @@ export async function bringUp(wish: ClusterWish): Promise<LabCluster> {
   const client = kubeFromConfig({ component: 'conformance', kubeconfig: cluster.kubeconfig });
   await waitForReady(client, cluster.plan, signal);
   client.close();
-  return cluster;
+  // Nodes stay Ready while agents are replaced.
+  const status = await waitForStatus({ cluster: choice(cluster), duration: 300_000, report, signal });
+  if (!isWell(status)) throw new Failure('not every component of Isthmus is ready', { exitCode: 2 });
+  return { lab, cluster };
 }
 
 /** Keeps what the agents said, which goes with the lab. */

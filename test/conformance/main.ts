@@ -4,6 +4,7 @@ import { Failure } from '../../src/cli/failure.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
 import { bringUp, saveAgentLogs, takeDown } from './cluster.ts';
 import { type ShapeName, workersOf } from './cluster-shape.ts';
+import { loadBalancerValues, serveAddresses } from './load-balancer.ts';
 import { type ConformanceOptions, parseOptions, usage } from './options.ts';
 import { count, readReport, resultsTable } from './report.ts';
 import { type SpecSet, sets } from './sets.ts';
@@ -64,7 +65,12 @@ async function runSet(
 ): Promise<SetSummary> {
   const out = resolve(options.out, set.name);
   mkdirSync(out, { recursive: true });
-  const cluster = await bringUp({ ...options, shape, report: say, signal });
+  const { announcement } = set;
+  const values = [...(announcement ? loadBalancerValues(announcement) : []), ...options.values];
+  const { lab, cluster } = await bringUp({ ...options, values, shape, report: say, signal });
+  const ended = new AbortController();
+  const addresses =
+    announcement && (await serveAddresses(lab, cluster, announcement, { signal: ended.signal, report: say }));
   const start = performance.now();
   say(`Running ${set.name}: ${selection.specs.length} specs`);
   const text = await runSuite({
@@ -78,7 +84,8 @@ async function runSet(
     out,
     report: say,
     signal,
-  });
+  }).finally(() => ended.abort());
+  await addresses?.stopped;
   const report = readReport(text, selection.specs);
   writeFileSync(join(out, 'results.tsv'), resultsTable(report.results));
   if (count(report.results, 'failed') > 0) await saveAgentLogs(cluster, join(out, 'agents'));

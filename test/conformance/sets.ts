@@ -1,4 +1,5 @@
 import type { IPFamily, ShapeName } from './cluster-shape.ts';
+import type { Announcement } from './load-balancer.ts';
 
 /** A named selection of Kubernetes' own specs. */
 export interface SpecSet {
@@ -11,6 +12,8 @@ export interface SpecSet {
   /** Specs in the focus that are not run at all, and why. */
   readonly leftOut: readonly LeftOut[];
   readonly shape: ShapeName;
+  /** Services of type LoadBalancer get addresses, and who brings packets to the nodes. */
+  readonly announcement?: Announcement;
 }
 
 export interface LeftOut {
@@ -25,6 +28,7 @@ export const setNames = [
   'dualstack',
   'zones',
   'loadbalancer',
+  'l2',
   'netpol',
 ] as const;
 export type SetName = (typeof setNames)[number];
@@ -38,7 +42,7 @@ const notHere: readonly LeftOut[] = [
   { pattern: String.raw`\[Flaky\]`, reason: 'Kubernetes itself calls it flaky' },
   { pattern: 'OffByDefault', reason: 'needs a feature gate that is off by default' },
   { pattern: 'PerformanceDNS', reason: 'creates 10,000 services to measure DNS' },
-  { pattern: 'configMap nameserver', reason: 'rewrites the cluster DNS that all other specs use' },
+  { pattern: 'Forward PTR lookup', reason: 'a lab has no way out of the machine' },
   { pattern: 'IPerf2', reason: 'wants the output of an older iperf than Debian has' },
 ];
 
@@ -107,11 +111,26 @@ export const sets: Readonly<Record<SetName, SpecSet>> = {
   },
   loadbalancer: {
     name: 'loadbalancer',
-    description: 'services of type LoadBalancer',
+    description: 'services of type LoadBalancer, whose addresses a router sends to the nodes',
     focus: loadBalancer,
     elsewhere: [],
     leftOut: notHere.filter(({ pattern }) => pattern !== 'SCTP'),
     shape: 'zones',
+    announcement: 'router',
+  },
+  l2: {
+    name: 'l2',
+    description: 'the same, their addresses announced by nodes on their link',
+    focus: loadBalancer,
+    elsewhere: [],
+    leftOut: [
+      {
+        pattern: 'should target all nodes with endpoints',
+        reason: 'wants connections on several nodes; on a link one node answers for an address',
+      },
+    ],
+    shape: 'zones',
+    announcement: 'link',
   },
   netpol: {
     name: 'netpol',

@@ -10,6 +10,7 @@ const specs = {
   sctp: '[sig-network] Services should allow creating a basic SCTP service [LinuxOnly] [Serial]',
   loadBalancer:
     '[sig-network] LoadBalancers [Feature:LoadBalancer] should be able to switch session affinity',
+  spread: '[sig-network] LoadBalancers [Feature:LoadBalancer] should target all nodes with endpoints',
   other: '[sig-node] Pods should be restarted [Conformance]',
 };
 const all = Object.values(specs);
@@ -20,7 +21,8 @@ test('a set has the specs of its focus, less those of other sets and those that 
   const extended = select(sets.extended, all, ipv4);
   assert.deepEqual(extended.specs, [specs.further, specs.longer]);
   assert.deepEqual([...extended.leftOut], [['this kernel has no SCTP (CONFIG_IP_SCTP)', [specs.sctp]]]);
-  assert.deepEqual(select(sets.loadbalancer, all, ipv4).specs, [specs.loadBalancer]);
+  assert.deepEqual(select(sets.loadbalancer, all, ipv4).specs, [specs.loadBalancer, specs.spread]);
+  assert.deepEqual(select(sets.l2, all, ipv4).specs, [specs.loadBalancer]);
 });
 
 test('--focus and --skip narrow a set, and add nothing to it', () => {
