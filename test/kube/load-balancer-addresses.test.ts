@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import * as z from 'zod';
 import { LoadBalancerServiceObject, loadBalancerService } from '../../src/api/load-balancer-service.ts';
+import { releaseServices } from '../../src/cli/release-services.ts';
 import type { KubeClient } from '../../src/kube/client.ts';
 import { EventRecorder } from '../../src/kube/events.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
@@ -211,6 +212,16 @@ test('with the finalizer of load balancers a service goes through the operator',
   await gone('held');
   await again();
   await until('let go by default', async () => !(await held('shared')));
+  await again({ cleanupFinalizer: true });
+  await until('held once more', () => held('shared'));
+  stop.abort();
+  await running;
+  const said: string[] = [];
+  const cluster = { context: 'test', kubeconfig: api.kubeconfig('test'), namespace: 'kube-system' };
+  await releaseServices(cluster, line => said.push(line));
+  assert.equal(await held('shared'), false);
+  assert.match(said.join(), /deleted without an operator again: \d+$/);
+  start();
 });
 
 test('the last pool takes its addresses with it', { skip }, async () => {
