@@ -36,9 +36,9 @@ function service(
   );
 }
 
-const slice = (name: string, node: string, ready: boolean): EndpointSlice => ({
+const slice = (name: string, node: string, ready: boolean, terminating = false): EndpointSlice => ({
   namespace: 'ns',
-  name: `${name}-1`,
+  name: `${name}-${node}`,
   service: `ns/${name}`,
   addressType: 'IPv4',
   ports: [],
@@ -46,8 +46,8 @@ const slice = (name: string, node: string, ready: boolean): EndpointSlice => ({
     {
       address: '10.1.0.9',
       ready,
-      serving: ready,
-      terminating: false,
+      serving: ready || terminating,
+      terminating,
       node,
       hostname: '',
       zone: '',
@@ -138,6 +138,25 @@ test('with externalTrafficPolicy Local a node without an endpoint does not compe
   slices.upsert(slice('web', 'n1', true));
   await seen();
   assert.equal(candidates.size, 1);
+  slices.upsert(slice('web', 'n1', false));
+  await seen();
+  assert.equal(candidates.size, 0);
+});
+
+test('a node whose endpoints all end leaves the address to nodes with ready ones, before they are gone', async () => {
+  const { services, slices, policies, candidates, seen } = start();
+  policies.upsert(policy('p', { loadBalancerIPs: true }));
+  services.upsert(service('web', { ips: ['192.0.2.1'], externalTrafficPolicy: 'Local' }));
+  slices.upsert(slice('web', 'n1', true));
+  slices.upsert(slice('web', 'n2', true));
+  await seen();
+  assert.equal(candidates.size, 1);
+  slices.upsert(slice('web', 'n1', false, true));
+  await seen();
+  assert.equal(candidates.size, 0);
+  slices.upsert(slice('web', 'n2', false, true));
+  await seen();
+  assert.equal(candidates.size, 1, 'no node has a ready one: those that end serve on');
   slices.upsert(slice('web', 'n1', false));
   await seen();
   assert.equal(candidates.size, 0);

@@ -164,13 +164,21 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
 /** Kubernetes' label of nodes that are not to be behind load balancers (well-known labels). */
 const EXCLUDED_LABEL = 'node.kubernetes.io/exclude-from-external-load-balancers';
 
-/** False where this node would have to refuse what comes for the address. */
+/**
+ * False where this node would have to refuse what comes for the address, or is about to: one whose endpoints all end
+ * leaves the address to nodes with ready ones while it can still serve those who have not heard of it.
+ */
 function canServe(service: Service, { slices, nodeName }: L2AddressOptions): boolean {
   if (service.externalTrafficPolicy === 'Cluster') return true;
+  let ending = false;
+  let readyElsewhere = false;
   for (const slice of slices.by(SLICES_BY_SERVICE, serviceKey(service)))
-    for (const each of slice.endpoints)
-      if (each.node === nodeName && (each.ready || (each.serving && each.terminating))) return true;
-  return false;
+    for (const { node, ready, serving, terminating } of slice.endpoints) {
+      if (node !== nodeName) readyElsewhere ||= ready;
+      else if (ready) return true;
+      else ending ||= serving && terminating;
+    }
+  return ending && !readyElsewhere;
 }
 
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);

@@ -128,8 +128,9 @@ export const sets: Readonly<Record<SetName, SpecSet>> = {
     elsewhere: [],
     leftOut: [
       {
-        pattern: 'should target all nodes with endpoints',
-        reason: 'wants connections on several nodes; on a link one node answers for an address',
+        pattern:
+          'should target all nodes with endpoints|switch session affinity for LoadBalancer service with Local',
+        reason: 'wants local endpoints of several nodes; on a link one node answers for an address',
       },
     ],
     shape: 'zones',
