@@ -49,10 +49,10 @@ int from_host(struct __sk_buff *skb)
 SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
-	__u32 identity = 0;
-	int result = tunnel_source(skb, &identity);
+	__u32 identity = 0, cluster_id = 0;
+	int result = tunnel_source(skb, &identity, &cluster_id);
 
-	return result ? drop(skb, result, DIRECTION_INGRESS) : from_tunnel(skb, identity);
+	return result ? drop(skb, result, DIRECTION_INGRESS) : from_tunnel(skb, identity, cluster_id);
 }
 
 /* Ingress of an uplink: NodePorts, replies to masqueraded flows, direct traffic to pods. */

@@ -17,6 +17,7 @@ enum reason {
 	REASON_REFUSED_NO_SERVICE, /* a service address, but not a port of a service */
 	REASON_ECHO_ANSWERED,
 	REASON_RESET_BACKEND_GONE, /* a connection to a pod that is no more */
+	REASON_SENDER_NOT_KNOWN_YET, /* out of the tunnel; beside what became of the packet */
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
 	DROP_INVALID_SOURCE,
@@ -38,6 +39,7 @@ enum reason {
 	DROP_LINK_SCOPE,
 	DROP_NO_LOCAL_BACKEND, /* externalTrafficPolicy Local: backends are on other nodes */
 	DROP_SOURCE_NOT_IN_RANGES, /* loadBalancerSourceRanges */
+	DROP_TUNNEL_FOREIGN_SOURCE, /* an address that is another cluster's, or this node's */
 	REASON_END,
 };
 

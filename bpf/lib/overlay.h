@@ -8,13 +8,14 @@
  * Whether a node we know may send as this identity: one of its cluster, or a reserved one.
  * `host` (1) never leaves a node: other nodes send as remote-node. 0 or a drop reason.
  */
-static __always_inline int tunnel_sender(const struct node_key *key, __u32 vni)
+static __always_inline int tunnel_sender(const struct node_key *key, __u32 vni, __u32 *cluster_id)
 {
 	struct node_value *node;
 
 	node = bpf_map_lookup_elem(&nodes, key);
 	if (!node || (node->flags & NODE_LOCAL))
 		return DROP_TUNNEL_FROM_UNKNOWN_NODE;
+	*cluster_id = node->cluster_id;
 	if (vni > IDENTITY_HOST && vni <= IDENTITY_LAST_WELL_KNOWN)
 		return 0;
 	if ((vni & 0xffff) >= IDENTITY_FIRST_ALLOCATED && vni >> 16 == node->cluster_id)
@@ -22,8 +23,35 @@ static __always_inline int tunnel_sender(const struct node_key *key, __u32 vni)
 	return DROP_TUNNEL_FOREIGN_IDENTITY;
 }
 
+/*
+ * Whether a node of that cluster may send from this address: not from one that is another
+ * cluster's, a pod's or a node's, nor from one of this node. What nobody has is the world's,
+ * which a node may forward. Counts senders that should be known one by one and are not. 0 or 1.
+ */
+__noinline int is_foreign_source(struct __sk_buff *skb, const struct addr *source, __u32 cluster_id)
+{
+	struct ipcache_value *info;
+	struct node_value *node;
+	struct node_key key = {};
+
+	if (!source)
+		return 1;
+	info = ipcache_find(source, 0);
+	if (info && !addr_is_zero(&info->tunnel)) {
+		key.addr = info->tunnel;
+		if (info->flags & IPCACHE_POD_RANGE)
+			count(skb, REASON_SENDER_NOT_KNOWN_YET, DIRECTION_INGRESS);
+	} else {
+		key.addr = *source;
+	}
+	node = bpf_map_lookup_elem(&nodes, &key);
+	if (node)
+		return node->cluster_id != cluster_id || (node->flags & NODE_LOCAL);
+	return !!endpoint_find(source, 0);
+}
+
 /* What the VXLAN device found in the packet it unpacked. 0 or a drop reason. */
-static __always_inline int tunnel_source(struct __sk_buff *skb, __u32 *identity)
+static __always_inline int tunnel_source(struct __sk_buff *skb, __u32 *identity, __u32 *cluster_id)
 {
 	struct bpf_tunnel_key tunnel = {};
 	struct node_key key;
@@ -36,7 +64,7 @@ static __always_inline int tunnel_source(struct __sk_buff *skb, __u32 *identity)
 	else
 		return DROP_NO_TUNNEL_KEY;
 	*identity = tunnel.tunnel_id;
-	return tunnel_sender(&key, tunnel.tunnel_id);
+	return tunnel_sender(&key, tunnel.tunnel_id, cluster_id);
 }
 
 /* RFC 7348: what stands between the outer and the inner IP header. */
@@ -53,14 +81,18 @@ struct vxlan {
 #define ADJ_ROOM_DECAP_L3_IPV4 (1ull << 7)
 #define ADJ_ROOM_DECAP_L3_IPV6 (1ull << 8)
 
-/* The rest of a packet's way in, whoever unpacked it. */
-__noinline int from_tunnel(struct __sk_buff *skb, __u32 identity)
+#define SOURCE_IS_CHECKED 0xffffffff
+
+/* The rest of a packet's way in, whoever unpacked it. `cluster_id` is the sender's, or SOURCE_IS_CHECKED. */
+__noinline int from_tunnel(struct __sk_buff *skb, __u32 identity, __u32 cluster_id)
 {
 	struct packet p = {};
 	int result = parse(skb, &p);
 
 	if (result)
 		return drop(skb, result == NOT_OURS ? DROP_UNSUPPORTED_L3 : result, DIRECTION_INGRESS);
+	if (cluster_id != SOURCE_IS_CHECKED && is_foreign_source(skb, &p.source, cluster_id))
+		return drop(skb, DROP_TUNNEL_FOREIGN_SOURCE, DIRECTION_INGRESS);
 	p.src_identity = identity;
 	return forward(skb, &p, ORIGIN_OVERLAY);
 }
@@ -83,9 +115,9 @@ static __always_inline int unpack_as(struct __sk_buff *skb, bool outer_v6)
 	struct endpoint_value *endpoint;
 	struct node_key sender;
 	struct vxlan *v;
-	struct addr pod;
+	struct addr pod, source;
 	bool v6;
-	__u32 vni;
+	__u32 vni, cluster_id = 0;
 	int result;
 
 	if (data + need > end) {
@@ -109,12 +141,14 @@ static __always_inline int unpack_as(struct __sk_buff *skb, bool outer_v6)
 		if ((void *)(inner + 1) > end || !ipv6_is((__u8 *)inner))
 			return UNPACK_LEFT;
 		pod = inner->daddr;
+		source = inner->saddr;
 	} else {
 		struct iphdr *inner = (void *)(v + 1);
 
 		if (v->eth.h_proto != bpf_htons(ETH_P_IP) || inner->version != 4)
 			return UNPACK_LEFT;
 		addr_set_v4(&pod, inner->daddr);
+		addr_set_v4(&source, inner->saddr);
 	}
 	endpoint = endpoint_find(&pod, 0);
 	if (!endpoint || (endpoint->flags & ENDPOINT_HOST))
@@ -124,7 +158,9 @@ static __always_inline int unpack_as(struct __sk_buff *skb, bool outer_v6)
 		sender.addr = ((struct ipv6 *)(data + L3_OFFSET))->saddr;
 	else
 		addr_set_v4(&sender.addr, ((struct iphdr *)(data + L3_OFFSET))->saddr);
-	result = tunnel_sender(&sender, vni);
+	result = tunnel_sender(&sender, vni, &cluster_id);
+	if (!result && is_foreign_source(skb, &source, cluster_id))
+		result = DROP_TUNNEL_FOREIGN_SOURCE;
 	if (result) {
 		drop(skb, result, DIRECTION_INGRESS);
 		return UNPACK_DROPPED;

@@ -62,7 +62,7 @@ static __always_inline int uplink_in(struct __sk_buff *skb)
 	identity = skb->protocol == bpf_htons(ETH_P_IP) ? unpack_ipv4(skb) : unpack_ipv6(skb);
 	if (identity == UNPACK_LEFT)
 		return TC_ACT_OK;
-	return identity == UNPACK_DROPPED ? TC_ACT_SHOT : from_tunnel(skb, identity);
+	return identity == UNPACK_DROPPED ? TC_ACT_SHOT : from_tunnel(skb, identity, SOURCE_IS_CHECKED);
 }
 
 __noinline int from_node(struct __sk_buff *skb, struct packet *p)

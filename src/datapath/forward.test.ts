@@ -279,13 +279,19 @@ for (const [family, mode] of [
       });
     });
 
-    it('VXLAN from an unknown address, or with an identity of another cluster, is dropped and counted', async () => {
+    it('VXLAN from an unknown address, or in the name of others, is dropped and counted', async () => {
       const node = bed.nodes[0];
       const pod = node.pods[0]!;
       const inner = pingFrame(bed.nodes[1].pods[0]!.ip, pod.ip);
-      const forge = async (from: string, source: string, vni: number, reason: string): Promise<void> => {
+      const forge = async (
+        from: string,
+        source: string,
+        vni: number,
+        reason: string,
+        frame = inner,
+      ): Promise<void> => {
         const before = counted(node, reason);
-        const forged = await bed.run(from, wire('raw-vxlan', source, node.ip, String(vni), inner));
+        const forged = await bed.run(from, wire('raw-vxlan', source, node.ip, String(vni), frame));
         assert.equal(forged.code, 0, forged.stderr);
         await until(() => counted(node, reason) > before, reason);
       };
@@ -294,6 +300,8 @@ for (const [family, mode] of [
       await forge(other.netns, other.ip, 0x20120, 'DROP_TUNNEL_FOREIGN_IDENTITY');
       await forge(other.netns, other.ip, 1, 'DROP_TUNNEL_FOREIGN_IDENTITY');
       await forge(other.netns, other.ip, 0x10009, 'DROP_TUNNEL_FOREIGN_IDENTITY');
+      const asNeighbour = pingFrame(node.pods[1]!.ip, pod.ip);
+      await forge(other.netns, other.ip, 0x10120, 'DROP_TUNNEL_FOREIGN_SOURCE', asNeighbour);
       const delivered = counted(node, 'REASON_FORWARDED');
       await bed.run(other.netns, wire('raw-vxlan', other.ip, node.ip, String(0x10120), inner));
       await until(() => counted(node, 'REASON_FORWARDED') > delivered, 'an honest one is delivered');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { parse } from './address.ts';
 import type { Datapath } from './object.ts';
 import { ethernet, tcp, udp } from './packet.fixture.ts';
 import {
@@ -19,7 +20,11 @@ const OUTER = [
   { outer: 'IPv6', node: IPV6.NODE, remoteNode: REMOTE_NODE6, stranger: 'fd00:77::9' },
 ];
 
-for (const [inner, { INTERNAL, POD, REMOTE }] of FAMILIES)
+/** Pods and a node of another cluster. */
+const [FOREIGN, FOREIGN_NODE] = ['10.2.9.0', '192.168.88.2'];
+const [FOREIGN6, FOREIGN_NODE6] = ['fd00:2:9::', 'fd00:88::2'];
+
+for (const [inner, { INTERNAL, NEIGHBOUR, NODE, POD, REMOTE, WORLD }] of FAMILIES)
   for (const { outer, node, remoteNode, stranger } of OUTER)
     describe(`${inner} in a tunnel over ${outer}, packet by packet`, () => {
       let programs: Programs;
@@ -87,6 +92,36 @@ for (const [inner, { INTERNAL, POD, REMOTE }] of FAMILIES)
             TC_ACT.REDIRECT,
             'remote-node',
           );
+        });
+
+        it('from an address that is another cluster’s, or this node’s, is dropped; the world’s is not', () => {
+          const [foreign, foreignNode] =
+            inner === 'IPv4' ? [FOREIGN, FOREIGN_NODE] : [FOREIGN6, FOREIGN_NODE6];
+          datapath.map('nodes').set({ addr: parse(FOREIGN_NODE) }, { cluster_id: 2, flags: 0 });
+          datapath.map('nodes').set({ addr: parse(FOREIGN_NODE6) }, { cluster_id: 2, flags: 0 });
+          programs.ipcache(`${foreign}/${inner === 'IPv4' ? 24 : 64}`, 2, FOREIGN_NODE);
+          for (const lie of [foreign, foreignNode, NEIGHBOUR, INTERNAL, NODE])
+            assert.deepEqual(
+              send('from_netdev', vxlan(remoteNode, 65_792, tcp(ports(lie, POD)))).reasons.filter(
+                each => each !== 'REASON_SENDER_NOT_KNOWN_YET',
+              ),
+              ['DROP_TUNNEL_FOREIGN_SOURCE'],
+              lie,
+            );
+          for (const honest of [REMOTE, WORLD])
+            assert.deepEqual(
+              send('from_netdev', vxlan(remoteNode, 65_792, tcp(ports(honest, POD)))).reasons,
+              ['REASON_FORWARDED'],
+            );
+        });
+
+        it('from a pod that is not known one by one yet is delivered, and counted', () => {
+          const range = { identity: 2, tunnel: parse(remoteNode), encrypt_key: 0, flags: 1 };
+          const [length, late] = inner === 'IPv4' ? [96 + 24, '10.1.3.9'] : [64, 'fd00:1:3::9'];
+          const network = inner === 'IPv4' ? '10.1.3.0' : 'fd00:1:3::';
+          datapath.map('ipcache').set({ prefixlen: 32 + length, cluster_id: 0, addr: parse(network) }, range);
+          const { reasons } = send('from_netdev', vxlan(remoteNode, 65_792, tcp(ports(late, POD))));
+          assert.deepEqual([...reasons].sort(), ['REASON_FORWARDED', 'REASON_SENDER_NOT_KNOWN_YET']);
         });
 
         it('with a malformed packet inside is dropped, with something odd left to the device', () => {

@@ -134,6 +134,13 @@ test('what comes out of the tunnel is from a known node, as somebody of its clus
     arrive: 0,
     reason: 'drop_tunnel_foreign_identity',
   });
+  const lie = udp({ from: at.same!, to: at.target!, fromPort: 4000, toPort: 8081 });
+  await expects(
+    'an address of the receiver’s own cluster',
+    identity.far!,
+    (_, times) => fromNode(vxlan(identity.far!, lie), times),
+    { arrive: 0, reason: 'drop_tunnel_foreign_source' },
+  );
   await expects('a sender that is no node', identity.far!, sendFromHere, {
     arrive: 0,
     reason: 'drop_tunnel_from_unknown_node',
