@@ -1,7 +1,9 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
+import { type PodRange, PodRangeLookup } from './pod-ranges.ts';
 
 /** A node of another cluster, as that cluster exports it. */
 export interface RemoteNode
@@ -43,14 +45,18 @@ export interface ClusterNodesOptions {
   readonly clusterId: number;
   /** Name of this node. */
   readonly node: string;
+  /** Pod ranges of the own cluster. */
+  readonly ownRanges: ReadonlyTable<PodRange>;
 }
 
 /**
- * The nodes of all clusters. A node without a usable address has no row. Index `prefix`: every prefix it
+ * The nodes of all clusters. A node without a usable address has no row. Pod ranges that the own cluster has too are
+ * taken off other clusters' nodes: `isthmus clustermesh status` tells of them. Index `prefix`: every prefix it
  * answers for; index `address`: its node addresses.
  */
 export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<ClusterNode> {
-  const { own, remote, cluster, clusterId, node } = options;
+  const { own, remote, cluster, clusterId, node, ownRanges } = options;
+  const ranges = new PodRangeLookup(ownRanges);
   return derive<ClusterNode>({
     name: 'cluster-nodes',
     keyOf: clusterNodeKey,
@@ -59,12 +65,18 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
     inputs: [
       input(own, row => [clusterNodeKey({ cluster, name: row.name })]),
       input(remote, row => [clusterNodeKey(row)]),
+      input(ownRanges, () => remote.keys()),
     ],
     compute(key) {
       const mine = key.startsWith(`${cluster}/`) ? own.get(key.slice(cluster.length + 1)) : undefined;
       if (mine) return toClusterNode({ ...mine, cluster, clusterId }, true, mine.name === node);
       const other = remote.get(key);
-      return other ? toClusterNode(other, false, false) : [];
+      if (!other) return [];
+      const podCidrs = other.podCidrs.filter(each => {
+        const range = canonicalPrefix(each);
+        return range !== undefined && ranges.around(range).next().done && !ranges.isInside(range);
+      });
+      return toClusterNode({ ...other, podCidrs }, false, false);
     },
   });
 }

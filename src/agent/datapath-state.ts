@@ -13,6 +13,7 @@ import { deriveClusterNodes } from './cluster-nodes.ts';
 import { deriveClusterRegions } from './cluster-regions.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { deriveForeignClaims, type ForeignClaim } from './foreign-claims.ts';
 import { deriveHealthCheckPorts, type HealthCheckPort, HealthCheckServers } from './health-check-ports.ts';
 import { deriveHostPorts } from './host-ports.ts';
 import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
@@ -34,6 +35,7 @@ import {
   nodeMapRow,
 } from './node-map.ts';
 import { derivePaths, type KernelRoute, type Path, type PathInputs } from './paths.ts';
+import { type Claim, derivePodRanges, foreignClaim, PodRangeLookup } from './pod-ranges.ts';
 import {
   addressOfServiceKey,
   deriveServiceAddresses,
@@ -93,6 +95,8 @@ export interface DatapathState {
   readonly nodes: ReadonlyTable<ClusterNode>;
   readonly paths: ReadonlyTable<Path>;
   readonly ipcache: ReadonlyTable<IpcacheRow>;
+  /** What other clusters say of addresses that are not theirs. */
+  readonly foreign: ReadonlyTable<ForeignClaim>;
   readonly reconcilers: Readonly<
     Record<string, Pick<Reconciler<unknown>, 'status' | 'whenSettled' | 'repair'>>
   >;
@@ -105,20 +109,28 @@ export interface DatapathState {
 /** Keeps maps and routes equal to what the tables say, from now on. */
 export function runDatapathState(options: DatapathStateOptions): DatapathState {
   const { datapath, sources, remote, endpoints, signal, log } = options;
+  const ownRanges = derivePodRanges('own-pod-ranges', sources.nodes, () => options.cluster);
   const nodes = deriveClusterNodes({
     own: sources.nodes,
     remote: remote.nodes,
     cluster: options.cluster,
     clusterId: options.clusterId,
     node: options.node.name,
+    ownRanges,
   });
+  const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);
+  const [own, all] = [new PodRangeLookup(ownRanges), new PodRangeLookup(ranges)];
+  const whyForeign = (claim: Claim): string | undefined => foreignClaim(claim, own, all);
   const paths = derivePaths({ nodes, routes: options.kernelRoutes, ...options.routing });
   const ipcache = deriveIpcache({
     nodes,
     local: endpoints,
     cluster: sources.endpoints,
     remote: remote.endpoints,
+    whyForeign,
+    ranges,
   });
+  const foreign = deriveForeignClaims({ remote: remote.endpoints, whyForeign, ranges });
   const report = (what: string) => ({
     signal,
     onError: (key: string, error: Error, attempt: number) =>
@@ -198,6 +210,8 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     node: options.node.name,
     nodes: sources.node,
     cluster: options.cluster,
+    mayServe: (_cluster, address) => own.around(address).next().done === true,
+    ownRanges,
     regions: deriveClusterRegions({ own: sources.nodes, remote: remote.nodes, cluster: options.cluster }),
     algorithm: options.algorithm,
     maps: {
@@ -232,6 +246,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     nodes,
     paths,
     ipcache,
+    foreign,
     reconcilers,
     services,
     programmed: key => endpointMap.programmed(key),

@@ -2,14 +2,17 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { nearOf } from '../clustermesh/rows.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { clusterNodeKey, deriveClusterNodes, type RemoteNode } from './cluster-nodes.ts';
 import { type Endpoint, endpointTable } from './endpoint.ts';
+import { deriveForeignClaims } from './foreign-claims.ts';
 import { deriveHostRoutes } from './host-routes.ts';
 import { deriveIpcache, ipcacheKey, ipcacheMapRow, prefixOfKey, type RemoteAddress } from './ipcache.ts';
 import { addressOfNodeKey, deriveNodeAddresses, nodeMapRow } from './node-map.ts';
 import { derivePaths, type KernelRoute } from './paths.ts';
+import { derivePodRanges, foreignClaim, PodRangeLookup } from './pod-ranges.ts';
 
 const node = (name: string, ip: string, cidr: string, internal: string): NodeRow => ({
   name,
@@ -72,10 +75,16 @@ function world() {
   const remote = new Table<RemoteAddress>({
     name: 'remote',
     keyOf: row => `${row.cluster} ${row.prefix}`,
-    indexes: { prefix: row => [row.prefix] },
+    indexes: { prefix: row => [row.prefix], near: row => [nearOf(row.prefix)] },
   });
-  const nodes = deriveClusterNodes({ own, remote: remoteNodes, cluster: 'us', clusterId: 1, node: 'a' });
-  const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote });
+  const ownRanges = derivePodRanges('own-pod-ranges', own, () => 'us');
+  const of = { own, remote: remoteNodes, cluster: 'us', clusterId: 1, node: 'a', ownRanges };
+  const nodes = deriveClusterNodes(of);
+  const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);
+  const lookups = [new PodRangeLookup(ownRanges), new PodRangeLookup(ranges)] as const;
+  const whyForeign = (claim: RemoteAddress) => foreignClaim(claim, ...lookups);
+  const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote, whyForeign, ranges });
+  const foreign = deriveForeignClaims({ remote, whyForeign, ranges });
   const kernelRoutes = new Table<KernelRoute>({ name: 'kernel-routes', keyOf: row => row.prefix });
   const paths = derivePaths({
     nodes,
@@ -86,7 +95,19 @@ function world() {
   });
   const addresses = deriveNodeAddresses(nodes, paths);
   const routes = deriveHostRoutes({ nodes, paths, ifindex: 4, sources: ['10.1.0.1'], mtu: 1450 });
-  return { kernelRoutes, own, remoteNodes, endpoints, cluster, remote, nodes, ipcache, addresses, routes };
+  return {
+    kernelRoutes,
+    own,
+    remoteNodes,
+    endpoints,
+    cluster,
+    remote,
+    nodes,
+    ipcache,
+    foreign,
+    addresses,
+    routes,
+  };
 }
 let w = world();
 const show = async (prefix: string) => {
@@ -184,4 +205,48 @@ test('map keys read back as the prefixes they were written for', () => {
   const row = ipcacheMapRow({ prefix: '10.1.0.0/24', identity: 3, tunnel: '', source: '' });
   assert.equal(row.key.prefixlen, 32 + 96 + 24);
   assert.deepEqual([...row.value.tunnel], new Array(16).fill(0));
+});
+
+test('a cluster names only addresses that are its own, or nobody’s', async () => {
+  const claim = (prefix: string, cluster = 'eu') =>
+    w.remote.upsert({ cluster, prefix, identity: 131_400, nodeIp: '172.18.2.2' });
+  const range = (cluster: string, cidr: string) =>
+    w.remoteNodes.upsert({ ...node('n', '172.18.3.2', cidr, '10.3.0.1'), cluster, clusterId: 3 });
+  range('asia', '10.3.0.0/24');
+  claim('10.2.0.9/32');
+  claim('192.0.2.77/32');
+  claim('10.1.1.9/32');
+  claim('10.3.0.9/32');
+  claim('10.2.0.0/25');
+  claim('10.0.0.0/8');
+  claim('0.0.0.0/1');
+  await settled();
+  assert.deepEqual([...w.foreign.values()].map(each => `${each.prefix} ${each.why}`).sort(), [
+    '0.0.0.0/1 is a range, and none of its nodes has it',
+    '10.0.0.0/8 is a range, and none of its nodes has it',
+    '10.1.1.9/32 is in the pod range 10.1.1.0/24 of this cluster (us)',
+    '10.3.0.9/32 is in the pod range 10.3.0.0/24 of asia',
+  ]);
+  for (const believed of ['10.2.0.9/32', '192.0.2.77/32', '10.2.0.0/25'])
+    assert.equal(await show(believed), '131400 172.18.2.2', believed);
+  for (const refused of ['10.1.1.9/32', '10.3.0.9/32', '10.0.0.0/8', '0.0.0.0/1'])
+    assert.equal(await show(refused), undefined, refused);
+  // What is nobody’s becomes somebody’s, and the other way round.
+  w.own.upsert(node('d', '172.18.1.9', '192.0.2.0/24', '192.0.2.1'));
+  w.remoteNodes.delete('asia/n');
+  assert.equal(await show('192.0.2.77/32'), undefined);
+  assert.equal(await show('10.3.0.9/32'), '131400 172.18.2.2');
+});
+
+test('another cluster’s pod range that this one has, holds or is part of leads nowhere', async () => {
+  for (const [at, cidr] of ['10.1.1.0/24', '10.1.1.128/25', '10.1.0.0/16', '10.9.0.0/24'].entries())
+    w.remoteNodes.upsert({
+      ...node(`n${at}`, `172.18.3.${at}`, cidr, `10.3.0.${at}`),
+      cluster: 'asia',
+      clusterId: 3,
+    });
+  assert.equal(await show('10.1.1.0/24'), '3 172.18.1.3');
+  assert.equal(await show('10.1.1.128/25'), undefined);
+  assert.equal(await show('10.1.0.0/16'), undefined);
+  assert.equal(await show('10.9.0.0/24'), '3 172.18.3.3');
 });

@@ -5,6 +5,8 @@ import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint, IDENTITY_INIT } from './endpoint.ts';
+import { touchedBy } from './foreign-claims.ts';
+import type { PodRange } from './pod-ranges.ts';
 
 /** An address of another cluster's pod, as that cluster exports it. */
 export interface RemoteAddress {
@@ -34,16 +36,21 @@ export interface IpcacheInputs {
   readonly local: ReadonlyTable<Endpoint>;
   /** CiliumEndpoints of the own cluster, with the index `address`. */
   readonly cluster: ReadonlyTable<EndpointObjectRow>;
-  /** With the index `prefix`, of canonical prefixes. */
+  /** With the indexes `prefix`, of canonical prefixes, and `near`. */
   readonly remote: ReadonlyTable<RemoteAddress>;
+  /** Why a remote address is not believed; undefined where it is. */
+  readonly whyForeign: (claim: RemoteAddress) => string | undefined;
+  /** Pod ranges of all clusters, which `whyForeign` looks at. */
+  readonly ranges: ReadonlyTable<PodRange>;
 }
 
 /**
  * The ipcache: one row per prefix. The nearest source wins: this node's endpoints, nodes, the own
- * cluster's endpoints, other clusters'. A node's pod CIDR is the way to its pods that are not known one by one.
+ * cluster's endpoints, other clusters', as far as the addresses
+ * are theirs to name. A node's pod CIDR is the way to its pods that are not known one by one.
  */
 export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> {
-  const { nodes, local, cluster, remote } = inputs;
+  const { nodes, local, cluster, remote, ranges } = inputs;
   return derive<IpcacheRow>({
     name: 'ipcache',
     keyOf: row => row.prefix,
@@ -53,6 +60,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
       input(local, row => addressesOf(row).map(each => hostPrefix(each.address))),
       input(cluster, row => row.addresses.map(hostPrefix)),
       input(remote, row => [row.prefix]),
+      input(ranges, row => touchedBy(row, remote)),
     ],
     compute(prefix) {
       const found = resolve(prefix, inputs);
@@ -86,13 +94,14 @@ function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefi
       };
     }
   }
-  const remote = first(inputs.remote.by('prefix', prefix));
-  if (remote)
-    return {
-      identity: remote.identity || reserved.unmanaged,
-      tunnel: remote.nodeIp,
-      source: `cluster ${remote.cluster}`,
-    };
+  const remote = inputs.remote.by('prefix', prefix);
+  for (const each of remote)
+    if (inputs.whyForeign(each) === undefined)
+      return {
+        identity: each.identity || reserved.unmanaged,
+        tunnel: each.nodeIp,
+        source: `cluster ${each.cluster}`,
+      };
   if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: POD_CIDR };
   return undefined;
 }

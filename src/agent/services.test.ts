@@ -71,6 +71,8 @@ function start(maps = new MemoryServiceMaps()) {
     nodes,
     cluster: 'us',
     regions,
+    mayServe: () => true,
+    ownRanges: regions,
     maps,
     signal: stop.signal,
     onProblem: (of, message) => problems.push(`${serviceKey(of)}: ${message}`),

@@ -4,7 +4,7 @@ import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts'
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
 import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
-import { frontendsOf } from '../loadbalancer/frontends.ts';
+import { frontendsOf, type Mesh } from '../loadbalancer/frontends.ts';
 import { REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
 import { derive, input } from '../table/derive.ts';
 import { Reconciler } from '../table/reconciler.ts';
@@ -28,6 +28,10 @@ export interface ServicesOptions {
   /** Name of the own cluster. */
   readonly cluster: string;
   readonly regions: ReadonlyTable<ClusterRegion>;
+  /** Whether another cluster may name an address as its backend; changes with `ownRanges`. */
+  readonly mayServe: Mesh['mayServe'];
+  /** Pod ranges of the own cluster. */
+  readonly ownRanges: ReadonlyTable<unknown>;
   /** For services that do not say theirs. Default: random. */
   readonly algorithm?: Algorithm | undefined;
   readonly maps: ServiceMaps;
@@ -69,7 +73,11 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     for (const row of services.values())
       if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
   };
-  const mesh = { cluster: options.cluster, regionOf: (of: string) => regions.get(of)?.region ?? '' };
+  const mesh: Mesh = {
+    cluster: options.cluster,
+    regionOf: of => regions.get(of)?.region ?? '',
+    mayServe: options.mayServe,
+  };
   const claims = derive<Frontend>({
     name: 'frontend-claims',
     keyOf: row => `${frontendAddress(row)} ${row.service}`,
@@ -84,6 +92,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         for (const row of services.values()) yield serviceKey(row);
       }),
       input(regions, globalServices),
+      input(options.ownRanges, globalServices),
     ],
     compute(key) {
       const service = services.get(key);

@@ -5,6 +5,7 @@ import { frontendAddress, shareText } from '../loadbalancer/frontend.ts';
 import { version } from '../version.ts';
 import { clusterNodeKey } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint } from './endpoint.ts';
+import type { ForeignClaim } from './foreign-claims.ts';
 import { pressureWarnings } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 import type { Path } from './paths.ts';
@@ -49,12 +50,23 @@ function status(agent: NodeAgent): AgentStatus {
         ...Object.entries(each.refused).map(
           ([key, reason]) => `value refused: ${reason.startsWith(key) ? reason : `${key}: ${reason}`}`,
         ),
+        ...foreignWarning(agent.parts?.state.foreign.values() ?? [], each.name),
       ],
     })),
     errors: [],
     warnings: [...(agent.parts?.devices.warnings ?? []), ...pressureWarnings(agent.mapFills())],
     now: Date.now(),
   });
+}
+
+/** One line for all addresses of a cluster that are not believed. */
+function foreignWarning(claims: Iterable<ForeignClaim>, cluster: string): string[] {
+  const found = [...claims].filter(each => each.cluster === cluster);
+  const [first] = found;
+  if (!first) return [];
+  return [
+    `${found.length} addresses it names are not its own, and not believed: ${first.prefix} ${first.why}`,
+  ];
 }
 
 function endpointRow(agent: NodeAgent, each: Endpoint): object {

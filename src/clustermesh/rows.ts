@@ -1,4 +1,5 @@
 import type { Labels } from '../api/labels.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { remoteServiceTable } from '../loadbalancer/remote-service.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
@@ -62,8 +63,16 @@ export interface WritableRemoteTables extends RemoteTables {
   readonly services: Table<RemoteService>;
 }
 
+/** What addresses that begin alike have in common: what a change of a pod range touches is found by it. */
+export const nearOf = (prefix: string): string => {
+  const [address = '', length] = prefix.split('/');
+  const bits = prefix.includes(':') ? 48 : 16;
+  return canonicalPrefix(`${address}/${Math.min(Number(length), bits)}`) ?? '';
+};
+
 /**
- * Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix` (index `prefix`), services
+ * Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix` (indexes `prefix`
+ * and `near`), services
  * `cluster/namespace/name` (index `service`).
  */
 export function remoteTables(): WritableRemoteTables {
@@ -81,7 +90,7 @@ export function remoteTables(): WritableRemoteTables {
     endpoints: new Table<RemoteEndpoint>({
       name: 'remote-endpoints',
       keyOf: row => `${row.cluster}/${row.prefix}`,
-      indexes: { prefix: row => [row.prefix] },
+      indexes: { prefix: row => [row.prefix], near: row => [nearOf(row.prefix)] },
       equal: (a, b) =>
         a.identity === b.identity &&
         a.nodeIp === b.nodeIp &&

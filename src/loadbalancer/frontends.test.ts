@@ -40,7 +40,11 @@ const eu = (backends: RemoteService['backends']): RemoteService => ({
 });
 const http = { http: { protocol: 'TCP', port: 9090 } } as const;
 const global = { 'service.cilium.io/global': 'true' };
-const mesh = { cluster: 'us', regionOf: (of: string) => (of === 'us' || of === 'west' ? 'america' : '') };
+const mesh = {
+  cluster: 'us',
+  regionOf: (of: string) => (of === 'us' || of === 'west' ? 'america' : ''),
+  mayServe: (_: string, address: string) => !address.startsWith('10.1.'),
+};
 const compute = (
   s: ReturnType<typeof service>,
   slices: ReturnType<typeof slice>[] = [],
@@ -336,4 +340,13 @@ test('affinity local, nobody at home: the own region first, then all', () => {
   assert.deepEqual(show(compute(service({}, annotations), [], [far])), [
     'ClusterIP 10.96.0.9:80 external → 10.2.0.1:9090',
   ]);
+});
+
+test('another cluster’s backend that is a pod of this one is passed over', () => {
+  const rows = compute(
+    service({}, global),
+    [slice([ready('10.1.0.1')])],
+    [eu({ '10.1.0.7': http, '10.2.0.1': http })],
+  );
+  assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090']);
 });

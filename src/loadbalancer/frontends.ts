@@ -33,6 +33,8 @@ export interface Mesh {
   readonly cluster: string;
   /** Region of a cluster by its name; '' where unknown. */
   readonly regionOf: (cluster: string) => string;
+  /** False for a backend that another cluster names and that is a pod of the own one: it is passed over. */
+  readonly mayServe: (cluster: string, address: string) => boolean;
 }
 
 /**
@@ -59,7 +61,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
       const own = ownBackends(slices, port, ipv6, local, input.place);
       // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
       if (local) return { backends: usable(own) };
-      const remote = remoteBackends(remotes, port, ipv6, own);
+      const remote = remoteBackends(remotes, port, ipv6, own, input.mesh);
       const { affinity, failover } = annotations;
       if (annotations.global && isGraded(failover)) {
         const expected = expectedBackends(slices, port, ipv6);
@@ -214,12 +216,13 @@ function remoteBackends(
   port: ServicePort,
   ipv6: boolean,
   own: readonly Backend[],
+  mesh: Mesh,
 ): Backend[] {
   const taken = new Set(own.map(each => each.key));
   const found = new Map<string, Backend>();
   for (const remote of remotes)
     for (const [addr, ports] of Object.entries(remote.backends)) {
-      if (isIPv6(addr) !== ipv6) continue;
+      if (isIPv6(addr) !== ipv6 || !mesh.mayServe(remote.cluster, addr)) continue;
       for (const [name, target] of Object.entries(ports)) {
         // Names must agree across clusters; an unnamed service port takes every backend port.
         if (target.protocol !== port.protocol || (port.name !== '' && name !== port.name)) continue;

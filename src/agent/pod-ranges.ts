@@ -1,0 +1,114 @@
+import { canonicalPrefix } from '../api/prefix.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+
+/** A range of pod addresses, and whose it is. */
+export interface PodRange {
+  /** Canonical. */
+  readonly prefix: string;
+  /** Names of the clusters with a node that has it, sorted: one, unless somebody chose wrongly. */
+  readonly clusters: readonly string[];
+}
+
+/** The pod ranges of nodes, a row each. */
+export function derivePodRanges<Node extends { readonly podCidrs: readonly string[] }>(
+  name: string,
+  nodes: ReadonlyTable<Node>,
+  clusterOf: (node: Node) => string,
+): ReadonlyTable<PodRange> {
+  // Nodes change all the time, their ranges hardly ever.
+  const holders = derive<{ readonly node: string; readonly cluster: string; readonly ranges: string[] }>({
+    name: `${name}-holders`,
+    keyOf: row => row.node,
+    equal: (a, b) => a.cluster === b.cluster && a.ranges.join() === b.ranges.join(),
+    indexes: { range: row => row.ranges },
+    inputs: [input(nodes, (_row, { key }) => [key])],
+    compute(key) {
+      const node = nodes.get(key);
+      const ranges = node?.podCidrs.flatMap(each => canonicalPrefix(each) ?? []) ?? [];
+      return node ? [{ node: key, cluster: clusterOf(node), ranges }] : [];
+    },
+  });
+  return derive<PodRange>({
+    name,
+    keyOf: row => row.prefix,
+    equal: (a, b) => a.clusters.join() === b.clusters.join(),
+    inputs: [input(holders, row => row.ranges)],
+    compute(prefix) {
+      const clusters = new Set<string>();
+      for (const { cluster } of holders.by('range', prefix)) clusters.add(cluster);
+      return clusters.size ? [{ prefix, clusters: [...clusters].sort() }] : [];
+    },
+  });
+}
+
+/** Finds the ranges around an address, in as many looks as ranges have lengths. */
+export class PodRangeLookup {
+  readonly #ranges: ReadonlyTable<PodRange>;
+  /** Of each family, longest first. */
+  readonly #lengths: { readonly ipv4: number[]; readonly ipv6: number[] } = { ipv4: [], ipv6: [] };
+
+  constructor(ranges: ReadonlyTable<PodRange>) {
+    this.#ranges = ranges;
+    const learn = (prefix: string): void => {
+      const length = lengthOf(prefix);
+      const known = this.#lengthsFor(prefix);
+      if (!known.includes(length)) known.splice(0, known.length, ...[...known, length].sort((a, b) => b - a));
+    };
+    ranges.subscribe(({ after }) => after && learn(after.prefix));
+    for (const { prefix } of ranges.values()) learn(prefix);
+  }
+
+  /** Every range that holds all of a prefix (canonical, or a bare address), the smallest first. */
+  *around(prefix: string): Generator<PodRange> {
+    const [address = ''] = prefix.split('/');
+    const own = prefix.includes('/') ? lengthOf(prefix) : 128;
+    for (const length of this.#lengthsFor(prefix)) {
+      if (length > own) continue;
+      const found = this.#ranges.get(canonicalPrefix(`${address}/${length}`) ?? '');
+      if (found) yield found;
+    }
+  }
+
+  /** Whether any range is inside a prefix, without being all of it. */
+  isInside(prefix: string): boolean {
+    const length = lengthOf(prefix);
+    // Ranges are as long as one another almost everywhere: then there is nothing to look through.
+    if (!this.#lengthsFor(prefix).some(each => each > length)) return false;
+    for (const { prefix: range } of this.#ranges.values()) {
+      if (lengthOf(range) <= length || range.includes(':') !== prefix.includes(':')) continue;
+      if (canonicalPrefix(`${range.split('/')[0]}/${length}`) === prefix) return true;
+    }
+    return false;
+  }
+
+  #lengthsFor(prefix: string): number[] {
+    return prefix.includes(':') ? this.#lengths.ipv6 : this.#lengths.ipv4;
+  }
+}
+
+const lengthOf = (prefix: string): number => Number(prefix.slice(prefix.indexOf('/') + 1));
+
+/** An address or prefix that another cluster says is a pod's of it. */
+export interface Claim {
+  readonly cluster: string;
+  /** Canonical. */
+  readonly prefix: string;
+}
+
+/**
+ * Why another cluster's claim of an address is not believed; undefined where it is. A cluster may name addresses
+ * inside its own pod ranges, and single ones that are in nobody's: not every cluster gives its nodes ranges.
+ */
+export function foreignClaim(claim: Claim, own: PodRangeLookup, all: PodRangeLookup): string | undefined {
+  for (const { prefix, clusters } of own.around(claim.prefix))
+    return `is in the pod range ${prefix} of this cluster (${clusters.join()})`;
+  let foreign: PodRange | undefined;
+  for (const range of all.around(claim.prefix)) {
+    if (range.clusters.includes(claim.cluster)) return undefined;
+    foreign ??= range;
+  }
+  if (foreign) return `is in the pod range ${foreign.prefix} of ${foreign.clusters.join()}`;
+  if (!/\/(32|128)$/.test(claim.prefix)) return 'is a range, and none of its nodes has it';
+  return undefined;
+}
