@@ -6,7 +6,9 @@ export class BadValue extends Error {
   readonly field: string;
 
   constructor(key: string, field: string, found: unknown, expected: string) {
-    super(`${key}: ${field ? `${field}: ` : ''}found ${show(found)}, expected ${expected}`);
+    super(
+      `${cut(key, 300)}: ${field ? `${cut(field)}: ` : ''}found ${show(found)}, expected ${cut(expected, 300)}`,
+    );
     this.name = 'BadValue';
     this.key = key;
     this.field = field;
@@ -33,5 +35,9 @@ export function parseJson<T>(key: string, text: string, schema: z.ZodType<T>): T
 
 function show(value: unknown): string {
   const text = JSON.stringify(value) ?? 'nothing';
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  return cut(text);
 }
+
+/** Whoever wrote a value chose the length of everything in it: messages are kept, logged and shown. */
+const cut = (text: string, length = 80): string =>
+  text.length > length ? `${text.slice(0, length)}…` : text;

@@ -5,6 +5,8 @@ import * as z from 'zod';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import type { EndpointSlice } from '../api/endpoint-slice.ts';
 import type { Service } from '../api/service.ts';
+import { parsePrefix } from '../datapath/address.ts';
+import { BadValue } from './bad-value.ts';
 import { cidrText, goCidr } from './cidr.ts';
 import { formatClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import { exportService } from './export.ts';
@@ -239,4 +241,136 @@ test('a global service is exported with its usable backends', () => {
   );
   const headless: Service = { ...service, clusterIPs: [], headless: true };
   assert.match(exportService(headless, [], us)[0]!.value, /"frontends":\{\}/);
+});
+
+test('an IPv4 address in IPv6 clothes, one with a zone, and other spellings of one address', () => {
+  const claim = (ip: string) =>
+    parseAddress('key', ip, JSON.stringify({ IP: ip, HostIP: '192.0.2.1', ID: 65_800 }), us).prefix;
+  assert.equal(claim('fd00::A'), 'fd00::a/128');
+  assert.equal(claim('FD00:0:0::0:a'), 'fd00::a/128');
+  for (const ip of [
+    '::ffff:10.1.0.9',
+    '::FFFF:a01:9',
+    '0:0:0:0:0:ffff:10.1.0.9',
+    'fe80::1%eth0',
+    '010.1.0.9',
+    '10.1.0',
+  ])
+    assert.throws(() => claim(ip), { name: 'BadValue' }, ip);
+  const service = (backend: string) =>
+    parseService(
+      'key',
+      'ns/web',
+      JSON.stringify({
+        cluster: 'us',
+        namespace: 'ns',
+        name: 'web',
+        clusterID: 1,
+        shared: true,
+        backends: { [backend]: {} },
+      }),
+      us,
+    );
+  assert.throws(() => service('::ffff:10.1.0.9'), { name: 'BadValue' });
+});
+
+test('broken values of every kind are refused by name, and nothing of them is taken', t => {
+  const samples = ['ca', 'cb'].flatMap(cluster =>
+    fixtures(cluster).flatMap(({ key, value }) =>
+      kinds
+        .filter(kind => key.startsWith(objectPrefix(kind, cluster)))
+        .map(kind => ({ kind, key, value, prefix: objectPrefix(kind, cluster), cluster })),
+    ),
+  );
+  let seed = 20_261_121;
+  const random = (below: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) & 0x7fff_ffff;
+    return (seed >> 4) % below;
+  };
+  const pick = <T>(of: readonly T[]): T => of[random(of.length)]!;
+  const odd: unknown[] = [
+    null,
+    true,
+    -1,
+    0,
+    2 ** 53,
+    1e308,
+    0.5,
+    '',
+    'x',
+    '0',
+    '::ffff:10.1.0.9',
+    '10.1.0.9',
+    'fe80::1%lo',
+    '10.0.0.0/8',
+    '0.0.0.0/0',
+    '////',
+    '\u0000',
+    '__proto__',
+    [],
+    [null],
+    [[]],
+    {},
+    { IP: null },
+    { __proto__: null, constructor: 1 },
+    'a'.repeat(10_000),
+  ];
+  /** The same value with one thing in it replaced, removed, doubled or renamed. */
+  const mutate = (value: unknown): unknown => {
+    if (random(4) === 0 || typeof value !== 'object' || value === null) return pick(odd);
+    if (Array.isArray(value)) {
+      const at = random(value.length + 1);
+      return random(3)
+        ? value.with(Math.min(at, value.length - 1), mutate(value[at]))
+        : [...value, pick(odd)];
+    }
+    const entries = Object.entries(value);
+    if (entries.length === 0) return { [String(pick(odd))]: pick(odd) };
+    const at = random(entries.length);
+    const [name, inner] = entries[at]!;
+    if (random(6) === 0) return Object.fromEntries(entries.toSpliced(at, 1));
+    const renamed = random(6) === 0 ? String(pick(odd)) : name;
+    return Object.fromEntries(entries.with(at, [renamed, mutate(inner)]));
+  };
+  const broken = (value: string): string => {
+    if (random(3) === 0) {
+      const bytes = Buffer.from(value);
+      for (let times = 1 + random(3); times > 0; times--) bytes[random(bytes.length)] = random(256);
+      return bytes.subarray(0, random(4) ? bytes.length : random(bytes.length)).toString();
+    }
+    try {
+      return JSON.stringify(mutate(JSON.parse(value))) ?? '';
+    } catch {
+      return value.replace(pick(['=', ';', ':', 'k8s', 'ca', 'cb']), pick(['', '=', ';', ':', 'x', 'k8s:']));
+    }
+  };
+  let refused = 0;
+  const rounds = 20_000;
+  for (let round = 0; round < rounds; round++) {
+    const { kind, key, value, prefix, cluster } = pick(samples);
+    const origin: Origin = { cluster, clusterId: cluster === 'ca' ? 1 : 2, maxClusters: 255 };
+    const text = broken(value);
+    try {
+      const row = parsers[kind](key, key.slice(prefix.length), text, origin);
+      if (!row) continue;
+      assert.equal(row.cluster, cluster);
+      assert.equal(row.clusterId, origin.clusterId);
+      // Whatever is let in can be written to the maps.
+      if ('nodeIp' in row) for (const each of [row.prefix, row.nodeIp || '::']) parsePrefix(each);
+      if ('podCidrs' in row) for (const each of row.podCidrs) parsePrefix(each);
+      if ('addresses' in row)
+        for (const each of row.addresses) if (each.type.endsWith('IP')) parsePrefix(each.ip);
+      if ('backends' in row) for (const each of Object.keys(row.backends)) parsePrefix(each);
+      if ('identity' in row && kind === 'identities') assert.equal(row.identity >> 16, origin.clusterId);
+    } catch (error) {
+      assert.ok(
+        error instanceof BadValue,
+        `${key}: ${text.slice(0, 500)}: ${error instanceof Error ? error.stack : error}`,
+      );
+      assert.ok(error.message.length < 1000, error.message.slice(0, 1000));
+      refused++;
+    }
+  }
+  t.diagnostic(`${refused} of ${rounds} were refused`);
+  assert.ok(refused > rounds / 4);
 });

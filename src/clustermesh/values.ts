@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
@@ -53,10 +54,10 @@ export function parseNode(key: string, rest: string, value: string, origin: Orig
   expect(key, 'Cluster', node.Cluster, origin.cluster);
   expect(key, 'Name', node.Name, rest);
   expect(key, 'ClusterID', node.ClusterID, origin.clusterId);
-  const addresses = (node.IPAddresses ?? []).map(({ Type, IP }) => ({ type: Type, ip: IP }));
-  for (const { type, ip } of addresses)
-    if (type.endsWith('IP') && !isIP(ip))
-      throw new BadValue(key, `IPAddresses (${type})`, ip, 'an IP address');
+  const addresses = (node.IPAddresses ?? []).map(({ Type, IP }) => ({
+    type: Type,
+    ip: Type.endsWith('IP') ? canonicalAddress(key, `IPAddresses (${Type})`, IP) : IP,
+  }));
   const ranges = {
     IPv4AllocCIDR: [node.IPv4AllocCIDR],
     IPv4SecondaryAllocCIDRs: node.IPv4SecondaryAllocCIDRs ?? [],
@@ -66,7 +67,8 @@ export function parseNode(key: string, rest: string, value: string, origin: Orig
   const podCidrs = Object.entries(ranges).flatMap(([field, list]) =>
     list.flatMap(each => {
       if (each === null || each === undefined) return [];
-      const found = cidrText(each);
+      const text = cidrText(each);
+      const found = text && !isMapped(text) ? canonicalPrefix(text) : undefined;
       if (found === undefined) throw new BadValue(key, field, each, 'a prefix');
       return [found];
     }),
@@ -147,10 +149,10 @@ export function parseService(
   expect(key, 'cluster', service.cluster, origin.cluster);
   expect(key, 'namespace/name', `${service.namespace}/${service.name}`, rest);
   expect(key, 'clusterID', service.clusterID, origin.clusterId);
-  const backends = service.backends ?? {};
-  for (const [field, map] of Object.entries({ frontends: service.frontends ?? {}, backends }))
-    for (const address of Object.keys(map))
-      if (!isIP(address)) throw new BadValue(key, field, address, 'an IP address');
+  for (const address of Object.keys(service.frontends ?? {})) canonicalAddress(key, 'frontends', address);
+  const backends = Object.entries(service.backends ?? {}).map(
+    ([address, named]) => [canonicalAddress(key, 'backends', address), named] as const,
+  );
   if (!service.shared) return undefined;
   return {
     cluster: origin.cluster,
@@ -158,7 +160,7 @@ export function parseService(
     namespace: service.namespace,
     name: service.name,
     backends: Object.fromEntries(
-      Object.entries(backends).map(([address, named]) => [
+      backends.map(([address, named]) => [
         address,
         Object.fromEntries(
           Object.entries(named).map(([name, { Protocol, Port }]) => [
@@ -201,8 +203,8 @@ const addressSchema = z.object({
 
 export function parseAddress(key: string, rest: string, value: string, origin: Origin): RemoteEndpoint {
   const found = parseJson(key, value, addressSchema);
-  const family = isIP(found.IP);
-  if (family !== 4 && family !== 6) throw new BadValue(key, 'IP', found.IP, 'an IP address');
+  canonicalAddress(key, 'IP', found.IP);
+  const family = isIP(found.IP) === 4 ? 4 : 6;
   let prefix = found.IP;
   if (found.Mask) {
     const length = maskLength(found.Mask, family);
@@ -210,15 +212,14 @@ export function parseAddress(key: string, rest: string, value: string, origin: O
     prefix = `${found.IP}/${length}`;
   }
   expect(key, 'IP and Mask', prefix, rest);
-  if (found.HostIP !== '' && !isIP(found.HostIP))
-    throw new BadValue(key, 'HostIP', found.HostIP, 'an IP address');
+  const nodeIp = found.HostIP === '' ? '' : canonicalAddress(key, 'HostIP', found.HostIP);
   if (!mayClaim(found.ID, origin.clusterId, origin.maxClusters))
     throw new BadValue(key, 'ID', found.ID, `an identity of cluster ID ${origin.clusterId}`);
   return {
     cluster: origin.cluster,
     clusterId: origin.clusterId,
-    prefix: prefix.includes('/') ? prefix : `${prefix}/${family === 4 ? 32 : 128}`,
-    nodeIp: found.HostIP,
+    prefix: canonicalPrefix(prefix)!,
+    nodeIp,
     // Another cluster's host is a remote node here.
     identity: found.ID === reserved.host ? reserved.remoteNode : found.ID,
     encryptionKey: found.Key,
@@ -254,11 +255,21 @@ export function formatAddress(row: ExportedAddress): string {
 }
 
 function addressesOf(key: string, field: string, ...list: readonly string[]): string[] {
-  return list.filter(each => {
-    if (each !== '' && !isIP(each)) throw new BadValue(key, field, each, 'an IP address or nothing');
-    return each !== '';
-  });
+  return list.flatMap(each => (each === '' ? [] : [canonicalAddress(key, field, each)]));
 }
+
+/**
+ * The one text of an address, as tables and maps are keyed. An IPv4 address in IPv6 clothes (::ffff:10.1.0.9) would be
+ * another key here and the same row of a map there; one with a zone means something on its own link only.
+ */
+function canonicalAddress(key: string, field: string, text: string): string {
+  const prefix =
+    isIP(text) !== 0 && !text.includes('%') && !isMapped(text) ? canonicalPrefix(text) : undefined;
+  if (prefix === undefined) throw new BadValue(key, field, text, 'an IP address');
+  return prefix.slice(0, prefix.indexOf('/'));
+}
+
+const isMapped = (text: string): boolean => canonicalPrefix(text)?.startsWith('::ffff:') ?? false;
 
 function expect(key: string, field: string, found: unknown, expected: string | number): void {
   if (found !== expected) throw new BadValue(key, field, found, JSON.stringify(expected));
