@@ -7,7 +7,7 @@ import { formatEndpoint } from '../kvstore/endpoint.ts';
 import { EtcdFailure, type Failure } from '../kvstore/failure.ts';
 import { type Entry, getKey } from '../kvstore/range.ts';
 import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
-import { PrefixFollower } from '../kvstore/watch.ts';
+import { PrefixFollower, type PrefixSink } from '../kvstore/watch.ts';
 import type { Table } from '../table/table.ts';
 import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import {
@@ -43,6 +43,10 @@ export interface RemoteClusterOptions {
   readonly onFailure?: (failure: Failure, attempt: number) => void;
   readonly onRefused?: (key: string, error: Error) => void;
   readonly timing?: Timing | undefined;
+  /** Entries were not as in its etcd though the watch was alive, and have been mended. */
+  readonly onRepaired?: (keys: readonly string[]) => void;
+  /** Milliseconds between comparisons of what is known with what its etcd has. Default 5 minutes. */
+  readonly verify?: number;
   /** Seconds without a heartbeat after which the cluster is silent and another endpoint is tried. Default 120. */
   readonly silence?: number;
 }
@@ -70,6 +74,7 @@ export class RemoteCluster {
   /** Since when its etcd, reached and known by its CA, has told us nothing but that we may not read. */
   #deniedSince: number | undefined;
   #failures = 0;
+  #repaired = 0;
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
@@ -119,6 +124,7 @@ export class RemoteCluster {
       synced: byKind(kind => this.#synced.has(kind)),
       counts: byKind(kind => this.#followers.get(kind)?.size ?? 0),
       failures: this.#failures,
+      repaired: this.#repaired,
       lastFailure: this.#lastFailure && {
         layer: this.#lastFailure.layer,
         message: this.#lastFailure.message,
@@ -333,7 +339,7 @@ export class RemoteCluster {
       rowOf.delete(key);
       if (row !== undefined) table.delete(row);
     };
-    return new PrefixFollower(prefix, {
+    const sink: PrefixSink = {
       put: ({ key, value }) => {
         let row: Row | undefined;
         try {
@@ -355,6 +361,13 @@ export class RemoteCluster {
         if (this.#synced.has(kind)) return;
         this.#synced.add(kind);
         this.#options.onSynced(kind);
+      },
+    };
+    return new PrefixFollower(prefix, sink, {
+      verify: this.#options.verify ?? verifyEvery,
+      onRepaired: keys => {
+        this.#repaired += keys.length;
+        this.#options.onRepaired?.(keys);
       },
     });
   }
@@ -412,6 +425,8 @@ export class RemoteCluster {
     this.#refused.clear();
   }
 }
+
+const verifyEvery = 300_000;
 
 /** Days before the end of our client certificate at which it is said. */
 const warnDays = 30;

@@ -159,6 +159,8 @@ export class RemoteClusters {
           'remote cluster',
         );
       },
+      onRepaired: keys =>
+        log.warn({ cluster: name, count: keys.length, first: keys[0] }, 'not as in its etcd, and mended'),
       onRefused: (key, error) => log.warn({ cluster: name, key, reason: error.message }, 'value refused'),
       timing,
       ...(silence === undefined ? {} : { silence }),
@@ -247,6 +249,7 @@ function brokenStatus(name: string, reason: string): RemoteClusterStatus {
     synced: no,
     counts: none,
     failures: 0,
+    repaired: 0,
     lastFailure: undefined,
     heartbeatAge: undefined,
     disconnectedAge: undefined,

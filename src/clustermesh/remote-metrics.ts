@@ -37,6 +37,11 @@ export function registerRemoteMetrics(
     each.ready ? 1 : 0,
   );
   gauge('remote_cluster_failures', 'Connections lost or not made', each => each.failures);
+  gauge(
+    'remote_cluster_repaired_values',
+    'Found to be not as in its etcd, and mended',
+    each => each.repaired,
+  );
   gauge('remote_cluster_refused_values', 'Values refused now', each => Object.keys(each.refused).length);
   gauge('remote_cluster_heartbeat_age_seconds', 'Since the last heartbeat', each => each.heartbeatAge);
   gauge('remote_cluster_nodes', 'Nodes known', each => each.counts.nodes);

@@ -23,6 +23,8 @@ export interface RemoteClusterStatus {
   readonly synced: Readonly<Record<Kind, boolean>>;
   readonly counts: Readonly<Record<Kind, number>>;
   readonly failures: number;
+  /** Values found to be not as in its etcd though nothing had failed, and mended; since the start. */
+  readonly repaired: number;
   readonly lastFailure:
     | { readonly layer: FailureLayer; readonly message: string; readonly age: number }
     | undefined;

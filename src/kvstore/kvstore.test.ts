@@ -7,10 +7,10 @@ import { Table } from '../table/table.ts';
 import type { EtcdConnection } from './connection.ts';
 import { parseEndpoints } from './endpoint.ts';
 import { describeFailure } from './failure.ts';
-import { encodeKey, getKey, listPrefix, prefixEnd } from './range.ts';
+import { decodeText, encodeKey, getKey, listPrefix, prefixEnd } from './range.ts';
 import { dial, keepSession } from './session.ts';
 import { type EtcdRow, EtcdTarget } from './target.ts';
-import { PrefixFollower } from './watch.ts';
+import { type FollowOptions, PrefixFollower } from './watch.ts';
 
 const binary = findEtcd();
 const skip = binary ? false : 'no etcd executable: put one into the PATH';
@@ -26,21 +26,25 @@ function put(connection: EtcdConnection, key: string, value: string, lease = 0n)
   return connection.kv.put({ key: encodeKey(key), value: encodeKey(value), lease });
 }
 
-function collector(prefix: string) {
+function collector(prefix: string, options: FollowOptions = {}) {
   const entries = new Map<string, string>();
   const log: string[] = [];
   let lists = 0;
-  const follower = new PrefixFollower(prefix, {
-    put: entry => {
-      if (entries.get(entry.key) !== entry.value) log.push(`put ${entry.key}=${entry.value}`);
-      entries.set(entry.key, entry.value);
+  const follower = new PrefixFollower(
+    prefix,
+    {
+      put: entry => {
+        if (entries.get(entry.key) !== entry.value) log.push(`put ${entry.key}=${entry.value}`);
+        entries.set(entry.key, entry.value);
+      },
+      delete: key => {
+        log.push(`delete ${key}`);
+        entries.delete(key);
+      },
+      listed: () => lists++,
     },
-    delete: key => {
-      log.push(`delete ${key}`);
-      entries.delete(key);
-    },
-    listed: () => lists++,
-  });
+    options,
+  );
   return { entries, log, follower, lists: () => lists };
 }
 
@@ -150,6 +154,50 @@ test('a follower survives compaction and reconnection with the smallest differen
   const done = follower.follow(connection, stop.signal);
   await until(() => lists() === 2, 'second list');
   assert.deepEqual(log, ['put follow/c=1', 'delete follow/b']);
+  stop.abort();
+  await done;
+});
+
+test('what a watch did not tell is found and mended, and what it told is left alone', { skip }, async () => {
+  using root = await etcd.connect(admin);
+  for (const key of ['a', 'b', 'd']) await put(root, `verify/${key}`, '1');
+  const repaired: string[] = [];
+  const { entries, log, follower, lists } = collector('verify/', {
+    verify: 50,
+    grace: 50,
+    onRepaired: keys => repaired.push(...keys),
+  });
+  using connection = await etcd.connect(admin);
+  /** A watch that keeps to itself what happens to a, b and c. */
+  const deaf: EtcdConnection = Object.create(connection, {
+    check: { value: connection.check.bind(connection) },
+    watch: {
+      value: {
+        ...connection.watch,
+        watch: async function* (...of: Parameters<typeof connection.watch.watch>) {
+          for await (const response of connection.watch.watch(...of))
+            yield {
+              ...response,
+              events: response.events.filter(
+                ({ kv }) => !/[abc]$/.test(decodeText(kv?.key ?? new Uint8Array())),
+              ),
+            };
+        },
+      },
+    },
+  });
+  const stop = new AbortController();
+  const done = follower.follow(deaf, stop.signal);
+  await until(() => lists() === 1, 'first list');
+  log.length = 0;
+  await put(root, 'verify/a', '2');
+  await root.kv.deleteRange({ key: encodeKey('verify/b') });
+  await put(root, 'verify/c', '1');
+  await put(root, 'verify/d', '2');
+  await until(() => repaired.length === 3, 'all are mended');
+  assert.deepEqual(Object.fromEntries(entries), { 'verify/a': '2', 'verify/c': '1', 'verify/d': '2' });
+  assert.deepEqual(repaired.toSorted(), ['verify/a', 'verify/b', 'verify/c']);
+  assert.equal(log.filter(each => each === 'put verify/d=2').length, 1);
   stop.abort();
   await done;
 });

@@ -3,7 +3,8 @@ import type { EtcdConnection } from './connection.ts';
 import { EtcdFailure } from './failure.ts';
 import { type WatchRequest, WatchRequestSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Event_EventType } from './gen/etcd/api/mvccpb/kv_pb.js';
-import { decodeText, type Entry, encodeKey, entryOf, listPrefix, prefixEnd } from './range.ts';
+import { decodeText, type Entry, encodeKey, entryOf, getKey, listPrefix, prefixEnd } from './range.ts';
+import { pause } from './session.ts';
 
 /** What becomes of the entries below one prefix. Callbacks are called in etcd's order and must not throw. */
 export interface PrefixSink {
@@ -11,6 +12,18 @@ export interface PrefixSink {
   delete(key: string): void;
   /** A complete list was delivered and what it lacked was deleted. Called after every list. */
   listed(): void;
+}
+
+export interface FollowOptions {
+  /**
+   * Milliseconds between comparisons of what the sink was told with what etcd has, each up to a fifth earlier or later.
+   * Default: never.
+   */
+  readonly verify?: number;
+  /** Milliseconds that a change may be on its way before it counts as missed. Default 5000. */
+  readonly grace?: number;
+  /** So many entries were not as in etcd, and have been mended. */
+  readonly onRepaired?: (keys: readonly string[]) => void;
 }
 
 /**
@@ -21,11 +34,14 @@ export interface PrefixSink {
 export class PrefixFollower {
   readonly prefix: string;
   readonly #sink: PrefixSink;
-  readonly #known = new Set<string>();
+  readonly #options: FollowOptions;
+  /** The revision of each key's last change. */
+  readonly #known = new Map<string, bigint>();
 
-  constructor(prefix: string, sink: PrefixSink) {
+  constructor(prefix: string, sink: PrefixSink, options: FollowOptions = {}) {
     this.prefix = prefix;
     this.#sink = sink;
+    this.#options = options;
   }
 
   /** Number of keys the sink holds now. */
@@ -37,23 +53,29 @@ export class PrefixFollower {
   async follow(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const revision = await this.#list(connection, signal);
-      await this.#watch(connection, revision + 1n, signal);
+      const watched = new AbortController();
+      const verifying = this.#verify(connection, AbortSignal.any([signal, watched.signal]));
+      try {
+        await this.#watch(connection, revision + 1n, signal);
+      } finally {
+        watched.abort();
+        await verifying;
+      }
     }
   }
 
   /** Deletes everything known: what follows the end of a configuration. */
   drain(): void {
-    for (const key of this.#known) this.#sink.delete(key);
+    for (const key of this.#known.keys()) this.#sink.delete(key);
     this.#known.clear();
   }
 
   async #list(connection: EtcdConnection, signal: AbortSignal): Promise<bigint> {
-    const stale = new Set(this.#known);
+    const stale = new Set(this.#known.keys());
     const take = (entries: readonly Entry[]): void => {
       for (const entry of entries) {
         stale.delete(entry.key);
-        this.#known.add(entry.key);
-        this.#sink.put(entry);
+        this.#take(entry);
       }
     };
     const revision = await listPrefix(connection, this.prefix, take, { signal });
@@ -79,11 +101,7 @@ export class PrefixFollower {
         for (const { type, kv } of response.events) {
           if (!kv) continue;
           if (type === Event_EventType.DELETE) this.#forget(decodeText(kv.key));
-          else {
-            const entry = entryOf(kv);
-            this.#known.add(entry.key);
-            this.#sink.put(entry);
-          }
+          else this.#take(entryOf(kv));
         }
       }
       if (!signal.aborted) throw new EtcdFailure('etcd', `watch of ${this.prefix} ended`);
@@ -92,6 +110,55 @@ export class PrefixFollower {
     } finally {
       stop.abort();
     }
+  }
+
+  /** Compares now and then, by keys and revisions alone, until `signal` aborts. Failures are the watch's to tell. */
+  async #verify(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
+    const { verify, grace = 5000, onRepaired } = this.#options;
+    if (verify === undefined) return;
+    for (;;) {
+      await pause(verify * (0.8 + 0.4 * Math.random()), signal);
+      if (signal.aborted) return;
+      try {
+        const found = await this.#revisions(connection, signal);
+        const suspects = [...new Set([...found.keys(), ...this.#known.keys()])].filter(
+          key => found.get(key) !== this.#known.get(key),
+        );
+        if (suspects.length === 0) continue;
+        await pause(grace, signal);
+        if (signal.aborted) return;
+        const repaired: string[] = [];
+        for (const key of suspects) if (await this.#repair(connection, key)) repaired.push(key);
+        if (repaired.length) onRepaired?.(repaired);
+      } catch {
+        // The next look will tell, or the connection ends.
+      }
+    }
+  }
+
+  async #revisions(connection: EtcdConnection, signal: AbortSignal): Promise<Map<string, bigint>> {
+    const found = new Map<string, bigint>();
+    const take = (entries: readonly Entry[]): void => {
+      for (const { key, modRevision } of entries) found.set(key, modRevision);
+    };
+    await listPrefix(connection, this.prefix, take, { signal, keysOnly: true });
+    return found;
+  }
+
+  /** True where a key was not as it has been for the time of grace. */
+  async #repair(connection: EtcdConnection, key: string): Promise<boolean> {
+    const known = this.#known.get(key);
+    const entry = await getKey(connection, key);
+    // What changed meanwhile comes by the watch.
+    if (known !== this.#known.get(key) || entry?.modRevision === known) return false;
+    if (entry) this.#take(entry);
+    else this.#forget(key);
+    return true;
+  }
+
+  #take(entry: Entry): void {
+    this.#known.set(entry.key, entry.modRevision);
+    this.#sink.put(entry);
   }
 
   #forget(key: string): void {
