@@ -192,6 +192,14 @@ export async function down(options: { readonly name: string; readonly report: Re
   return await remove(options.name, cgroupLayout());
 }
 
+/** The Helm values that the chart needs to know a lab's cluster by. */
+export function chartValues({ name, number, ipFamily }: ClusterPlan): Readonly<Record<string, unknown>> {
+  return {
+    cluster: { name, id: number },
+    ...(ipFamily === 'ipv4' ? {} : { ipv4: { enabled: ipFamily === 'dual' }, ipv6: { enabled: true } }),
+  };
+}
+
 /** Installs Isthmus by its chart, as `isthmus install` does on any cluster. */
 async function install(
   plan: LabPlan,
@@ -206,14 +214,7 @@ async function install(
       kubeconfig: clusterKubeconfig(plan.name, cluster.name),
       namespace: 'kube-system',
     },
-    values: {
-      document: {
-        cluster: { name: cluster.name, id: cluster.number },
-        ...(cluster.ipFamily === 'ipv4'
-          ? {}
-          : { ipv4: { enabled: cluster.ipFamily === 'dual' }, ipv6: { enabled: true } }),
-      },
-    },
+    values: { document: chartValues(cluster) },
     report: line => timeline.detail(`${cluster.name}: ${line}`),
     signal,
   });

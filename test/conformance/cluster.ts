@@ -6,7 +6,7 @@ import { installIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
 import { waitForStatus } from '../../src/cli/status.ts';
 import { kubeFromConfig } from '../../src/kube/client.ts';
 import { waitForReady } from '../../src/lab/bootstrap.ts';
-import { down, up } from '../../src/lab/lab.ts';
+import { chartValues, down, up } from '../../src/lab/lab.ts';
 import { loadImage } from '../../src/lab/load-image.ts';
 import { type Lab, type LabCluster, openLab } from '../../src/lab/open-lab.ts';
 import { readState } from '../../src/lab/state.ts';
@@ -74,7 +74,7 @@ async function install(
   await loadImage(lab, images);
   await installIsthmus({
     cluster: choice(cluster),
-    values: { document: { cluster: { name: cluster.name, id: cluster.plan.number } }, set: values },
+    values: { document: chartValues(cluster.plan), set: values },
     report,
     signal,
   });
