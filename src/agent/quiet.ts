@@ -13,6 +13,6 @@ export async function whenQuiet(
     signal.throwIfAborted();
     // A turn of the event loop lets derivations and batches run that are due.
     await new Promise(resolve => setImmediate(resolve));
-    calm = all.every(each => each.status.pending === 0) ? calm + 1 : 0;
+    calm = all.every(each => each.status.quiet) ? calm + 1 : 0;
   }
 }

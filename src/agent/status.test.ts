@@ -9,7 +9,7 @@ const well: StatusInputs = {
   reflections: [
     { path: '/api/v1/services', connected: true, heard: 1000, failing: undefined, bad: new Map() },
   ],
-  reconcilers: { ipcache: { pending: 0, failing: new Map(), applied: 3 } },
+  reconcilers: { ipcache: { pending: 0, quiet: true, failing: new Map(), applied: 3 } },
   endpoints: undefined,
   datapath: { socketServices: 'all', tunnelUnpack: 'program' },
   routingMode: 'tunnel',
@@ -42,7 +42,12 @@ test('every trouble names its object', () => {
       },
     ],
     reconcilers: {
-      ipcache: { pending: 0, failing: new Map([['10.0.0.1/32', new Error('map is full')]]), applied: 3 },
+      ipcache: {
+        pending: 0,
+        quiet: true,
+        failing: new Map([['10.0.0.1/32', new Error('map is full')]]),
+        applied: 3,
+      },
     },
     problems: [{ service: 'ns/web', message: 'annotation x: found "y"' }],
     clusters: [

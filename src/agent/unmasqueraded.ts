@@ -31,7 +31,7 @@ export function unmasqueradedPrefixes(
 export function reconcileUnmasqueraded(
   prefixes: readonly string[],
   map: BpfMap<PrefixMapRow['key'], PrefixMapRow['value']>,
-  options: ReconcilerOptions,
+  options: ReconcilerOptions<string>,
 ): Reconciler<string> {
   const table = new Table<string>({
     name: 'unmasqueraded',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { derive, input } from './derive.ts';
+import { settled } from './settled.fixture.ts';
 import { Table } from './table.ts';
 
 interface Item {
@@ -37,14 +38,14 @@ test('rows present before the derivation are derived, later changes follow', asy
   const source = items();
   source.upsert({ id: 'a', group: 'x', weight: 1 });
   const out = sums(source);
-  await turn();
+  await settled();
   assert.equal(out.get('x')?.sum, 1);
   source.upsert({ id: 'b', group: 'x', weight: 2 });
   source.upsert({ id: 'a', group: 'y', weight: 5 });
-  await turn();
+  await settled();
   assert.deepEqual([out.get('x')?.sum, out.get('y')?.sum], [2, 5]);
   source.delete('b');
-  await turn();
+  await settled();
   assert.equal(out.has('x'), false);
 });
 
@@ -53,10 +54,10 @@ test('only the groups a change touches are computed again, once for a burst', as
   for (let i = 0; i < 100; i++) source.upsert({ id: `i${i}`, group: `g${i % 10}`, weight: 1 });
   const computed: string[] = [];
   sums(source, computed);
-  await turn();
+  await settled();
   computed.length = 0;
   for (let i = 0; i < 50; i++) source.upsert({ id: 'i3', group: 'g3', weight: i });
-  await turn();
+  await settled();
   assert.deepEqual(computed, ['g3']);
 });
 
@@ -86,7 +87,7 @@ test('a derived table equals a recomputation from nothing after random changes',
       else source.upsert({ id, group: `g${random(5)}`, weight: random(100) });
     }
     if (random(2)) continue;
-    await turn();
+    await settled();
     const expected = new Map<string, number>();
     for (const row of source.values()) expected.set(row.group, (expected.get(row.group) ?? 0) + row.weight);
     assert.deepEqual(new Map([...out.values()].map(row => [row.group, row.sum])), expected);
@@ -99,10 +100,9 @@ test('a long derivation gives the event loop its turns', async () => {
   const out = derive<{ group: string }>({
     name: 'slow',
     keyOf: row => row.group,
-    slice: 1,
     inputs: [input(source, row => [row.group])],
     *compute(group) {
-      for (const until = performance.now() + 0.1; performance.now() < until; );
+      for (const until = performance.now() + 1; performance.now() < until; );
       yield { group };
     },
   });
@@ -114,4 +114,30 @@ test('a long derivation gives the event loop its turns', async () => {
   }
   assert.ok(turns >= 10, `${turns} turns`);
   assert.equal(out.size, 200);
+});
+
+test('what is derived from a derived table is current only when both are', async () => {
+  const source = items();
+  for (let i = 0; i < 100; i++) source.upsert({ id: `i${i}`, group: `g${i}`, weight: i });
+  const slow = derive<Item>({
+    name: 'slow',
+    keyOf: row => row.id,
+    inputs: [input(source, row => [row.group])],
+    *compute(group) {
+      for (const until = performance.now() + 1; performance.now() < until; );
+      yield* source.by('group', group);
+    },
+  });
+  const out = derive<Item>({
+    name: 'out',
+    keyOf: row => row.id,
+    inputs: [input(slow, row => [row.id])],
+    *compute(id) {
+      const found = slow.get(id);
+      if (found) yield found;
+    },
+  });
+  assert.equal(out.current, false);
+  while (!out.current) await turn();
+  assert.equal(out.size, 100);
 });

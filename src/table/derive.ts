@@ -1,9 +1,10 @@
 import type { Change, ReadonlyTable } from './table.ts';
 import { Table, type TableOptions } from './table.ts';
+import { turnIsOver } from './turn.ts';
 
 /** One table a derivation reads, and which groups a change of it touches. */
 export interface Input {
-  readonly table: { readonly synced: boolean; whenSynced(): Promise<void> };
+  readonly table: { readonly synced: boolean; readonly current: boolean; whenSynced(): Promise<void> };
   /** Registers interest; calls `touch` with the group keys a change concerns, first for every present row. */
   connect(touch: (group: string) => void): void;
 }
@@ -32,9 +33,10 @@ export interface Derivation<Out> extends TableOptions<Out> {
   readonly inputs: readonly Input[];
   /** Pure: all output rows of one group, from the present state of the inputs. */
   readonly compute: (group: string) => Iterable<Out>;
-  /** Milliseconds of work before the event loop gets a turn. */
-  readonly slice?: number;
 }
+
+/** Groups computed before the clock is asked: a few changes are in the table as soon as they are known. */
+const PIECE = 4;
 
 /**
  * Keeps an output table equal to `compute` over all groups, recomputing only the groups an input
@@ -42,15 +44,18 @@ export interface Derivation<Out> extends TableOptions<Out> {
  * The output is synced when all inputs are and no group is waiting.
  */
 export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
-  const out = new Table<Out>(spec);
   const dirty = new Set<string>();
+  const out = new DerivedTable<Out>(
+    spec,
+    () => dirty.size === 0 && spec.inputs.every(each => each.table.current),
+  );
   const produced = new Map<string, readonly string[]>();
-  const slice = spec.slice ?? 10;
   let scheduled = false;
 
   const run = (): void => {
     scheduled = false;
-    const until = performance.now() + slice;
+    turnIsOver();
+    let done = 0;
     for (const group of dirty) {
       dirty.delete(group);
       const rows = [...spec.compute(group)];
@@ -63,7 +68,7 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
       for (const row of rows) out.upsert(row);
       if (keys.length) produced.set(group, keys);
       else produced.delete(group);
-      if (performance.now() > until && dirty.size) {
+      if (++done >= PIECE && turnIsOver() && dirty.size) {
         scheduled = true;
         setImmediate(run);
         return;
@@ -85,4 +90,17 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
   }
   schedule();
   return out;
+}
+
+class DerivedTable<Row> extends Table<Row> {
+  readonly #isCurrent: () => boolean;
+
+  constructor(options: TableOptions<Row>, isCurrent: () => boolean) {
+    super(options);
+    this.#isCurrent = isCurrent;
+  }
+
+  override get current(): boolean {
+    return this.#isCurrent();
+  }
 }

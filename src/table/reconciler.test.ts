@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { derive, input } from './derive.ts';
 import { type Operation, Reconciler, type Target } from './reconciler.ts';
 import { Table } from './table.ts';
 
@@ -12,9 +13,12 @@ class Outside implements Target<Row> {
   readonly rows = new Map<string, number>();
   readonly batches: (readonly Operation<Row>[])[] = [];
   refuse = new Set<string>();
+  /** What a batch takes. */
+  milliseconds = 0;
 
   apply(batch: readonly Operation<Row>[]): ReadonlyMap<string, Error> {
     this.batches.push(batch);
+    for (const until = performance.now() + this.milliseconds; performance.now() < until; );
     const failed = new Map<string, Error>();
     for (const { key, row } of batch) {
       if (this.refuse.has(key)) failed.set(key, new Error(`${key} refused`));
@@ -107,6 +111,7 @@ test('repair rewrites what somebody else changed outside', async () => {
 test('a long backlog leaves the event loop a turn between batches', async () => {
   const rows = table();
   const outside = new Outside();
+  outside.milliseconds = 5;
   const reconciler = new Reconciler(rows, outside, { batch: 10 });
   for (let n = 0; n < 100; n++) rows.upsert({ key: String(n), value: n });
   const seen: number[] = [];
@@ -121,4 +126,41 @@ test('a long backlog leaves the event loop a turn between batches', async () => 
     seen.some(size => size > 0 && size < 100),
     `saw ${seen}`,
   );
+});
+
+test('a batch is cut where its rows cost as much as a batch may', async () => {
+  const rows = table();
+  const outside = new Outside();
+  for (const [key, value] of [
+    ['a', 1],
+    ['b', 9],
+    ['c', 30],
+    ['d', 1],
+  ] as const)
+    rows.upsert({ key, value });
+  rows.markSynced();
+  const reconciler = new Reconciler(rows, outside, { batch: 10, costOf: row => row.value });
+  await reconciler.whenSettled();
+  assert.deepEqual(
+    outside.batches.map(each => each.length),
+    [2, 1, 1],
+  );
+});
+
+test('a reconciler is not quiet while its table is derived', async () => {
+  const rows = table();
+  for (let n = 0; n < 50; n++) rows.upsert({ key: String(n), value: n });
+  const derived = derive<{ readonly key: string; readonly value: number }>({
+    name: 'derived',
+    keyOf: row => row.key,
+    inputs: [input(rows, row => [row.key])],
+    compute(key) {
+      for (const until = performance.now() + 1; performance.now() < until; );
+      return [rows.get(key)!];
+    },
+  });
+  const outside = new Outside();
+  const reconciler = new Reconciler(derived, outside);
+  while (!reconciler.status.quiet) await new Promise(setImmediate);
+  assert.equal(outside.rows.size, 50);
 });

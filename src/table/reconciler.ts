@@ -1,4 +1,5 @@
 import type { ReadonlyTable } from './table.ts';
+import { nextTurn, turnIsOver } from './turn.ts';
 
 /** One difference between desired and actual state. `row` is absent when the key must go. */
 export interface Operation<Row> {
@@ -14,9 +15,11 @@ export interface Target<Row> {
   existing?(): Promise<Iterable<string>> | Iterable<string>;
 }
 
-export interface ReconcilerOptions {
+export interface ReconcilerOptions<Row> {
   /** Largest batch handed to the target at once. */
   readonly batch?: number;
+  /** What a row costs the target, in rows; a batch is cut where it costs `batch`. Default: 1. */
+  readonly costOf?: (row: Row) => number;
   /** First and largest retry delay in milliseconds; doubles between. */
   readonly backoff?: { readonly first: number; readonly max: number };
   readonly onError?: (key: string, error: Error, attempt: number) => void;
@@ -26,9 +29,13 @@ export interface ReconcilerOptions {
 /** The state of one reconciler, for status pages and metrics. */
 export interface ReconcilerStatus {
   readonly pending: number;
+  /** All that is known now has been applied, or has failed once: nothing waits, is in work or is still derived. */
+  readonly quiet: boolean;
   readonly failing: ReadonlyMap<string, Error>;
   readonly applied: number;
 }
+
+const FEW = 16;
 
 /**
  * Makes the outside equal to `table` by the smallest difference, in batches, with retry and backoff.
@@ -37,7 +44,7 @@ export interface ReconcilerStatus {
 export class Reconciler<Row> {
   readonly #table: ReadonlyTable<Row>;
   readonly #target: Target<Row>;
-  readonly #options: ReconcilerOptions;
+  readonly #options: ReconcilerOptions<Row>;
   readonly #dirty = new Set<string>();
   readonly #failing = new Map<string, Error>();
   readonly #attempts = new Map<string, number>();
@@ -47,7 +54,7 @@ export class Reconciler<Row> {
   #idle = Promise.withResolvers<void>();
   #pruned = false;
 
-  constructor(table: ReadonlyTable<Row>, target: Target<Row>, options: ReconcilerOptions = {}) {
+  constructor(table: ReadonlyTable<Row>, target: Target<Row>, options: ReconcilerOptions<Row> = {}) {
     this.#table = table;
     this.#target = target;
     this.#options = options;
@@ -58,7 +65,12 @@ export class Reconciler<Row> {
   }
 
   get status(): ReconcilerStatus {
-    return { pending: this.#dirty.size, failing: this.#failing, applied: this.#applied };
+    return {
+      pending: this.#dirty.size,
+      quiet: this.#table.current && this.#dirty.size === 0 && !this.#running,
+      failing: this.#failing,
+      applied: this.#applied,
+    };
   }
 
   /** Resolves when the table is synced, stale rows are gone and everything desired has been tried once. */
@@ -94,12 +106,18 @@ export class Reconciler<Row> {
 
   async #run(): Promise<void> {
     const size = this.#options.batch ?? 512;
+    const costOf = this.#options.costOf ?? (() => 1);
     while (this.#dirty.size && !this.#options.signal?.aborted) {
+      // A target may be synchronous: a backlog leaves others their turn; a few rows are not worth the wait.
+      if (turnIsOver() && this.#dirty.size > FEW) await nextTurn();
       const batch: Operation<Row>[] = [];
+      let cost = 0;
       for (const key of this.#dirty) {
         this.#dirty.delete(key);
-        batch.push({ key, row: this.#table.get(key) });
-        if (batch.length >= size) break;
+        const row = this.#table.get(key);
+        batch.push({ key, row });
+        cost += row === undefined ? 1 : costOf(row);
+        if (cost >= size) break;
       }
       let failed: ReadonlyMap<string, Error>;
       try {
@@ -117,8 +135,6 @@ export class Reconciler<Row> {
           this.#attempts.delete(key);
         }
       }
-      // A target may be synchronous: between full batches others get their turn.
-      if (batch.length >= size) await new Promise(resolve => setImmediate(resolve));
     }
     this.#running = false;
     this.#idle.resolve();

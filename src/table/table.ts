@@ -17,6 +17,8 @@ export interface ReadonlyTable<Row> {
   readonly size: number;
   /** True once the writer has delivered a complete first state. Nothing stale may be removed before. */
   readonly synced: boolean;
+  /** False while a derived table lags behind its inputs: rows are to come from what is known already. */
+  readonly current: boolean;
   get(key: string): Row | undefined;
   has(key: string): boolean;
   values(): IterableIterator<Row>;
@@ -65,6 +67,10 @@ export class Table<Row> implements ReadonlyTable<Row> {
 
   get synced(): boolean {
     return this.#isSynced;
+  }
+
+  get current(): boolean {
+    return true;
   }
 
   get(key: string): Row | undefined {

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
+import { type Service, serviceKey } from '../api/service.ts';
+import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
+import { Table } from '../table/table.ts';
+import { whenQuiet } from './quiet.ts';
+import { MemoryServiceMaps } from './service-maps.fixture.ts';
+import { runServices } from './services.ts';
+
+test('an agent with many services is not ready before all of them are in the maps', async () => {
+  const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
+  const slices = new Table<EndpointSlice>(endpointSliceTable);
+  const count = 1500;
+  for (let n = 0; n < count; n++) {
+    services.upsert(service(n));
+    slices.upsert(slice(n));
+  }
+  services.markSynced();
+  slices.markSynced();
+  const maps = new MemoryServiceMaps();
+  const stop = new AbortController();
+  const { reconciler } = await runServices({
+    services,
+    slices,
+    // Other clusters have not been heard, and are not waited for.
+    remotes: new Table<RemoteService>(remoteServiceTable),
+    node: 'n1',
+    maps,
+    signal: stop.signal,
+    onProblem: (_service, message) => assert.fail(message),
+    onError: (_key, error) => assert.fail(error),
+  });
+  await whenQuiet([reconciler], stop.signal);
+  assert.equal(maps.frontends.rows.size, count);
+  assert.equal(maps.slots.rows.size, 2 * count);
+  stop.abort();
+});
+
+const service = (n: number): Service => ({
+  namespace: 'ns',
+  name: `s${n}`,
+  uid: String(n),
+  created: '2026-01-01T00:00:00Z',
+  labels: {},
+  annotations: {},
+  type: 'ClusterIP',
+  clusterIPs: [`10.96.${n >> 8}.${n & 255}`],
+  headless: false,
+  externalIPs: [],
+  loadBalancerIPs: [],
+  loadBalancerClass: '',
+  selector: {},
+  ports: [{ name: '', protocol: 'TCP', port: 80, nodePort: 0 }],
+  affinityTimeout: 0,
+  externalTrafficPolicy: 'Cluster',
+  internalTrafficPolicy: 'Cluster',
+  healthCheckNodePort: 0,
+  publishNotReadyAddresses: false,
+  loadBalancerSourceRanges: [],
+});
+
+const slice = (n: number): EndpointSlice => ({
+  namespace: 'ns',
+  name: `s${n}`,
+  service: `ns/s${n}`,
+  addressType: 'IPv4',
+  ports: [{ name: '', protocol: 'TCP', port: 8080 }],
+  endpoints: [0, 1].map(at => ({
+    address: `10.1.${n >> 7}.${2 * (n & 127) + at}`,
+    ready: true,
+    serving: true,
+    terminating: false,
+    node: 'n1',
+    hostname: '',
+    zone: '',
+    forZones: [],
+    forNodes: [],
+  })),
+});
