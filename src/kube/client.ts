@@ -88,12 +88,17 @@ export class KubeClient {
     options: RequestOptions & { schema?: ZodType } = {},
   ): Promise<unknown> {
     const text = await this.#text(method, path, options);
-    const answer: unknown = text === '' ? undefined : JSON.parse(text);
-    if (!options.schema) return answer;
-    const parsed = options.schema.safeParse(answer);
-    if (parsed.success) return parsed.data;
-    const fields = parsed.error.issues.map(each => `${each.path.join('.')}: ${each.message}`);
-    throw new Error(`${method} ${path}: unexpected answer: ${fields.join('; ')}`);
+    return parseAnswer(`${method} ${path}`, text, options.schema);
+  }
+
+  /** A GET, with the number of characters that the answer had. */
+  async getSized<T>(
+    path: string,
+    schema: ZodType<T>,
+    options: RequestOptions = {},
+  ): Promise<{ readonly answer: T; readonly size: number }> {
+    const text = await this.#text('GET', path, options);
+    return { answer: parseAnswer(`GET ${path}`, text, schema), size: text.length };
   }
 
   get<T>(path: string, schema: ZodType<T>, options: RequestOptions = {}): Promise<T> {
@@ -247,6 +252,17 @@ export class KubeClient {
     this.#pools = { tls, requests: pool(maxRequests), streams: pool(Number.POSITIVE_INFINITY) };
     return this.#pools;
   }
+}
+
+function parseAnswer<T>(request: string, text: string, schema: ZodType<T>): T;
+function parseAnswer(request: string, text: string, schema: ZodType | undefined): unknown;
+function parseAnswer(request: string, text: string, schema: ZodType | undefined): unknown {
+  const answer: unknown = text === '' ? undefined : JSON.parse(text);
+  if (!schema) return answer;
+  const parsed = schema.safeParse(answer);
+  if (parsed.success) return parsed.data;
+  const fields = parsed.error.issues.map(each => `${each.path.join('.')}: ${each.message}`);
+  throw new Error(`${request}: unexpected answer: ${fields.join('; ')}`);
 }
 
 function queryText(query: Query = {}): string {

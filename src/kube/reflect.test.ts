@@ -100,6 +100,47 @@ async function until<R>(table: Table<R>, condition: () => boolean): Promise<void
   });
 }
 
+test('pages have as many objects as can be read without holding the event loop', async t => {
+  const { collection, table, start } = await setUp(t);
+  const limits: number[] = [];
+  collection.onList = query => {
+    limits.push(Number(query.get('limit')));
+    return false;
+  };
+  const padded = (name: string, characters: number): object => ({
+    ...thing(name, 1, 1),
+    pad: 'x'.repeat(characters),
+  });
+  // Such as slices of 100 endpoints, then small ones.
+  collection.items = [
+    ...Array.from({ length: 200 }, (_, n) => padded(`large${n}`, 16_000)),
+    ...Array.from({ length: 1100 }, (_, n) => padded(`small${n}`, 200)),
+  ];
+  start();
+  await table.whenSynced();
+  assert.equal(table.size, 1300);
+  assert.equal(limits[0], 100);
+  assert.ok(limits[1]! < 40, `${limits}`);
+  assert.equal(limits.at(-1), 1000);
+});
+
+test('a burst of events is taken in while others have their turn, and nothing of it is lost', async t => {
+  const { collection, table, start } = await setUp(t);
+  start();
+  await collection.watching(1);
+  let turns = 0;
+  const look = (): void => {
+    turns++;
+    if (table.size < 3000) setImmediate(look);
+  };
+  setImmediate(look);
+  for (let n = 0; n < 3000; n++)
+    collection.send('ADDED', { ...thing(`t${n}`, n + 2, n), pad: 'x'.repeat(2000) });
+  await until(table, () => table.size === 3000);
+  assert.ok(turns > 3, `${turns} turns`);
+  assert.equal(collection.watches.length, 1);
+});
+
 test('lists in pages, then follows changes', async t => {
   const { collection, table, start } = await setUp(t, { pageSize: 2 });
   collection.items = [

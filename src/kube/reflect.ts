@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { Table } from '../table/table.ts';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import type { KubeClient } from './client.ts';
 import { jsonLines } from './json-lines.ts';
 import { isExpired, isNotFound, KubeError } from './status.ts';
@@ -27,6 +28,7 @@ export interface ReflectOptions<T, Row> {
   readonly onError?: (error: Error, delay: number) => void;
   /** Ask for objects' metadata only (apiVersion, kind, metadata): small lists where that is all one needs. */
   readonly metadataOnly?: boolean;
+  /** Objects in a page of the list. Default: by their size. */
   readonly pageSize?: number;
   /** Milliseconds without a word on a watch before it is given up; the API server sends bookmarks each minute. */
   readonly silence?: number;
@@ -76,6 +78,14 @@ const WatchEvent = z.object({
 export function reflect<T, Row>(client: KubeClient, options: ReflectOptions<T, Row>): Reflection {
   return new Reflector(client, options);
 }
+
+const FIRST_PAGE = 100;
+/** Characters of a page: what JSON.parse, which nothing can interrupt, reads in a few milliseconds. */
+const PAGE_SIZE = 512 * 1024;
+
+/** How many objects of this size make a page: of small ones many, because each page is a round trip. */
+const pageLimit = (objects: number, characters: number): number =>
+  objects === 0 ? FIRST_PAGE : Math.min(1000, Math.max(10, Math.floor((PAGE_SIZE * objects) / characters)));
 
 class Reflector<T, Row> implements Reflection {
   readonly path: string;
@@ -135,29 +145,29 @@ class Reflector<T, Row> implements Reflection {
   /** Reads every page, applies what differs from the rows there are, and returns the list's version. */
   async #list(): Promise<string> {
     const present = new Set<string>();
-    let limit: number | undefined = this.#options.pageSize ?? 250;
+    const fixed = this.#options.pageSize;
+    let limit: number | undefined = fixed ?? FIRST_PAGE;
     let next: string | undefined;
     let version: string;
     for (;;) {
-      const page = await this.#page(limit, next).catch((error: unknown) => {
+      const read = await this.#page(limit, next).catch((error: unknown) => {
         if (isExpired(error) && next !== undefined) return undefined;
         throw error;
       });
-      if (!page) {
+      if (!read) {
         // The rest of a paged list was compacted away under us; one list in a single piece cannot be.
         present.clear();
         limit = next = undefined;
         continue;
       }
+      const { answer: page, size } = read;
+      if (limit !== undefined && fixed === undefined) limit = pageLimit(page.items?.length ?? 0, size);
       this.heard = Date.now();
       version = page.metadata.resourceVersion;
-      let until = performance.now() + 10;
       for (const item of page.items ?? []) {
         const key = this.#take(item);
         if (key !== undefined) present.add(key);
-        if (performance.now() < until) continue;
-        await new Promise(resolve => setImmediate(resolve));
-        until = performance.now() + 10;
+        if (turnIsOver()) await nextTurn();
       }
       next = page.metadata.continue || undefined;
       if (next === undefined) break;
@@ -166,10 +176,13 @@ class Reflector<T, Row> implements Reflection {
     return version;
   }
 
-  #page(limit: number | undefined, next: string | undefined): Promise<z.infer<typeof List>> {
+  #page(
+    limit: number | undefined,
+    next: string | undefined,
+  ): Promise<{ readonly answer: z.infer<typeof List>; readonly size: number }> {
     const { signal } = this.#options;
     const query = { ...this.#selectors(), limit, continue: next };
-    return this.#client.get(this.path, List, {
+    return this.#client.getSized(this.path, List, {
       query,
       signal,
       timeout: 60_000,
@@ -210,7 +223,12 @@ class Reflector<T, Row> implements Reflection {
           lines(chunk);
         } catch (error) {
           fail(error instanceof Error ? error : new Error(String(error)));
+          return;
         }
+        // The socket would give all it has, up to 2 MiB, before anybody else is heard.
+        if (!turnIsOver()) return;
+        stream.pause();
+        void nextTurn().then(() => stream.resume());
       });
       stream.on('error', error =>
         reject(new Error(`watch ${this.path}: ${error.message}`, { cause: error })),
