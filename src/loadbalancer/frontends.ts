@@ -178,6 +178,11 @@ function expectedBackends(slices: readonly EndpointSlice[], port: ServicePort, i
   return addresses.size;
 }
 
+interface Candidate {
+  readonly endpoint: SliceEndpoint;
+  readonly backend: Backend;
+}
+
 function ownBackends(
   slices: readonly EndpointSlice[],
   port: ServicePort,
@@ -185,7 +190,8 @@ function ownBackends(
   local: boolean,
   place: Place,
 ): Backend[] {
-  const candidates: (SliceEndpoint & { readonly backend: Backend })[] = [];
+  const candidates: Candidate[] = [];
+  let hinted = false;
   for (const slice of slices) {
     if (slice.addressType !== (ipv6 ? 'IPv6' : 'IPv4')) continue;
     for (const target of slice.ports) {
@@ -193,14 +199,24 @@ function ownBackends(
       for (const endpoint of slice.endpoints) {
         const state = stateOf(endpoint);
         if (!state || (local && endpoint.node !== place.node)) continue;
-        const backend = toBackend(endpoint.address, target.port, port.protocol, '', endpoint.node, state);
-        candidates.push({ ...endpoint, backend });
+        hinted ||= endpoint.forZones.length > 0 || endpoint.forNodes.length > 0;
+        candidates.push({
+          endpoint,
+          backend: toBackend(endpoint.address, target.port, port.protocol, '', endpoint.node, state),
+        });
       }
     }
   }
+  const chosen =
+    local || !hinted
+      ? candidates
+      : preferByHints(
+          candidates.map(({ endpoint, backend }) => ({ ...endpoint, backend })),
+          place,
+        );
   const found = new Map<string, Backend>();
   // While an endpoint moves between slices it is in two of them: the better state is the newer.
-  for (const { backend } of local ? candidates : preferByHints(candidates, place))
+  for (const { backend } of chosen)
     if (found.get(backend.key)?.state !== 'active') found.set(backend.key, backend);
   return sorted(found);
 }
