@@ -81,6 +81,41 @@ describe('the way to another node’s pods', () => {
     assert.deepEqual(await show(derived('hybrid', { topology })), ['us/b tunnel', 'us/c direct']);
   });
 
+  it('the longest route that covers a range decides, among thousands and in both families', async () => {
+    for (let n = 0; n < 4096; n++)
+      routes.upsert({
+        prefix: `10.${128 + (n >> 8)}.${n & 255}.0/24`,
+        onLink: false,
+        ifindex: 2,
+      });
+    nodes.upsert(node('six', 'fd00:18::3', 'fd00:10:2::/64', { podCidrs: ['fd00:10:2::/64'] }));
+    nodes.upsert(node('far', '172.18.9.4', '10.130.7.0/24'));
+    const paths = derived('hybrid');
+    assert.deepEqual(await show(paths), [
+      'us/b direct 172.18.1.3',
+      'us/c tunnel',
+      'us/far direct',
+      'us/six tunnel',
+    ]);
+    routes.upsert({ prefix: 'fd00:10::/32', onLink: false, ifindex: 2 });
+    routes.delete('10.130.7.0/24');
+    assert.deepEqual(await show(paths), [
+      'us/b direct 172.18.1.3',
+      'us/c tunnel',
+      'us/far tunnel',
+      'us/six direct',
+    ]);
+    routes.upsert({ prefix: 'fd00:18::/64', onLink: true, ifindex: 3 });
+    routes.upsert({ prefix: '172.18.0.0/15', onLink: true, ifindex: 4 });
+    assert.deepEqual(await show(paths), [
+      'us/b direct 172.18.1.3',
+      'us/c direct 172.18.9.3',
+      'us/far direct 172.18.9.4',
+      'us/six direct fd00:18::3',
+    ]);
+    assert.equal(paths.get('us/b')?.ifindex, 2, 'the longer of two links');
+  });
+
   it('a topology that can not be read names what was found', () => {
     assert.deepEqual(parseTopology(''), []);
     assert.deepEqual(parseTopology('10.0.0.0/24,10.0.1.0/24;10.1.0.0/16;'), [

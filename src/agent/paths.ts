@@ -1,4 +1,4 @@
-import { contains, parse, parsePrefix } from '../datapath/address.ts';
+import { contains, formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
@@ -72,8 +72,8 @@ export function derivePaths(inputs: PathInputs): ReadonlyTable<Path> {
     inputs: [
       // Topology is about both ends: where this node's own ranges change, every path may.
       input(nodes, row => (row.local && topology.length ? nodes.keys() : [clusterNodeKey(row)])),
-      // A route comes and goes rarely; which nodes it concerns would take longer to say than to ask.
-      input(routes, () => nodes.keys()),
+      // Which nodes a route concerns would take longer to say than to ask; of a thousand that come, once.
+      input(routeChanges(routes), () => nodes.keys()),
     ],
     compute(key) {
       const node = nodes.get(key);
@@ -115,23 +115,34 @@ export function derivePaths(inputs: PathInputs): ReadonlyTable<Path> {
   });
 }
 
-/** The longest of the routes that covers an address or prefix. */
+/** One row that is another whenever routes, one or many, have changed. */
+function routeChanges(routes: ReadonlyTable<KernelRoute>): ReadonlyTable<object> {
+  return derive<object>({
+    name: 'route-changes',
+    keyOf: () => 'routes',
+    inputs: [input(routes, () => ['routes'])],
+    compute: () => [{}],
+  });
+}
+
+/**
+ * The longest of the routes that covers an address or prefix. Asks for each shorter prefix by its name: a node with
+ * routes of BGP has thousands, a prefix has at most 128 above it.
+ */
 function coveringRoute(
   target: string,
   routes: ReadonlyTable<KernelRoute>,
   usable: (route: KernelRoute) => boolean,
 ): KernelRoute | undefined {
-  let best: KernelRoute | undefined;
-  let bestLength = -1;
-  for (const route of routes.values()) {
-    if (!usable(route)) continue;
-    const { length } = parsePrefix(route.prefix);
-    if (length > bestLength && covers(route.prefix, target)) {
-      best = route;
-      bestLength = length;
-    }
+  const { addr, length } = parsePrefix(target);
+  const shortest = target.includes(':') ? 0 : 96;
+  const covering = addr.slice();
+  for (let bits = length; bits > shortest; bits--) {
+    if (bits < 128) covering[bits >> 3] = covering[bits >> 3]! & (0xff << (8 - (bits & 7)));
+    const found = routes.get(formatPrefix({ addr: covering, length: bits }));
+    if (found && usable(found)) return found;
   }
-  return best;
+  return undefined;
 }
 
 /** Whether a group has a prefix of each of two nodes: of its pods or of its addresses. */
