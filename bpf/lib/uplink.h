@@ -42,11 +42,15 @@ static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
 __noinline int from_wire(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	int result;
 
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_announced_arp(skb);
+	result = parse(skb, &p);
+	if (result == NOT_OURS && p.v6)
+		return answer_announced_neighbour(skb);
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
-	if (parse(skb, &p))
+	if (result)
 		return TC_ACT_OK;
 	return forward(skb, &p, ORIGIN_NETDEV);
 }

@@ -100,7 +100,7 @@ function start() {
 
 test('addresses are announced as policies say: which services, addresses, nodes, devices', async () => {
   const { services, policies, label, candidates, seen } = start();
-  const ips = ['192.0.2.1', '2001:db8::1'];
+  const ips = ['192.0.2.1', '2001:DB8:0::1'];
   services.upsert(service('red', { ips, externalIPs: ['198.51.100.1'] }, { colour: 'red' }));
   services.upsert(service('other', { ips: ['192.0.2.9'], loadBalancerClass: 'example.com/x' }));
   services.upsert(service('l2', { ips: ['192.0.2.3'], loadBalancerClass: 'io.cilium/l2-announcer' }));
@@ -109,7 +109,7 @@ test('addresses are announced as policies say: which services, addresses, nodes,
   );
   assert.deepEqual(await seen(), []);
   policies.upsert(policy('p', { loadBalancerIPs: true, interfaces: ['^eth1$'] }));
-  assert.deepEqual(await seen(), ['192.0.2.1 ns/red 3', '192.0.2.3 ns/l2 3']);
+  assert.deepEqual(await seen(), ['192.0.2.1 ns/red 3', '192.0.2.3 ns/l2 3', '2001:db8::1 ns/red 3']);
   policies.upsert(policy('p', { externalIPs: true, serviceSelector: { matchLabels: { colour: 'red' } } }));
   assert.deepEqual(await seen(), ['198.51.100.1 ns/red 2,3']);
   policies.upsert(
@@ -119,12 +119,12 @@ test('addresses are announced as policies say: which services, addresses, nodes,
       nodeSelector: { matchLabels: { role: 'core' } },
     }),
   );
-  assert.deepEqual(await seen(), ['192.0.2.1 ns/red', '198.51.100.1 ns/red 2,3']);
+  assert.deepEqual(await seen(), ['192.0.2.1 ns/red', '198.51.100.1 ns/red 2,3', '2001:db8::1 ns/red']);
   policies.delete('p');
-  assert.deepEqual(await seen(), ['192.0.2.1 ns/red']);
+  assert.deepEqual(await seen(), ['192.0.2.1 ns/red', '2001:db8::1 ns/red']);
   assert.deepEqual([...candidates.keys()], [], 'another node is to answer');
   label({ role: 'core' });
-  assert.deepEqual(await seen(), ['192.0.2.1 ns/red 2,3']);
+  assert.deepEqual(await seen(), ['192.0.2.1 ns/red 2,3', '2001:db8::1 ns/red 2,3']);
   assert.deepEqual([...candidates.keys()], ['ns/red']);
 });
 

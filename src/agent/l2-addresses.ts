@@ -1,10 +1,11 @@
 /** Which addresses of services this node could answer for on its links. Pure derivations. */
-import { isIPv4 } from 'node:net';
+import { isIP } from 'node:net';
 import type { L2PolicyRow } from '../api/crds/l2-announcement-policy.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { serviceLabels } from '../api/label-selector.ts';
 import { L2_CLASS } from '../api/load-balancer-service.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
+import { format, parse } from '../datapath/address.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import type { OwnNode } from './own-node.ts';
@@ -140,12 +141,13 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
   for (const policy of options.policies.values()) {
     if (!policy.selectsService(selectable)) continue;
     const here = serves && policy.selectsNode(nodeLabels);
-    for (const address of [
+    for (const text of [
       ...(policy.externalIPs ? service.externalIPs : []),
       ...(policy.loadBalancerIPs ? service.loadBalancerIPs : []),
     ]) {
-      // The programs answer ARP; neighbour discovery is still to come.
-      if (!isIPv4(address)) continue;
+      if (isIP(text) === 0) continue;
+      // Users write IPv6 in several ways; one text names the row, as it is read back from the map.
+      const address = format(parse(text));
       const ifindexes = found.get(address) ?? new Set();
       found.set(address, ifindexes);
       if (!here) continue;

@@ -1,11 +1,12 @@
 /** L2 announcement: services and policies → addresses → leases → what the programs answer for. */
+import { isIPv6 } from 'node:net';
 import {
   CiliumL2AnnouncementPolicy,
   type L2PolicyRow,
   l2PolicyRow,
 } from '../api/crds/l2-announcement-policy.ts';
 import { format, parse } from '../datapath/address.ts';
-import { arpAnnouncement, sendFrame } from '../datapath/gratuitous-arp.ts';
+import { announcementOf, joinSolicitedNodeGroup, sendFrame } from '../datapath/address-announcement.ts';
 import type { L2ResponderKey, L2ResponderValue } from '../datapath/l2-responder.ts';
 import type { BpfMap } from '../datapath/map.ts';
 import { mapTarget } from '../datapath/map-target.ts';
@@ -128,17 +129,34 @@ function responderTarget(
   });
   const tell = ({ address, ifindex }: L2Announcement): void => {
     try {
-      sendFrame(ifindex, arpAnnouncement(address, macOf.get(ifindex) ?? ''));
+      const { frame, protocol } = announcementOf(address, macOf.get(ifindex) ?? '');
+      sendFrame(ifindex, frame, protocol);
     } catch (error) {
       log.warn({ address, ifindex, error: error instanceof Error ? error.message : error }, 'announcement');
+    }
+  };
+  /** IPv6: where the questions for an address are let through. */
+  const groups = new Map<string, Disposable>();
+  const listen = (key: string, row: L2Announcement | undefined): void => {
+    if (row && isIPv6(row.address)) {
+      if (!groups.has(key)) groups.set(key, joinSolicitedNodeGroup(row.address, row.ifindex));
+    } else {
+      groups.get(key)?.[Symbol.dispose]();
+      groups.delete(key);
     }
   };
   return {
     existing: () => rows.existing?.() ?? [],
     async apply(batch) {
-      const failed = await rows.apply(batch);
+      const failed = new Map(await rows.apply(batch));
       for (const { key, row } of batch) {
-        if (!row || failed.has(key)) continue;
+        if (failed.has(key)) continue;
+        try {
+          listen(key, row);
+        } catch (error) {
+          failed.set(key, error instanceof Error ? error : new Error(String(error)));
+        }
+        if (!row) continue;
         tell(row);
         for (const delay of REPEATS)
           setTimeout(() => {

@@ -1,5 +1,5 @@
 import { format } from '../datapath/address.ts';
-import { sendFrame } from '../datapath/gratuitous-arp.ts';
+import { sendFrame } from '../datapath/address-announcement.ts';
 import type { Datapath, VanishedSocket } from '../datapath/object.ts';
 import { portUnreachable, tcpReset } from '../datapath/reset-frame.ts';
 import { destroySocket } from '../datapath/socket-destroy.ts';

@@ -2,10 +2,15 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { parse } from './address.ts';
+import type { L2ResponderKey, L2ResponderValue } from './l2-responder.ts';
+import { linkByName } from './link.ts';
+import { Netlink } from './netlink.ts';
+import { macBytes } from './netlink-address.ts';
 import { icmp, icmpTypes } from './packet.fixture.ts';
 import {
   counted,
   createTestbed,
+  inNetns,
   planOf,
   setNode,
   setService,
@@ -271,6 +276,31 @@ for (const [family, mode] of [
         }
         for (const { ip } of bed.nodes)
           assert.ok((await answer(bed.world, 'udp', ip, '30053')).endsWith(` ${ip}:30053`));
+      });
+
+      it('an announced address, which no device has, is found on its link and served', async () => {
+        const [node] = bed.nodes;
+        const { index, mac } = inNetns(node.netns, () => {
+          using netlink = new Netlink();
+          return linkByName(netlink, 'eth0')!;
+        });
+        const address = plan.node(200);
+        const pods = node.pods.map(pod => pod.ip);
+        setService(node, {
+          id: 200,
+          address,
+          port: 80,
+          protocol: 'tcp',
+          backends: pods.map((pod, at) => ({ id: 200 + at, address: pod, port: 80 })),
+        });
+        const responders = node.datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
+        const key = { addr: parse(address), ifindex: index };
+        responders.set(key, { mac: macBytes(mac), answers: 0 });
+        const seen = lines(await answer(bed.world, 'tcp', address, '80', '12'));
+        for (const text of seen) assert.equal(text.split(' ')[1], WORLD, 'a local backend sees the client');
+        assert.deepEqual([...new Set(seen.map(first))].sort(), [...pods].sort());
+        assert.ok(responders.get(key)!.answers > 0);
+        responders.delete(key);
       });
 
       it('NodePort without a backend refuses clients outside', async () => {

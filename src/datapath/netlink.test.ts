@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { before, describe, it } from 'node:test';
 import { enterFreshNetns, needsRoot } from '../../test/netns.ts';
-import { arpAnnouncement, sendFrame } from './gratuitous-arp.ts';
+import { announcementOf, joinSolicitedNodeGroup, sendFrame } from './address-announcement.ts';
 import {
   changeLink,
   createVeth,
@@ -171,25 +172,44 @@ describe('netlink in a namespace', needsRoot, () => {
     deleteLink(netlink, a);
   });
 
-  it('announces an address, and a neighbour takes its MAC over', async () => {
+  it('announces an address of either family, and a neighbour takes its MAC over', async () => {
     createVeth(netlink, { name: 'tell', peer: 'hear' });
     const [tell, hear] = ['tell', 'hear'].map(name => linkByName(netlink, name)!);
     for (const each of [tell!, hear!]) changeLink(netlink, each.index, { up: true });
     addAddress(netlink, hear!.index, '192.0.2.254/24');
-    // Without it only an entry that is there already is changed.
+    // Without these only an entry that is there already is changed.
     writeSysctl('net/ipv4/conf/hear/arp_accept', 1);
-    const known = (): string | undefined =>
-      listNeighbours(netlink, hear!.index).find(each => each.address === '192.0.2.1')?.mac;
-    for (const mac of [tell!.mac, '02:00:00:00:00:77']) {
-      // What is sent before the kernel has set the new device going is lost.
-      while (known() !== mac) {
-        sendFrame(tell!.index, arpAnnouncement('192.0.2.1', mac));
-        await new Promise(resolve => setImmediate(resolve));
+    for (const name of ['forwarding', 'accept_untracked_na']) writeSysctl(`net/ipv6/conf/hear/${name}`, 1);
+    for (const address of ['192.0.2.1', '2001:db8::1']) {
+      const known = (): string | undefined =>
+        listNeighbours(netlink, hear!.index).find(each => each.address === address)?.mac;
+      for (const mac of [tell!.mac, '02:00:00:00:00:77']) {
+        // What is sent before the kernel has set the new device going is lost.
+        while (known() !== mac) {
+          const { frame, protocol } = announcementOf(address, mac);
+          sendFrame(tell!.index, frame, protocol);
+          await new Promise(resolve => setImmediate(resolve));
+        }
       }
     }
-    assert.throws(() => sendFrame(99_999, arpAnnouncement('192.0.2.1', tell!.mac)), /device 99999: ENODEV/);
-    assert.throws(() => arpAnnouncement('2001:db8::1', tell!.mac), /ARP is for IPv4/);
+    const { frame, protocol } = announcementOf('192.0.2.1', tell!.mac);
+    assert.throws(() => sendFrame(99_999, frame, protocol), /device 99999: ENODEV/);
     deleteLink(netlink, tell!.index);
+  });
+
+  it('joins the group that questions for an IPv6 address go to, and leaves it', () => {
+    createVeth(netlink, { name: 'asked', peer: 'asker' });
+    const { index } = linkByName(netlink, 'asked')!;
+    changeLink(netlink, index, { up: true });
+    const joined = (): boolean =>
+      readFileSync('/proc/net/igmp6', 'utf8').includes('asked           ff0200000000000000000001ff345678');
+    {
+      using _group = joinSolicitedNodeGroup('2001:db8::1234:5678', index);
+      assert.equal(joined(), true);
+    }
+    assert.equal(joined(), false);
+    assert.throws(() => joinSolicitedNodeGroup('2001:db8::1', 99_999), /device 99999: ENODEV/);
+    deleteLink(netlink, index);
   });
 
   it('lists hundreds of links in several datagrams', () => {

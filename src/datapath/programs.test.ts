@@ -454,4 +454,41 @@ describe('programs, packet by packet (BPF_PROG_TEST_RUN)', () => {
     assert.equal(map.get(row)?.answers, 1);
     for (const key of [row, elsewhere]) map.delete(key);
   });
+
+  it('neighbour discovery on the uplink: answered for an announced address, with the device’s MAC', () => {
+    const { EMPTY_VIP, NODE, VIP, WORLD } = IPV6;
+    const map = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
+    const row = { addr: parse(VIP), ifindex: DEVICE };
+    const elsewhere = { addr: parse(EMPTY_VIP), ifindex: DEVICE + 1 };
+    const mac = Uint8Array.of(2, 0, 0, 0, 9, 9);
+    for (const key of [row, elsewhere]) map.set(key, { mac, answers: 0 });
+    for (const from of [WORLD, 'fe80::9']) {
+      const question = neighbourSolicitation(from, VIP);
+      const { verdict, out, reasons } = send('from_netdev', question);
+      assert.deepEqual([verdict, reasons], [TC_ACT.REDIRECT, []]);
+      const seen = read(out);
+      assert.deepEqual([seen.from, seen.to, seen.ttl, seen.sound], [VIP, from, 255, true]);
+      assert.deepEqual([...out.subarray(0, 12)], [...question.subarray(6, 12), ...mac], 'to who asked');
+      assert.deepEqual(
+        [...seen.payload.subarray(0, 2), ...seen.payload.subarray(4)],
+        [136, 0, 0x60, 0, 0, 0, ...addressBytes(VIP), 2, 1, ...mac],
+        'solicited, to override, not of a router',
+      );
+    }
+    assert.equal(map.get(row)?.answers, 2);
+    const left: readonly (readonly [string, Uint8Array])[] = [
+      ['an address announced on another device', neighbourSolicitation(WORLD, EMPTY_VIP)],
+      ['an address nobody announces', neighbourSolicitation(WORLD, NODE)],
+      ['a search for a duplicate', neighbourSolicitation('::', VIP)],
+      ['a question that was forwarded', neighbourSolicitation(WORLD, VIP, 254)],
+      ['a packet cut off', neighbourSolicitation(WORLD, VIP).slice(0, 70)],
+    ];
+    for (const [name, packet] of left) {
+      const sent = send('from_netdev', packet);
+      assert.equal(sent.verdict, TC_ACT.OK, name);
+      assert.deepEqual([...sent.out], [...packet], name);
+    }
+    assert.equal(map.get(row)?.answers, 2);
+    for (const key of [row, elsewhere]) map.delete(key);
+  });
 });

@@ -1,6 +1,7 @@
 /**
  * The packets that end a connection in the place of a peer which is gone: what the peer's kernel would have said.
  */
+import { checksum, isMapped, pseudoHeader } from './internet-checksum.ts';
 
 export interface Ended {
   /** Ethernet addresses: of the socket's side, and of ours. */
@@ -31,7 +32,7 @@ export function tcpReset(at: Ended & { readonly receiveNext: number; readonly se
   segment.writeUInt32BE(at.sendNext, 8);
   segment[12] = 5 << 4;
   segment[13] = RST | ACK;
-  segment.writeUInt16BE(checksum(pseudo(at.remote, at.local, TCP, segment.length), segment), 16);
+  segment.writeUInt16BE(checksum(pseudoHeader(at.remote, at.local, TCP, segment.length), segment), 16);
   return frame(at, ip(at.remote, at.local, TCP, segment));
 }
 
@@ -46,7 +47,7 @@ export function portUnreachable(at: Ended): Frame {
   message[0] = v4 ? 3 : 1;
   message[1] = v4 ? 3 : 4;
   const protocol = v4 ? ICMP : ICMPV6;
-  const covered = v4 ? [] : [pseudo(at.remote, at.local, protocol, message.length)];
+  const covered = v4 ? [] : [pseudoHeader(at.remote, at.local, protocol, message.length)];
   message.writeUInt16BE(checksum(...covered, message), 2);
   return frame(at, ip(at.remote, at.local, protocol, message));
 }
@@ -77,24 +78,3 @@ function ip(from: Uint8Array, to: Uint8Array, protocol: number, payload: Buffer)
   }
   return Buffer.concat([header, payload]);
 }
-
-/** What a checksum of a higher layer covers of the IP header (RFC 9293, 3.1; RFC 8200, 8.1). */
-function pseudo(from: Uint8Array, to: Uint8Array, protocol: number, length: number): Buffer {
-  const start = isMapped(from) ? 12 : 0;
-  const rest = Buffer.alloc(8);
-  rest.writeUInt32BE(length, 0);
-  rest[7] = protocol;
-  return Buffer.concat([from.subarray(start), to.subarray(start), rest]);
-}
-
-/** RFC 1071. All parts but the last have an even length. */
-function checksum(...parts: readonly Buffer[]): number {
-  const bytes = Buffer.concat(parts);
-  let sum = 0;
-  for (let at = 0; at < bytes.length; at += 2) sum += (bytes[at]! << 8) | (bytes[at + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
-
-const isMapped = (addr: Uint8Array): boolean =>
-  addr[10] === 0xff && addr[11] === 0xff && addr.subarray(0, 10).every(byte => byte === 0);
