@@ -13,6 +13,10 @@
  *                                     when FILE is there, then "STAMP all" when the ipcache knows each address as
  *                                     one of cluster ID
  *
+ *   map-watch filled FOLDER COUNT     addresses of services as above; waits for the pins, which an agent may yet
+ *                                     have to make, and prints "STAMP all" when each service has COUNT slots, all
+ *                                     leading to backends; COUNT 0: when none of them is there
+ *
  * First it prints "ready". Stamps are microseconds of CLOCK_MONOTONIC. FOLDER holds the pins, such as
  * /proc/PID/root/sys/fs/bpf/isthmus/maps. It ends with its standard input.
  */
@@ -51,19 +55,31 @@ static int open_pin(const char *folder, const char *name)
 	return fd;
 }
 
-/* The map whose pin is called NAME_<hash>. */
+/* Finds the pin called NAME_<hash>, with room for 256 characters; 0 where there is none. */
+static int find_pin(const char *folder, const char *name, char *pin)
+{
+	size_t length = strlen(name);
+	DIR *list = opendir(folder);
+	int found = 0;
+	if (!list)
+		die(folder);
+	for (struct dirent *entry; (entry = readdir(list));)
+		if (!strncmp(entry->d_name, name, length) && entry->d_name[length] == '_') {
+			/* One of the agent's maps is called by the name of another and more. */
+			if (strchr(entry->d_name + length + 1, '_'))
+				continue;
+			snprintf(pin, 256, "%s", entry->d_name);
+			found = 1;
+		}
+	closedir(list);
+	return found;
+}
+
 static int open_map(const char *folder, const char *name)
 {
 	char pin[256];
-	size_t length = strlen(name);
-	DIR *list = opendir(folder);
-	if (!list)
-		die(folder);
-	snprintf(pin, sizeof pin, "%s", name);
-	for (struct dirent *entry; (entry = readdir(list));)
-		if (!strncmp(entry->d_name, name, length) && entry->d_name[length] == '_')
-			snprintf(pin, sizeof pin, "%s", entry->d_name);
-	closedir(list);
+	if (!find_pin(folder, name, pin))
+		snprintf(pin, sizeof pin, "%s", name);
 	return open_pin(folder, pin);
 }
 
@@ -201,6 +217,43 @@ static void watch_endpoints(const char *folder, __u32 cluster, const char *file)
 		rest(1);
 }
 
+/* Whether a service has these many slots, each with its backend; with none, whether it is gone. */
+static int is_filled(struct in_addr service, __u32 slots_wanted)
+{
+	struct frontend_key key = { .addr = mapped(service), .port = htons(80), .proto = IPPROTO_TCP };
+	struct frontend_value frontend;
+	if (lookup(frontends, &key, &frontend))
+		return slots_wanted == 0;
+	if (slots_wanted == 0 || frontend.count != slots_wanted)
+		return 0;
+	struct slot_key slot = { .service_id = frontend.service_id };
+	for (; slot.slot < slots_wanted; slot.slot++) {
+		struct slot_value named;
+		struct backend_value value;
+		if (lookup(slots, &slot, &named) || lookup(backends, &named, &value))
+			return 0;
+	}
+	return 1;
+}
+
+static void wait_filled(const char *folder, __u32 slots_wanted)
+{
+	char pin[256];
+	for (const char **name = (const char *[]){ "frontends", "slots", "backends", NULL }; *name; name++)
+		while (!find_pin(folder, *name, pin))
+			rest(1);
+	frontends = open_map(folder, "frontends");
+	slots = open_map(folder, "slots");
+	backends = open_map(folder, "backends");
+	/* Each is looked at until it is as wanted, and never again. */
+	for (int i = 0; i < count; rest(1))
+		while (i < count && is_filled(addresses[i], slots_wanted))
+			i++;
+	say("all\n", "", "");
+	for (;; usleep(10000))
+		rest(1);
+}
+
 int main(int argc, char **argv)
 {
 	/* Names are looked up while the input is read: nothing may be left in a buffer for poll() to miss. */
@@ -219,7 +272,9 @@ int main(int argc, char **argv)
 		frontends = open_pin(argv[2], "cilium_lb4_services_v2");
 		backends = open_pin(argv[2], "cilium_lb4_backends_v3");
 		watch_services(first_backend_of_cilium);
-	} else if (argc == 5)
+	} else if (!strcmp(argv[1], "filled") && argc == 4)
+		wait_filled(argv[2], atoi(argv[3]));
+	else if (argc == 5)
 		watch_endpoints(argv[2], atoi(argv[3]), argv[4]);
 	return 2;
 }

@@ -30,7 +30,7 @@ export function mapFolder(lab: Lab, node: NodePlan, network: NetworkName = 'isth
 
 /** Follows the first backends of services (port 80/TCP) in the maps of a node. */
 export async function watchServices(
-  { lab, network }: Bed,
+  { lab, network }: Pick<Bed, 'lab' | 'network'>,
   node: NodePlan,
   services: readonly string[],
   onBackend: (service: string, backend: string, stamp: number) => void,
@@ -60,6 +60,23 @@ export async function timeEndpoints(
       watch[Symbol.dispose]();
       resolve({ file: seen, all: Number(stamp) });
     }
+  });
+  return { done: promise };
+}
+
+/**
+ * Resolves when it looks; `done` resolves to the time, in µs, at which each of these services (port 80/TCP) had so many
+ * backends in the maps; 0: at which none of them was there any more.
+ */
+export async function timeServices(
+  folder: string,
+  services: readonly string[],
+  backends: number,
+): Promise<{ readonly done: Promise<number> }> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const watch = await start(['filled', folder, String(backends)], services, line => {
+    watch[Symbol.dispose]();
+    resolve(Number(line.split(' ')[0]));
   });
   return { done: promise };
 }

@@ -1,0 +1,52 @@
+/** The agent of a lab's one node, seen from outside. */
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { askAgent } from '../../src/agent/api-client.ts';
+import type { Lab, LabCluster } from '../../src/lab/open-lab.ts';
+import { mapFolder } from '../control-plane/map-watch.ts';
+import { daemons, startOf } from '../lab-daemons.ts';
+
+export function agentOf(lab: Lab, cluster: LabCluster): number | undefined {
+  return daemons(lab).find(each => each.name === 'agent' && each.cluster === cluster.name)?.pid;
+}
+
+export async function askedAgent(pid: number, path: string): Promise<string> {
+  return await askAgent('GET', path, `/proc/${pid}/root/run/isthmus/agent.sock`).catch(() => '');
+}
+
+/** Samples of a metric, by their labels as Prometheus writes them. */
+export function samplesOf(metrics: string, name: string): ReadonlyMap<string, number> {
+  const found = metrics.matchAll(new RegExp(`^${name}(\\{[^}]*\\})? (\\S+)$`, 'gm'));
+  return new Map([...found].map(([, labels = '', value]) => [labels, Number(value)]));
+}
+
+/** Kills it, and waits for the process that the kubelet starts instead. `cold`: without its maps of services. */
+export async function restartAgent(lab: Lab, cluster: LabCluster, cold: boolean): Promise<number> {
+  const old = agentOf(lab, cluster);
+  if (old === undefined) throw new Error('no agent runs');
+  const maps = mapFolder(lab, cluster.plan.nodes[0]!);
+  process.kill(old, 'SIGKILL');
+  if (cold) removeServiceMaps(maps);
+  // The kubelet waits ever longer before it starts what has ended before.
+  for (const limit = performance.now() + 400_000; performance.now() < limit; await pause(5)) {
+    const found = agentOf(lab, cluster);
+    if (found !== undefined && found !== old) return found;
+  }
+  throw new Error('the agent did not come back');
+}
+
+function removeServiceMaps(folder: string): void {
+  for (const name of readdirSync(folder))
+    if (/^(frontends|slots|backends|service_addresses)_/.test(name)) rmSync(join(folder, name));
+}
+
+/** Milliseconds from the start of the process until it said that it does its work. */
+export async function whenReady(pid: number): Promise<number> {
+  for (const limit = performance.now() + 120_000; performance.now() < limit; await pause(20)) {
+    const metrics = await askedAgent(pid, '/v1/metrics');
+    if (samplesOf(metrics, 'isthmus_agent_ready').get('') === 1)
+      return Number(process.hrtime.bigint()) / 1e6 - startOf(pid);
+  }
+  throw new Error('the agent was not ready after 120 s');
+}
