@@ -4,6 +4,7 @@ import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts
 import { type Service, serviceKey } from '../api/service.ts';
 import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
 import { Table } from '../table/table.ts';
+import type { ClusterRegion } from './cluster-regions.ts';
 import { whenQuiet } from './quiet.ts';
 import { MemoryServiceMaps } from './service-maps.fixture.ts';
 import { runServices } from './services.ts';
@@ -18,6 +19,8 @@ test('an agent with many services is not ready before all of them are in the map
   }
   services.markSynced();
   slices.markSynced();
+  const regions = new Table<ClusterRegion>({ name: 'regions', keyOf: row => row.cluster });
+  regions.markSynced();
   const maps = new MemoryServiceMaps();
   const stop = new AbortController();
   const { reconciler } = await runServices({
@@ -26,6 +29,10 @@ test('an agent with many services is not ready before all of them are in the map
     // Other clusters have not been heard, and are not waited for.
     remotes: new Table<RemoteService>(remoteServiceTable),
     node: 'n1',
+    cluster: 'us',
+    regions,
+    mayServe: () => true,
+    ownRanges: regions,
     maps,
     signal: stop.signal,
     onProblem: (_service, message) => assert.fail(message),
