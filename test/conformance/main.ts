@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Failure } from '../../src/cli/failure.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
+import { apiServer } from '../../src/lab/cluster-pki.ts';
 import { bringUp, saveAgentLogs, takeDown } from './cluster.ts';
 import { type ShapeName, workersOf } from './cluster-shape.ts';
 import { loadBalancerValues, serveAddresses } from './load-balancer.ts';
@@ -76,7 +77,7 @@ async function runSet(
   const text = await runSuite({
     binaries,
     kubeconfig: cluster.kubeconfig,
-    server: `https://${cluster.plan.apiAddress}:6443`,
+    server: apiServer(cluster.plan),
     workers: workersOf(cluster.plan),
     specs: selection.specs,
     procs: options.procs,
