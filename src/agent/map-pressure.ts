@@ -36,3 +36,23 @@ export function pressureWarnings(fills: Iterable<MapFill>): string[] {
     return [`map ${map} is ${percent} % full (${rows} of ${maxEntries} rows): ${advice}; ${end}`];
   });
 }
+
+/** Below this a map has room again; between the two nothing is said, so that one at the edge does not fill the log. */
+const CALM = 0.8;
+
+/** What is new since it was asked last: each map is named once when it is nearly full. Holds which have been. */
+export class PressureNews {
+  readonly #told = new Set<string>();
+
+  of(fills: Iterable<MapFill>): string[] {
+    const fresh: MapFill[] = [];
+    for (const fill of fills) {
+      const pressure = pressureOf(fill);
+      if (pressure < CALM) this.#told.delete(fill.map);
+      if (pressure < WARN || this.#told.has(fill.map)) continue;
+      this.#told.add(fill.map);
+      fresh.push(fill);
+    }
+    return pressureWarnings(fresh);
+  }
+}

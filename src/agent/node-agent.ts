@@ -30,7 +30,7 @@ import { createIpam, type Ipam } from './ipam.ts';
 import { watchKernelRoutes } from './kernel-routes.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
-import type { MapFill } from './map-pressure.ts';
+import { type MapFill, PressureNews } from './map-pressure.ts';
 import { ciliumNodeObject, type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
@@ -70,6 +70,8 @@ const RUN_FOLDER = '/run/isthmus';
 /** Longer than an operator takes to be scheduled and to make the definitions on a fresh cluster. */
 const SYNC_TIMEOUT = 180_000;
 const ROUTE_REPAIR = 60_000;
+/** Milliseconds between two looks at how full the maps are. */
+const PRESSURE_LOOK = 30_000;
 
 /**
  * The node daemon as one pipeline: the API server and other clusters → tables → derivations → maps, routes
@@ -323,9 +325,14 @@ export class NodeAgent {
     this.starting = undefined;
     // Somebody may have flushed routes: ours come back.
     const repair = setInterval(() => void state.reconcilers.routes?.repair(), ROUTE_REPAIR).unref();
+    const news = new PressureNews();
+    const pressure = setInterval(() => {
+      for (const warning of news.of(this.mapFills())) log.warn(warning);
+    }, PRESSURE_LOOK).unref();
     return {
       [Symbol.asyncDispose]: async () => {
         clearInterval(repair);
+        clearInterval(pressure);
         this.#stop.abort();
         await cni[Symbol.asyncDispose]();
         netlink[Symbol.dispose]();
