@@ -23,9 +23,17 @@ type Report = (line: string) => void;
 const RemoteEntry = z.looseObject({ name: z.string() });
 type RemoteEntry = z.infer<typeof RemoteEntry>;
 
+/** A list of them, or a map by name; the list is what is written back. */
+const RemoteEntries = z.union([
+  z.array(RemoteEntry),
+  z
+    .record(z.string(), z.looseObject({}).nullable())
+    .transform(map => Object.entries(map).map(([name, entry]): RemoteEntry => ({ ...entry, name }))),
+]);
+
 const Values = z.looseObject({
   clustermesh: z
-    .looseObject({ config: z.looseObject({ clusters: z.array(RemoteEntry).nullish() }).nullish() })
+    .looseObject({ config: z.looseObject({ clusters: RemoteEntries.nullish() }).nullish() })
     .nullish(),
 });
 

@@ -124,13 +124,17 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   };
 }
 
-/** Clusters the Secret has a configuration of: what agents are to connect to. */
+/** Clusters the Secrets have a configuration of: what agents are to connect to. */
 async function configuredClusters(client: KubeClient, namespace: string): Promise<string[]> {
+  const found = await Promise.all(
+    ['cilium-clustermesh', 'cilium-kvstoremesh'].map(name => configuredIn(client, namespace, name)),
+  );
+  return found.flat();
+}
+
+async function configuredIn(client: KubeClient, namespace: string, name: string): Promise<string[]> {
   try {
-    const secret = await client.get(
-      pathOf(resources.secrets, { namespace, name: 'cilium-clustermesh' }),
-      Secret,
-    );
+    const secret = await client.get(pathOf(resources.secrets, { namespace, name }), Secret);
     return Object.entries(secret.data ?? {}).flatMap(([name, value]) =>
       isRemoteConfig(Buffer.from(value, 'base64').toString('utf8')) ? [name] : [],
     );

@@ -4,7 +4,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import * as z from 'zod';
 import { KubeClient } from '../kube/client.ts';
 import { ensureCertificates } from './certificates.ts';
-import { isSignedBy, readCertificate } from './x509.ts';
+import { createAuthority, isSignedBy, readCertificate } from './x509.ts';
 
 /** Just enough of an API server for Secrets of one namespace. */
 const Body = z.object({
@@ -105,4 +105,26 @@ test('a broken authority is named', async () => {
     ensureCertificates(client, config, start),
     /Secret kube-system\/isthmus-ca: expected ca.crt and ca.key/,
   );
+});
+
+test('an authority that the cluster was given signs, as cilium-ca does in Cilium', async () => {
+  const now = new Date();
+  const shared = await createAuthority('Cilium CA', now, new Date(now.getTime() + 3_600_000));
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  secrets.set('cilium-ca', {
+    metadata: { name: 'cilium-ca', labels: {} },
+    data: { 'ca.crt': base64(shared.cert), 'ca.key': base64(shared.key) },
+  });
+  await ensureCertificates(client, config, now);
+  assert.ok(!secrets.has('isthmus-ca'));
+  assert.ok(await isSignedBy(pem('clustermesh-apiserver-server-cert', 'tls.crt'), shared.cert));
+});
+
+test('the common client certificate names this cluster where authMode is cluster', async () => {
+  const name = async (): Promise<string> =>
+    (await readCertificate(pem('clustermesh-apiserver-remote-cert', 'tls.crt'))).commonName;
+  await ensureCertificates(client, config, start);
+  assert.equal(await name(), 'remote');
+  await ensureCertificates(client, { ...config, ownRemoteUser: true }, start);
+  assert.equal(await name(), 'remote-us');
 });

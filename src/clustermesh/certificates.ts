@@ -2,7 +2,7 @@ import type { KubeClient } from '../kube/client.ts';
 import { Secret } from '../kube/objects.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { isAlreadyExists, isNotFound } from '../kube/status.ts';
-import { adminUser, localUser, sharedRemoteUser } from './access.ts';
+import { adminUser, localUser, remoteUser, sharedRemoteUser } from './access.ts';
 import {
   type CertificateRequest,
   createAuthority,
@@ -15,13 +15,17 @@ import {
 export interface CertificateConfig {
   readonly namespace: string;
   readonly cluster: string;
+  /** The common client certificate names this cluster (`remote-<cluster>`), not just any (`remote`). Default false. */
+  readonly ownRemoteUser?: boolean;
   /** Names and addresses in the server's certificate beside the usual ones. */
   readonly extraDnsNames?: readonly string[];
   readonly extraIpAddresses?: readonly string[];
 }
 
-/** The cluster's own authority; keys ca.crt and ca.key. */
+/** The cluster's own authority, made by the operator; keys ca.crt and ca.key. */
 export const authoritySecret = 'isthmus-ca';
+/** An authority that was given to the cluster, as to its peers; counts before its own. Name and keys as in Cilium. */
+export const sharedAuthoritySecret = 'cilium-ca';
 
 const day = 86_400_000;
 const authorityLife = 3650 * day;
@@ -51,7 +55,10 @@ export function wantedCertificates(config: CertificateConfig): Readonly<Record<s
       usages: ['server', 'client'],
     },
     'clustermesh-apiserver-admin-cert': { commonName: adminUser(config.cluster), usages: ['client'] },
-    'clustermesh-apiserver-remote-cert': { commonName: sharedRemoteUser, usages: ['client'] },
+    'clustermesh-apiserver-remote-cert': {
+      commonName: config.ownRemoteUser ? remoteUser(config.cluster) : sharedRemoteUser,
+      usages: ['client'],
+    },
     'clustermesh-apiserver-local-cert': { commonName: localUser(config.cluster), usages: ['client'] },
   };
 }
@@ -120,12 +127,20 @@ export async function keepCertificates(
 
 /** The cluster's authority as it stands in Kubernetes. @throws Error when there is none, or it cannot sign */
 export async function readAuthority(client: KubeClient, namespace: string): Promise<KeyPair> {
-  const secret = await readSecret(client, namespace, authoritySecret);
-  if (!secret)
+  const authority = await findAuthority(client, namespace);
+  if (!authority)
     throw new Error(
       `Secret ${namespace}/${authoritySecret} is not there yet: the operator makes it when cluster.id is set`,
     );
-  return authorityOf(secret, namespace);
+  return authority;
+}
+
+async function findAuthority(client: KubeClient, namespace: string): Promise<KeyPair | undefined> {
+  for (const name of [sharedAuthoritySecret, authoritySecret]) {
+    const secret = await readSecret(client, namespace, name);
+    if (secret) return authorityOf(secret, namespace);
+  }
+  return undefined;
 }
 
 async function ensureAuthority(
@@ -134,8 +149,8 @@ async function ensureAuthority(
   now: Date,
 ): Promise<{ authority: KeyPair; created: boolean }> {
   const { namespace, cluster } = config;
-  const present = await readSecret(client, namespace, authoritySecret);
-  if (present) return { authority: authorityOf(present, namespace), created: false };
+  const present = await findAuthority(client, namespace);
+  if (present) return { authority: present, created: false };
   const authority = await createAuthority(
     `Isthmus CA of ${cluster}`,
     new Date(now.getTime() - backdate),
@@ -155,7 +170,8 @@ async function ensureAuthority(
 function authorityOf(secret: Secret, namespace: string): KeyPair {
   const cert = decode(secret, 'ca.crt');
   const key = decode(secret, 'ca.key');
-  if (!cert || !key) throw new Error(`Secret ${namespace}/${authoritySecret}: expected ca.crt and ca.key`);
+  if (!cert || !key)
+    throw new Error(`Secret ${namespace}/${secret.metadata.name}: expected ca.crt and ca.key`);
   return { cert, key };
 }
 

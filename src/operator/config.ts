@@ -1,4 +1,4 @@
-import type * as z from 'zod';
+import * as z from 'zod';
 import { duration, flag, listenAddress, parseSettings, sharedSettings, words } from '../api/config.ts';
 
 /** What the operator reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
@@ -18,6 +18,8 @@ const settings = {
   'nodes-gc-interval': duration('5m'),
   /** Services of type LoadBalancer that have their addresses get the finalizer of a load balancer. */
   'lb-ipam-cleanup-finalizer': flag(false),
+  /** Name under which this cluster reads others: `cluster` its own (`remote-<cluster>`), else `remote`. */
+  'clustermesh-auth-mode': z.enum(['legacy', 'migration', 'cluster']).default('migration'),
   /** Further names and addresses of the mesh etcd's server certificate. */
   'clustermesh-apiserver-extra-dns-names': words,
   'clustermesh-apiserver-extra-ip-addresses': words,

@@ -93,6 +93,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
           {
             namespace: options.namespace,
             cluster: config['cluster-name'],
+            ownRemoteUser: config['clustermesh-auth-mode'] === 'cluster',
             extraDnsNames: config['clustermesh-apiserver-extra-dns-names'],
             extraIpAddresses: config['clustermesh-apiserver-extra-ip-addresses'],
           },

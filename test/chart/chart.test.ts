@@ -63,6 +63,19 @@ test('a wrong value is refused by its name', async t => {
       /^clustermesh\.config\.clusters: eu has neither ips nor address$/,
     ],
     ['clustermesh.config.clusters[0].ips={eu}', /clustermesh\.config\.clusters\.0: missing property 'name'/],
+    [
+      'clustermesh.config.clusters.eu.prot=32379',
+      /clustermesh\.config\.clusters\.eu\.prot: there is no such value$/,
+    ],
+    [
+      'clustermesh.apiserver.tls.authMode=shared',
+      /: clustermesh\.apiserver\.tls\.authMode: value must be one of/,
+    ],
+    [
+      'clustermesh.apiserver.kvstoremesh.enabled=true',
+      /^clustermesh\.apiserver\.kvstoremesh\.enabled: found true, expected false: agents read/,
+    ],
+    ['tls.ca.cert=QUJD', /^tls\.ca: found only one of cert and key, expected both or none$/],
     ['l2announcements.leaseDuration=fast', /: l2announcements\.leaseDuration: 'fast' does not match pattern/],
     ['operator.replicas=0', /: operator\.replicas: minimum: got 0, want 1$/],
     ['image.digest=latest', /: image\.digest: /],
@@ -248,6 +261,62 @@ test('every remote cluster is a reader of its own', async () => {
   assert.deepEqual(parseRemoteUsers(data['users.yaml']), ['eu']);
 });
 
+/** What a GitOps repository of Cilium says once for all clusters of a mesh. */
+const declared = [
+  ...plain,
+  'clustermesh.useAPIServer=true',
+  'clustermesh.config.enabled=true',
+  'clustermesh.config.clusters.us.ips={172.18.1.2}',
+  'clustermesh.config.clusters.us.port=32379',
+  'clustermesh.config.clusters.eu.ips={172.18.2.2}',
+  'clustermesh.config.clusters.eu.port=32380',
+  'clustermesh.config.clusters.ap.address=ap.example.com',
+  'clustermesh.config.clusters.ap.enabled=false',
+  'tls.ca.cert=QUJD',
+  'tls.ca.key=REVG',
+];
+
+test('clusters named in a map, as in newer Cilium, are connected; this one and those switched off are not', async () => {
+  const objects = await render(declared);
+  const { data } = z
+    .object({ data: z.record(z.string(), z.string()) })
+    .parse(find(objects, 'Secret', 'cilium-clustermesh'));
+  assert.deepEqual(Object.keys(data), ['eu']);
+  assert.match(Buffer.from(data.eu!, 'base64').toString(), /https:\/\/eu\.mesh\.cilium\.io:32380/);
+  const users = z
+    .object({ data: z.object({ 'users.yaml': z.string() }) })
+    .parse(find(objects, 'ConfigMap', 'clustermesh-remote-users'));
+  assert.deepEqual(parseRemoteUsers(users.data['users.yaml']), ['eu']);
+});
+
+test('a CA in the values is in the Secret that Cilium has it in, and the operator may read it', async () => {
+  const objects = await render(declared);
+  assert.deepEqual(find(objects, 'Secret', 'cilium-ca').data, { 'ca.crt': 'QUJD', 'ca.key': 'REVG' });
+  const names = rulesOf(find(objects, 'Role', 'isthmus-operator')).flatMap(rule => rule.resourceNames ?? []);
+  assert.ok(names.includes('cilium-ca'), names.join());
+});
+
+test("who declares the mesh's Secrets himself meets none of ours", async () => {
+  const own = await render([...plain, 'clustermesh.useAPIServer=true']);
+  for (const name of ['cilium-clustermesh', 'cilium-kvstoremesh', 'clustermesh-remote-users', 'cilium-ca'])
+    assert.ok(!own.some(each => each.metadata.name === name), name);
+  const sources = z
+    .object({
+      projected: z.object({ sources: z.array(z.record(z.string(), z.object({ name: z.string() }))) }),
+    })
+    .parse(
+      podOf(find(own, 'DaemonSet', 'isthmus')).spec.volumes.find(each => each.name === 'clustermesh-secrets'),
+    );
+  const names = sources.projected.sources.flatMap(source => Object.values(source).map(({ name }) => name));
+  assert.deepEqual(names, [
+    'cilium-clustermesh',
+    'cilium-kvstoremesh',
+    'clustermesh-apiserver-remote-cert',
+    'cilium-root-ca.crt',
+    'clustermesh-apiserver-local-cert',
+  ]);
+});
+
 test('ports of pods on the host network do not meet', async () => {
   const objects = await render(meshed);
   const ports = [
@@ -279,6 +348,7 @@ const PodTemplate = z.object({
         securityContext: z.record(z.string(), z.unknown()).optional(),
         initContainers: z.array(Container).default([]),
         containers: z.array(Container),
+        volumes: z.array(z.looseObject({ name: z.string() })).default([]),
       }),
     }),
   }),

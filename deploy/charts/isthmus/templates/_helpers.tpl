@@ -80,6 +80,11 @@ How Node is started, as elements of a command. The space for young objects may g
       - secret:
           name: cilium-clustermesh
           optional: true
+      # Who brings these Secrets himself, as for Cilium with KVStoreMesh, has in the one above the way to copies in his
+      # own etcd, and here the way to each cluster itself, which the agents take: of two files the last one counts.
+      - secret:
+          name: cilium-kvstoremesh
+          optional: true
       - secret:
           name: clustermesh-apiserver-remote-cert
           optional: true
@@ -121,15 +126,20 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if and (eq $id 0) (or .Values.clustermesh.useAPIServer .Values.clustermesh.config.enabled) -}}
   {{- fail (printf "cluster.id: found 0, expected 1 to %d, because clustermesh is on" $max) -}}
 {{- end -}}
-{{- $names := list -}}
-{{- range .Values.clustermesh.config.clusters -}}
+{{- range include "isthmus.remoteClusters" . | fromJsonArray -}}
   {{- if and (not .ips) (not .address) -}}
     {{- fail (printf "clustermesh.config.clusters: %s has neither ips nor address" .name) -}}
   {{- end -}}
-  {{- if has .name $names -}}
-    {{- fail (printf "clustermesh.config.clusters: %s is there twice" .name) -}}
+  {{- $tls := .tls | default dict -}}
+  {{- if ne (empty $tls.cert) (empty $tls.key) -}}
+    {{- fail (printf "clustermesh.config.clusters: tls of %s needs cert and key together" .name) -}}
   {{- end -}}
-  {{- $names = append $names .name -}}
+{{- end -}}
+{{- if ne (empty .Values.tls.ca.cert) (empty .Values.tls.ca.key) -}}
+  {{- fail "tls.ca: found only one of cert and key, expected both or none" -}}
+{{- end -}}
+{{- if .Values.clustermesh.apiserver.kvstoremesh.enabled -}}
+  {{- fail "clustermesh.apiserver.kvstoremesh.enabled: found true, expected false: agents read remote clusters themselves" -}}
 {{- end -}}
 {{- $range := splitList "," .Values.nodePort.range -}}
 {{- if gt (index $range 0 | int) (index $range 1 | int) -}}
@@ -138,6 +148,35 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) -}}
   {{- fail "ipv4.enabled: found false, expected true, because ipv6.enabled is false, too" -}}
 {{- end -}}
+{{- end }}
+
+{{/*
+The remote clusters of clustermesh.config.clusters, as a JSON array: a list of them, or a map by name, without those
+that are off and without this cluster, so that all clusters of a mesh can have the same values.
+*/}}
+{{- define "isthmus.remoteClusters" -}}
+{{- $all := .Values.clustermesh.config.clusters | default list -}}
+{{- $named := list -}}
+{{- if kindIs "map" $all -}}
+  {{- range $name, $cluster := $all -}}
+    {{- $named = append $named (merge (dict "name" $name) ($cluster | default dict)) -}}
+  {{- end -}}
+{{- else -}}
+  {{- $named = $all -}}
+{{- end -}}
+{{- $own := .Values.cluster.name -}}
+{{- $names := list -}}
+{{- $remote := list -}}
+{{- range $named -}}
+  {{- if has .name $names -}}
+    {{- fail (printf "clustermesh.config.clusters: %s is there twice" .name) -}}
+  {{- end -}}
+  {{- $names = append $names .name -}}
+  {{- if and (ne .name $own) (ne (toString .enabled) "false") -}}
+    {{- $remote = append $remote . -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $remote -}}
 {{- end }}
 
 {{/* etcd client configuration for one remote cluster. Its addresses are in it, so that a new one restarts no pod. */}}
