@@ -39,8 +39,8 @@ export interface MeshEtcd extends AsyncDisposable {
   admin(...args: string[]): Promise<string>;
 }
 
-/** Reaches the mesh etcd of a cluster by the NodePort 32379 of a node, as other clusters do. */
-export async function meshEtcd(cluster: ClusterOfTest): Promise<MeshEtcd> {
+/** Reaches the mesh etcd of a cluster by its NodePort on a node, as other clusters do. */
+export async function meshEtcd(cluster: ClusterOfTest, nodePort = 32_379): Promise<MeshEtcd> {
   const { etcdctl } = await ensureBinaries(['etcdctl'], {
     report: line => console.error(line),
   });
@@ -52,7 +52,7 @@ export async function meshEtcd(cluster: ClusterOfTest): Promise<MeshEtcd> {
   const host = await cluster.kubectl('get', 'nodes', '-o', nodeIp);
   // The server's certificate knows 127.0.0.1, and no address of a node.
   const relay = createServer(socket => {
-    const etcd = connect(32379, host);
+    const etcd = connect(nodePort, host);
     for (const [from, to] of [
       [socket, etcd],
       [etcd, socket],

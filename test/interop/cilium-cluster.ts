@@ -1,28 +1,17 @@
 /** Cilium installed by its own chart on clusters of a lab that came up without a network (disableDefaultCNI). */
 
 import { helm } from '../../src/cli/helm.ts';
-import { createAuthority, type KeyPair } from '../../src/clustermesh/x509.ts';
 import type { Report } from '../../src/lab/binaries.ts';
 import type { LabCluster } from '../../src/lab/open-lab.ts';
 import { waitFor } from '../../src/lab/process.ts';
 import type { CiliumRelease } from './cilium-image.ts';
-
-/** A cluster whose mesh etcd the agents read. */
-export interface RemoteMesh {
-  readonly name: string;
-  /** Addresses of nodes that lead to its etcd. */
-  readonly addresses: readonly string[];
-  readonly port: number;
-}
+import { type DeclaredMesh, declaredValues, memberOf, meshAuthority } from './declared-mesh.ts';
 
 export interface CiliumOptions {
   readonly release: CiliumRelease;
   readonly report: Report;
-  /** NodePort of the cluster's own mesh etcd; without it there is none. */
-  readonly meshPort?: number;
-  readonly remotes?: readonly RemoteMesh[];
-  /** Signs the mesh's certificates; clusters that are joined share it. */
-  readonly authority?: KeyPair;
+  /** The mesh it is a member of, by its name; without one it has no mesh etcd. */
+  readonly mesh?: DeclaredMesh;
   /** More values for the chart, over those below. */
   readonly values?: Readonly<Record<string, unknown>>;
 }
@@ -47,7 +36,7 @@ export async function installCilium(cluster: LabCluster, options: CiliumOptions)
   await Promise.all(cluster.plan.nodes.map(({ name }) => showConfiguration(cluster, name)));
   await cluster.kubectl('wait', '--for=condition=Ready', 'node', '--all', '--timeout=60s');
   await rollout('deployment/coredns');
-  if (options.meshPort !== undefined) await rollout('deployment/clustermesh-apiserver');
+  if (options.mesh !== undefined) await rollout('deployment/clustermesh-apiserver');
 }
 
 /** Installs Cilium in all these clusters and joins each with the others. */
@@ -55,34 +44,16 @@ export async function installCiliumMesh(
   clusters: readonly LabCluster[],
   options: Pick<CiliumOptions, 'release' | 'report' | 'values'>,
 ): Promise<void> {
-  const now = Date.now();
-  const day = 86_400_000;
-  const authority = await createAuthority('Cilium CA', new Date(now - day), new Date(now + 365 * day));
-  // A port of their own for each: Cilium's socket load balancer takes a remote node's for the own cluster's.
-  const meshPort = (cluster: LabCluster): number => 32_378 + cluster.plan.number;
-  await Promise.all(
-    clusters.map(cluster =>
-      installCilium(cluster, {
-        ...options,
-        authority,
-        meshPort: meshPort(cluster),
-        remotes: clusters
-          .filter(other => other !== cluster)
-          .map(other => ({
-            name: other.name,
-            addresses: other.plan.nodes.slice(0, 1).map(({ address }) => address),
-            port: meshPort(other),
-          })),
-      }),
-    ),
-  );
+  const mesh = { authority: await meshAuthority(), members: clusters.map(each => memberOf(each)) };
+  await Promise.all(clusters.map(cluster => installCilium(cluster, { ...options, mesh })));
   for (const cluster of clusters) await remotesReady(cluster, clusters.length - 1);
 }
 
 function chartValues(cluster: LabCluster, options: CiliumOptions): Record<string, unknown> {
-  const { release, meshPort, remotes = [], authority } = options;
+  const { release, mesh } = options;
   const image = { override: release.image };
-  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const member = mesh?.members.find(({ name }) => name === cluster.name);
+  const declared = mesh && member && declaredValues(mesh, member);
   return {
     cluster: { name: cluster.name, id: cluster.plan.number },
     k8sServiceHost: cluster.plan.apiAddress,
@@ -101,15 +72,11 @@ function chartValues(cluster: LabCluster, options: CiliumOptions): Record<string
     endpointHealthChecking: { enabled: false },
     // The capabilities it asks for otherwise include one that root of a test machine may lack (SYS_RESOURCE).
     securityContext: { privileged: true },
-    ...(authority && { tls: { ca: { cert: base64(authority.cert), key: base64(authority.key) } } }),
-    ...(meshPort !== undefined && {
+    ...(declared && {
+      ...declared,
       clustermesh: {
-        useAPIServer: true,
-        apiserver: { image, service: { type: 'NodePort', nodePort: meshPort } },
-        config: {
-          enabled: true,
-          clusters: remotes.map(each => ({ name: each.name, ips: each.addresses, port: each.port })),
-        },
+        ...declared.clustermesh,
+        apiserver: { ...declared.clustermesh.apiserver, image },
       },
     }),
   };

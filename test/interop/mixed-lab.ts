@@ -1,0 +1,63 @@
+/** A lab of two clusters that are one mesh: us with Isthmus, eu with a real Cilium. Both are only declared. */
+import { installIsthmus } from '../../src/cli/install.ts';
+import { parseConfig } from '../../src/lab/config.ts';
+import { up } from '../../src/lab/lab.ts';
+import { type Lab, openLab } from '../../src/lab/open-lab.ts';
+import { labNames } from '../../src/lab/state.ts';
+import { installCilium } from './cilium-cluster.ts';
+import { ciliumRelease } from './cilium-image.ts';
+import { declaredValues, memberOf, meshAuthority } from './declared-mesh.ts';
+
+export interface MixedLabOptions {
+  readonly name: string;
+  /** 255 or 511. With 511 the clusters have numbers that only 511 allows. */
+  readonly maxClusters: 255 | 511;
+  readonly report: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Opens the lab of this name, or makes it. */
+export async function mixedLab({ name, maxClusters, report, signal }: MixedLabOptions): Promise<Lab> {
+  if (labNames().includes(name)) return openLab(name);
+  const release = await ciliumRelease(report);
+  const config = parseConfig([{ path: `lab ${name}`, text: ['us', 'eu'].map(kindDocument).join('\n---\n') }]);
+  const images = [release.archive];
+  await up({ name, config, install: false, join: false, images, report, ...(signal && { signal }) });
+  const lab = openLab(name);
+  const [us, eu] = [lab.cluster('us'), lab.cluster('eu')];
+  const large = maxClusters === 511;
+  const mesh = {
+    authority: await meshAuthority(),
+    maxClusters,
+    // Isthmus reads Cilium as `remote`, Cilium reads Isthmus as `remote-eu`.
+    members: [
+      memberOf(us, { authMode: 'migration', ...(large && { id: 300 }) }),
+      memberOf(eu, { authMode: 'cluster', ...(large && { id: 511 }) }),
+    ],
+  } as const;
+  const isthmus = {
+    ...declaredValues(mesh, mesh.members[0]),
+    k8sServiceHost: us.plan.apiAddress,
+    k8sServicePort: 6443,
+    operator: { replicas: 1 },
+  };
+  await Promise.all([
+    installIsthmus({
+      cluster: { context: us.context, kubeconfig: us.kubeconfig, namespace: 'kube-system' },
+      values: { document: isthmus },
+      report: line => report(`us: ${line}`),
+    }),
+    installCilium(eu, { release, report, mesh }),
+  ]);
+  return lab;
+}
+
+function kindDocument(name: string): string {
+  return JSON.stringify({
+    apiVersion: 'kind.x-k8s.io/v1alpha4',
+    kind: 'Cluster',
+    name,
+    networking: { disableDefaultCNI: true },
+    nodes: [{ role: 'control-plane' }, { role: 'worker' }],
+  });
+}
