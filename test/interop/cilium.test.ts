@@ -139,7 +139,7 @@ test('the sender’s identity is in the VNI, and the receiver has it in its conn
     );
     assert.equal(vni, await identity(from, 'client'), `${from.name} → ${to.name}`);
     // A connection that is open as long as we look: a closed one is forgotten within seconds.
-    const open = from.trySh(ns.name, 'client', `sleep 15 | nc ${target} 8080`);
+    const open = from.trySh(ns.name, 'client', `sleep 15 | timeout 15 nc ${target} 8080`);
     assert.equal(await trackedSender(to, client, target!), vni);
     await open;
   }
