@@ -116,7 +116,7 @@ function statusText(status: AgentStatus): string {
   }
   for (const cluster of status.clusters ?? [])
     lines.push(
-      `Cluster   ${cluster.name}: ${cluster.ready ? 'ready' : 'not ready'} ${cluster.status}`.trimEnd(),
+      `Cluster   ${cluster.name}: ${cluster.ready ? 'ready' : `not ready ${cluster.status}`.trimEnd()}`,
     );
   for (const each of status.warnings) lines.push(`Warning   ${each}`);
   for (const each of status.errors) lines.push(`Error     ${each}`);

@@ -138,11 +138,17 @@ test('the sender’s identity is in the VNI, and the receiver has it in its conn
       from.sh(ns.name, 'client', `curl -s -m 5 http://${target}:8080/hostname`),
     );
     assert.equal(vni, await identity(from, 'client'), `${from.name} → ${to.name}`);
-    // A connection that is open as long as we look: a closed one is forgotten within seconds.
-    const open = from.trySh(ns.name, 'client', `sleep 15 | timeout 15 nc ${target} 8080`);
-    assert.equal(await trackedSender(to, client, target!), vni);
-    await open;
   }
+  // Connections that are open as long as we look: closed ones are forgotten within seconds.
+  await Promise.all(
+    both().map(async ([from, to]) => {
+      const [target] = await addressesOf(to, 'web');
+      const client = await podAddress(from, ns.name, 'client');
+      const open = from.trySh(ns.name, 'client', `sleep 40 | timeout 40 nc ${target} 8080`);
+      assert.equal(await trackedSender(to, client, target!), await identity(from, 'client'));
+      await open;
+    }),
+  );
 });
 
 test('a policy of Cilium lets in the pods of Isthmus that it names, and no other', async () => {
