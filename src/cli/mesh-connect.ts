@@ -239,8 +239,12 @@ async function changeClusters(
 }
 
 async function remoteEntries(cluster: ClusterChoice): Promise<readonly RemoteEntry[]> {
-  const values = Values.parse(await installedValues({ cluster, report: () => undefined }));
-  return values.clustermesh?.config?.clusters ?? [];
+  return entriesOf(await installedValues({ cluster, report: () => undefined }));
+}
+
+/** The remote clusters that values of the chart name, whichever form they have. @throws ZodError */
+export function entriesOf(values: unknown): readonly RemoteEntry[] {
+  return Values.parse(values).clustermesh?.config?.clusters ?? [];
 }
 
 /** Names of the clusters that a cluster is configured to connect to. */

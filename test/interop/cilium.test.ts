@@ -6,6 +6,8 @@ import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import * as z from 'zod';
 import { allocationRange, clusterOf } from '../../src/api/identity-number.ts';
+import { installedValues } from '../../src/cli/helm.ts';
+import { upgradeIsthmus } from '../../src/cli/install.ts';
 import { readCertificate } from '../../src/clustermesh/x509.ts';
 import {
   answered,
@@ -244,27 +246,26 @@ test('each is let in under the name that its certificate has: remote, and remote
   const { cert } = await certificateOf(eu, 'clustermesh-apiserver-remote-cert');
   assert.equal((await readCertificate(cert)).commonName, 'remote-eu');
   assert.equal(await ours(), 'remote');
-  // Without the common user Cilium still reads us, and we no longer Cilium, until we come under our own name.
-  await etcds.us.admin('user', 'delete', 'remote');
-  await etcds.eu.admin('user', 'delete', 'remote');
+  await bothReady();
   const mode = (value: string) =>
     isthmusOk('upgrade', '--context', 'us', '--set', `clustermesh.apiserver.tls.authMode=${value}`);
-  await eventually(
-    'Isthmus is kept out',
-    async () => (await isthmusRemotes()).every(each => !each.ready),
-    60,
-  );
   await mode('cluster');
   await eventually('a certificate of our own', async () => (await ours()) === 'remote-us', 60);
+  // Now nobody needs the common user. Connections that are open stay, so both sides make new ones.
+  for (const each of Object.values(etcds)) await each.admin('user', 'delete', 'remote');
+  const system = ['-n', 'kube-system'];
+  await us.kubectl(...system, 'rollout', 'restart', 'daemonset/isthmus');
+  await us.kubectl(...system, 'rollout', 'status', 'daemonset/isthmus', '--timeout=240s');
+  const kvstoremesh = ['deployment/clustermesh-apiserver', '-c', 'kvstoremesh', '--', 'bash', '-c', 'kill 1'];
+  await eu.kubectl(...system, 'exec', ...kvstoremesh);
   await bothReady();
-  assert.equal(await answered(us, ns.name, 'client'), 'eu-web us-web');
-  await mode('migration');
-  for (const name of ['us', 'eu'] as const) {
-    await etcds[name].admin('user', 'add', 'remote', '--no-password');
-    await etcds[name].admin('user', 'grant-role', 'remote', 'remote');
+  await becomes(us, 'eu-web us-web');
+  for (const each of Object.values(etcds)) {
+    await each.admin('user', 'add', 'remote', '--no-password');
+    await each.admin('user', 'grant-role', 'remote', 'remote');
   }
+  await mode('migration');
   await eventually('the common one again', async () => (await ours()) === 'remote', 60);
-  await bothReady();
 });
 
 test('a new etcd on either side is read anew, and no request is lost meanwhile', async () => {
@@ -294,6 +295,8 @@ test('a new etcd on either side is read anew, and no request is lost meanwhile',
 
 test('Isthmus leaves the mesh: Cilium keeps nothing of it; it comes back, and all is there', async () => {
   const addresses = (await podsOf(us)).map(each => each.address);
+  const cluster = { context: 'isthmus-us', kubeconfig: process.env.KUBECONFIG, namespace: 'kube-system' };
+  const declared = await installedValues({ cluster, report: line => console.error(line) });
   await isthmusOk('clustermesh', 'disable', '--context', 'us');
   for (const agent of agents)
     await eventually(
@@ -312,7 +315,8 @@ test('Isthmus leaves the mesh: Cilium keeps nothing of it; it comes back, and al
       60,
     );
   assert.equal(await answered(eu, ns.name, 'client'), 'eu-web');
-  await isthmusOk('clustermesh', 'enable', '--context', 'us', '--service-type', 'NodePort');
+  // To come back is to be declared again: `disable` has emptied the list of clusters.
+  await upgradeIsthmus({ cluster, values: { document: declared }, report: () => undefined });
   await bothReady(180);
   await becomes(eu, 'eu-web us-web', 60);
   const known = new Set((await ipcacheAt(agents[0]!)).keys());
@@ -496,14 +500,15 @@ async function trackedSender(cluster: ClusterOfTest, from: string, to: string): 
     const Flows = z.array(
       z.object({
         node: z.string(),
-        key: z.object({ saddr: z.string(), daddr: z.string(), dport: z.number() }),
+        key: z.object({ saddr: z.string(), daddr: z.string() }),
         value: z.object({ identity: z.number() }),
       }),
     );
     const text = await isthmusOk('bpf', 'ct', 'list', '--context', 'us', '-o', 'json');
-    const flows = Flows.parse(JSON.parse(text));
-    return flows.find(
-      ({ node, key }) => node === 'us-worker' && key.saddr === from && key.daddr === to && key.dport === 8080,
+    // A row's key has one direction of the flow, either one.
+    const ends = (key: { saddr: string; daddr: string }) => [key.saddr, key.daddr].sort().join();
+    return Flows.parse(JSON.parse(text)).find(
+      ({ node, key }) => node === 'us-worker' && ends(key) === ends({ saddr: from, daddr: to }),
     )?.value.identity;
   });
 }
