@@ -98,6 +98,13 @@ const agentSettings = {
   'l2-announcements-lease-duration': duration('15s'),
   'l2-announcements-renew-deadline': duration('5s'),
   'l2-announcements-retry-period': duration('2s'),
+  /** Nodes of this cluster, and a few of each other one, are probed, and what is dead gets no new connections. */
+  'enable-health-checking': flag(true),
+  'health-check-interval': duration('400ms'),
+  /** Probes in a row without an answer after which a node is silent. */
+  'health-check-icmp-failure-threshold': whole(4, 2, 100),
+  /** How long a silent node has to answer until it is used again; longer each time it falls silent soon after. */
+  'health-check-hold': duration('2s'),
   'cgroup-root': z.string().default('/host/sys/fs/cgroup'),
   'cni-exclusive': flag(true),
   'agent-health-port': whole(9879, 1, 65535),
@@ -121,6 +128,10 @@ export function parseAgentConfig(entries: Readonly<Record<string, string>>): Age
         `configuration: ${key}: found ${config[key] / 1000}s, expected less than ${longer} (${config[longer] / 1000}s)`,
       );
   }
+  if (config['health-check-interval'] < 50)
+    throw new Error(
+      `configuration: health-check-interval: found ${config['health-check-interval']}ms, expected 50ms or more`,
+    );
   if (!config['enable-ipv4'] && !config['enable-ipv6'])
     throw new Error('enable-ipv4: found false, expected true where enable-ipv6 is false, too');
   return config;

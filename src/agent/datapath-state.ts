@@ -1,6 +1,7 @@
 import type { Algorithm } from '../api/annotations.ts';
 import type { Service } from '../api/service.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
+import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { mapTarget } from '../datapath/map-target.ts';
 import type { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
@@ -66,6 +67,8 @@ export interface DatapathStateOptions {
   readonly netlink: Netlink;
   readonly sources: Sources;
   readonly remote: RemoteTables;
+  /** Nodes of this cluster that look dead. */
+  readonly nodeVerdicts: ReadonlyTable<NodeVerdict>;
   /** This node's endpoints. */
   readonly endpoints: ReadonlyTable<Endpoint>;
   readonly hostAddresses: ReadonlyTable<HostAddress>;
@@ -206,6 +209,8 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     services: sources.services,
     slices: sources.slices,
     remotes: remote.services,
+    nodeVerdicts: options.nodeVerdicts,
+    clusters: remote.clusters,
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     nodes: sources.node,

@@ -24,6 +24,19 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   gauge('ipam_capacity', 'Addresses of the pod CIDR', () => scarcest()?.capacity);
   gauge('ipcache_rows', 'Prefixes with a known identity', () => agent.parts?.state.ipcache.size);
   gauge('nodes', 'Nodes known, of all clusters', () => agent.parts?.state.nodes.size);
+  gauge(
+    'unreachable_nodes',
+    'Nodes of the cluster that are dead: two of their probers do not hear them',
+    () => agent.unreachableNodes().filter(each => each.dead).length,
+  );
+  gauge(
+    'maybe_unreachable_nodes',
+    'Nodes that look dead and stay in service, because most do',
+    () => agent.unreachableNodes().filter(each => !each.dead).length,
+  );
+  gauge('probes_hear_nobody', '1 while this node hears none of the nodes that it probes', () =>
+    agent.probes?.doubtful ? 1 : 0,
+  );
   registerRemoteMetrics(registry, () => agent.remote?.status ?? []);
   const calls = new Histogram({
     name: 'isthmus_cni_call_duration_seconds',

@@ -1,8 +1,11 @@
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import type { Service } from '../api/service.ts';
+import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
+import { deriveVerdicts, type Verdicts } from '../clustermesh/verdict-tables.ts';
+import { EchoSocket } from '../datapath/echo-socket.ts';
 import type { L2ResponderKey, L2ResponderValue } from '../datapath/l2-responder.ts';
 import { watchLinks } from '../datapath/link-watch.ts';
 import { Netlink } from '../datapath/netlink.ts';
@@ -35,6 +38,7 @@ import { ciliumNodeObject, type NodeFamily, type ReadyNode, whenNodeReady } from
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
+import { type OwnAccusation, Probes } from './probes.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import type { ProxyHealth } from './proxy-health.ts';
 import { whenQuiet } from './quiet.ts';
@@ -87,6 +91,8 @@ export class NodeAgent {
   parts: NodeParts | undefined;
   services: Services | undefined;
   l2: L2Announcements | undefined;
+  verdicts: Verdicts | undefined;
+  probes: Probes | undefined;
   endpointLog: EndpointLog | undefined;
   /** The node was taken back to what it was before: nothing is made on it any more. */
   cleanedUp = false;
@@ -96,6 +102,7 @@ export class NodeAgent {
   readonly #events: EventRecorder;
   /** Ends everything that writes, at SIGTERM or before a clean-up. */
   readonly #stop = new AbortController();
+  readonly #unreachableSince = new Map<string, number>();
   readonly #failed = Promise.withResolvers<never>();
   #cni: AsyncDisposable | undefined;
 
@@ -236,12 +243,16 @@ export class NodeAgent {
       signal,
       log: logOf('identity'),
     });
-    const remote = await this.#remoteTables(sources);
+    const verdicts = deriveVerdicts(sources.nodes);
+    this.verdicts = verdicts;
+    this.#tellVerdicts(sources, verdicts);
+    const remote = await this.#remoteTables(sources, verdicts);
     const state = runDatapathState({
       datapath,
       netlink,
       sources,
       remote,
+      nodeVerdicts: verdicts.nodes,
       endpoints: endpoints.table,
       hostAddresses,
       kernelRoutes: watchKernelRoutes(
@@ -323,6 +334,7 @@ export class NodeAgent {
     this.#cni = cni;
     keepConfiguration({ ...cniPaths, exclusive: config['cni-exclusive'], log: logOf('cni'), signal });
     this.starting = undefined;
+    if (config['enable-health-checking']) this.#probe(sources, remote, verdicts);
     // Somebody may have flushed routes: ours come back.
     const repair = setInterval(() => void state.reconcilers.routes?.repair(), ROUTE_REPAIR).unref();
     const news = new PressureNews();
@@ -392,7 +404,7 @@ export class NodeAgent {
   }
 
   /** Other clusters' tables: empty and complete where this cluster is in no mesh. */
-  async #remoteTables(sources: Sources): Promise<RemoteTables> {
+  async #remoteTables(sources: Sources, verdicts: Verdicts): Promise<RemoteTables> {
     const { config } = this;
     if (config['cluster-id'] === 0) {
       const tables = remoteTables();
@@ -408,9 +420,96 @@ export class NodeAgent {
       clusterId: config['cluster-id'],
       maxClusters: config['max-connected-clusters'],
       nodes: sources.nodes,
+      unheard: verdicts.clusters,
       signal: this.#stop.signal,
     });
     return this.remote.tables;
+  }
+
+  /** Looks for nodes and clusters that do not answer, and says on our CiliumNode which: each change, once. */
+  #probe(sources: Sources, remote: RemoteTables, verdicts: Verdicts): void {
+    const { config, nodeName } = this;
+    const { client } = this.#options;
+    const signal = this.#stop.signal;
+    const socket = new EchoSocket();
+    const probes = new Probes({
+      node: nodeName,
+      nodes: sources.nodes,
+      remoteNodes: remote.nodes,
+      clusters: remote.clusters,
+      verdicts,
+      belief: {
+        failures: config['health-check-icmp-failure-threshold'],
+        hold: config['health-check-hold'],
+      },
+      socket,
+      now: () => performance.now(),
+    });
+    this.probes = probes;
+    const timer = setInterval(() => probes.round(), config['health-check-interval']).unref();
+    signal.addEventListener('abort', () => {
+      clearInterval(timer);
+      socket[Symbol.dispose]();
+    });
+    const path = pathOf(resources.ciliumNodes, { name: nodeName });
+    const present = (): string | undefined => sources.nodes.get(nodeName)?.annotations[unreachableAnnotation];
+    let said = false;
+    const target = {
+      apply: async ([operation]: readonly { readonly row: OwnAccusation | undefined }[]) => {
+        const text = operation?.row?.text;
+        // What an agent before this one has said may still be true.
+        if (said || present() !== text) {
+          const annotations = { [unreachableAnnotation]: text ?? null };
+          await client.patch(path, 'merge', { metadata: { annotations } }, { timeout: 5000 });
+          if (said || text !== undefined) log.info({ unreachable: text ?? 'nobody' }, 'probes');
+        }
+        said = true;
+        return new Map<string, Error>();
+      },
+    };
+    const accusation = new Reconciler(probes.accusation, target, {
+      signal,
+      backoff: { first: 100, max: 1000 },
+      onError: (_, error, attempt) => {
+        if (attempt % 30 === 1)
+          log.warn({ attempt, error: error.message }, 'what probes found cannot be said');
+      },
+    });
+    sources.nodes.subscribe(({ key, before, after }) => {
+      if (key === nodeName && after && !before) void accusation.repair();
+    });
+  }
+
+  /** Nodes that others do not hear, with the seconds since we know. */
+  unreachableNodes(): { node: string; by: string[]; dead: boolean; age: number }[] {
+    const now = performance.now();
+    return [...(this.verdicts?.nodes.values() ?? [])].map(({ node, by, dead }) => ({
+      node,
+      by: [...by],
+      dead,
+      age: Math.round((now - (this.#unreachableSince.get(node) ?? now)) / 100) / 10,
+    }));
+  }
+
+  #tellVerdicts(sources: Sources, verdicts: Verdicts): void {
+    verdicts.nodes.subscribe(({ key: name, before, after }) => {
+      if (!before) this.#unreachableSince.set(name, performance.now());
+      if (!after) this.#unreachableSince.delete(name);
+      if (before?.dead === after?.dead) return;
+      const by = after?.by.join(', ') ?? '';
+      const message = !after
+        ? 'answers probes again: its pods are in service'
+        : after.dead
+          ? `does not answer ${by}: its pods get no new connections`
+          : `does not answer ${by}, but so do most nodes, or they accuse each other: its pods stay in service`;
+      log.warn({ node: name, by }, message);
+      if (!this.#tells()) return;
+      if (!sources.nodes.has(name)) return;
+      // As kubelets do: `kubectl describe node` looks for the name.
+      const subject = { apiVersion: 'v1', kind: 'Node', name, uid: name };
+      if (after) this.#events.warn(subject, after.dead ? 'NodeUnreachable' : 'NodeMaybeUnreachable', message);
+      else this.#events.say(subject, 'NodeReachable', message);
+    });
   }
 
   #publish(sources: Sources, endpoints: Endpoints, node: ReadyNode): Reconciler<PublishedEndpoint> {
@@ -553,9 +652,10 @@ export class NodeAgent {
     this.#events.warn({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'InvalidService', message);
   }
 
-  /** One node of the cluster posts events that all of them would. */
+  /** One node of the cluster posts events that all of them would: one that is not dead. */
   #tells(): boolean {
-    const first = [...(this.sources?.nodes.keys() ?? [])].sort()[0];
+    const dead = (name: string): boolean => this.verdicts?.nodes.get(name)?.dead === true;
+    const first = [...(this.sources?.nodes.keys() ?? [])].filter(name => !dead(name)).sort()[0];
     return first === undefined || first === this.nodeName;
   }
 }

@@ -1,11 +1,13 @@
 import { isIPv6 } from 'node:net';
 import { type Algorithm, failoverAnnotations, parseServiceAnnotations } from '../api/annotations.ts';
-import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
+import { type EndpointSlice, SLICES_BY_NODE, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
+import type { RemoteHealth } from '../clustermesh/rows.ts';
+import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
 import { frontendsOf, type Mesh } from '../loadbalancer/frontends.ts';
-import { REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
+import { REMOTE_BY_CLUSTER, REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
 import { derive, input } from '../table/derive.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
@@ -21,6 +23,9 @@ export interface ServicesOptions {
   readonly remotes: ReadonlyTable<RemoteService>;
   /** Frontends of another origin than services, with the index `address`: the pods' hostPorts. */
   readonly hostPorts?: ReadonlyTable<Frontend>;
+  /** By name: nodes of the own cluster that look dead, remote clusters. Those that are dead get no new connections. */
+  readonly nodeVerdicts?: ReadonlyTable<NodeVerdict>;
+  readonly clusters?: ReadonlyTable<RemoteHealth>;
   /** Name of this node. */
   readonly node: string;
   /** The row of this node, for its zone. Without it the node is in none. */
@@ -64,9 +69,10 @@ export interface Services {
  * have been heard, global services keep what the maps hold of them beside what is known.
  */
 export async function runServices(options: ServicesOptions): Promise<Services> {
-  const { services, slices, remotes, hostPorts, node, regions } = options;
-  // A service without its slices would lose, for a moment, the backends that the maps still hold.
-  await Promise.all([services.whenSynced(), slices.whenSynced()]);
+  const { services, slices, remotes, hostPorts, nodeVerdicts, clusters, node, regions } = options;
+  // A service without its slices would lose, for a moment, the backends that the maps still hold; without verdicts it
+  // would get back what is dead.
+  await Promise.all([services, slices, nodeVerdicts, clusters].map(table => table?.whenSynced()));
   const heard = remotesHeard(remotes);
   const zone = zoneOfNode(options.nodes, node);
   const globalServices = function* (): Generator<string> {
@@ -93,6 +99,8 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
       }),
       input(regions, globalServices),
       input(options.ownRanges, globalServices),
+      ...(nodeVerdicts ? [input(nodeVerdicts, row => servicesOn(row.node, slices))] : []),
+      ...(clusters ? [input(clusters, row => servicesOf(row.cluster, remotes))] : []),
     ],
     compute(key) {
       const service = services.get(key);
@@ -105,6 +113,10 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         algorithm: options.algorithm,
         place: { node, zone: zone.get(node)?.zone ?? '' },
         mesh,
+        unreachable: {
+          node: name => nodeVerdicts?.get(name)?.dead === true,
+          cluster: name => clusters?.get(name)?.dead === true,
+        },
       });
     },
   });
@@ -158,6 +170,16 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     onError: options.onError,
   });
   return { frontends, problems, balancer, reconciler };
+}
+
+/** Services with an endpoint on a node. */
+function* servicesOn(node: string, slices: ReadonlyTable<EndpointSlice>): Iterable<string> {
+  for (const slice of slices.by(SLICES_BY_NODE, node)) if (slice.service !== '') yield slice.service;
+}
+
+/** Services that a cluster exports. */
+function* servicesOf(cluster: string, remotes: ReadonlyTable<RemoteService>): Iterable<string> {
+  for (const row of remotes.by(REMOTE_BY_CLUSTER, cluster)) yield serviceKey(row);
 }
 
 /** A table whose one row appears when every remote cluster has been heard. */

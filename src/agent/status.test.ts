@@ -16,6 +16,8 @@ const well: StatusInputs = {
   paths: undefined,
   problems: [],
   clusters: [],
+  unreachableNodes: [],
+  hearsNobody: false,
   errors: [],
   warnings: [],
   now: 2000,
@@ -54,7 +56,12 @@ test('every trouble names its object', () => {
       {
         name: 'eu',
         ready: false,
+        state: 'stale',
         status: 'not connected',
+        disconnectedAge: 12,
+        heartbeatAge: 30,
+        deadAge: undefined,
+        unheardBy: ['n2'],
         errors: ['refused'],
         warnings: ['a value is refused'],
       },
@@ -73,6 +80,26 @@ test('every trouble names its object', () => {
     'cluster eu: a value is refused',
   ]);
   assert.deepEqual(status.clusters, [
-    { name: 'eu', ready: false, status: 'not connected', warnings: ['a value is refused'] },
+    {
+      name: 'eu',
+      ready: false,
+      state: 'stale',
+      status: 'not connected',
+      disconnectedAge: 12,
+      heartbeatAge: 30,
+      deadAge: undefined,
+      unheardBy: ['n2'],
+      warnings: ['a value is refused'],
+    },
   ]);
+});
+
+test('a node that hears nobody says so, and nodes that are dead are listed', () => {
+  const dead = { node: 'n2', by: ['n1', 'n3'], dead: true, age: 4 };
+  const status = agentStatus({ ...well, hearsNobody: true, unreachableNodes: [dead] });
+  assert.deepEqual(status.warnings, [
+    'this node hears none of the nodes that it probes, and says nothing of them',
+  ]);
+  assert.deepEqual(status.unreachableNodes, [dead]);
+  assert.deepEqual(status.errors, []);
 });

@@ -10,8 +10,13 @@ import type { ServiceProblem } from './services.ts';
 export interface ClusterHealth {
   readonly name: string;
   readonly ready: boolean;
+  readonly state: string;
   /** One line for people. */
   readonly status: string;
+  readonly disconnectedAge: number | undefined;
+  readonly heartbeatAge: number | undefined;
+  readonly deadAge: number | undefined;
+  readonly unheardBy: readonly string[];
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
 }
@@ -29,6 +34,9 @@ export interface StatusInputs {
   readonly paths: ReadonlyTable<Path> | undefined;
   readonly problems: Iterable<ServiceProblem>;
   readonly clusters: readonly ClusterHealth[];
+  readonly unreachableNodes: NonNullable<AgentStatus['unreachableNodes']>;
+  /** This node hears none of several others. */
+  readonly hearsNobody: boolean;
   /** Further things that are wrong for good: a device that is gone, a map that is full. */
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
@@ -52,6 +60,8 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
     errors.push(...cluster.errors.map(each => `cluster ${cluster.name}: ${each}`));
     warnings.push(...cluster.warnings.map(each => `cluster ${cluster.name}: ${each}`));
   }
+  if (inputs.hearsNobody)
+    warnings.push('this node hears none of the nodes that it probes, and says nothing of them');
   const paths = [...(inputs.paths?.values() ?? [])];
   const direct = paths.filter(each => each.direct).length;
   const endpoints = [...(inputs.endpoints?.values() ?? [])].filter(each => each.state !== 'deleting');
@@ -66,11 +76,11 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
     },
     datapath: { ...inputs.datapath },
     routing: { mode: inputs.routingMode, direct, tunnel: paths.length - direct },
-    clusters: inputs.clusters.map(({ name, ready, status, warnings }) => ({
-      name,
-      ready,
-      status,
-      warnings: [...warnings],
+    unreachableNodes: inputs.unreachableNodes,
+    clusters: inputs.clusters.map(({ errors: _, ...each }) => ({
+      ...each,
+      unheardBy: [...each.unheardBy],
+      warnings: [...each.warnings],
     })),
     reconcilers: Object.fromEntries(
       Object.entries(inputs.reconcilers).map(([name, { pending, failing, applied }]) => [

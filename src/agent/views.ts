@@ -21,6 +21,7 @@ export function apiViews(agent: NodeAgent): Readonly<Record<string, () => unknow
     '/v1/services': () => services(agent),
     '/v1/ipcache': () => ipcache(agent),
     '/v1/nodes': () => nodes(agent),
+    '/v1/probes': () => probes(agent),
   };
 }
 
@@ -42,9 +43,18 @@ function status(agent: NodeAgent): AgentStatus {
     routingMode: agent.config['routing-mode'],
     paths: agent.parts?.state.paths,
     problems: agent.services?.problems.values() ?? [],
+    unreachableNodes: agent.unreachableNodes(),
+    hearsNobody: agent.probes?.doubtful === true,
     clusters: (agent.remote?.status ?? []).map(each => ({
-      ...each,
-      errors: each.ready || each.state === 'syncing' ? [] : [each.status],
+      name: each.name,
+      ready: each.ready,
+      state: each.state,
+      status: each.status,
+      disconnectedAge: each.disconnectedAge,
+      heartbeatAge: each.heartbeatAge,
+      deadAge: each.deadAge,
+      unheardBy: each.unheardBy,
+      errors: each.ready || each.state === 'syncing' || each.state === 'connected' ? [] : [each.status],
       warnings: [
         ...each.warnings,
         ...Object.entries(each.refused).map(
@@ -153,3 +163,8 @@ function* nodes(agent: NodeAgent): Generator<object> {
 /** The way to a node's pods and why it is that; '' for this node. */
 const pathText = (path: Path | undefined): string =>
   path ? `${path.direct ? 'direct' : 'tunnel'} (${path.reason})` : '';
+
+function* probes(agent: NodeAgent): Generator<object> {
+  for (const { cluster, node, state, note } of agent.probes?.status ?? [])
+    yield { cluster: cluster || agent.config['cluster-name'], node: node || 'any', state, note };
+}

@@ -26,13 +26,33 @@ export const AgentStatus = z.looseObject({
     .optional(),
   /** How this node sends to pods of other nodes: to how many nodes each way. */
   routing: z.object({ mode: z.string(), direct: z.number(), tunnel: z.number() }).optional(),
+  /** Nodes of this cluster that others do not hear. Those that are dead get no new connections. */
+  unreachableNodes: z
+    .array(
+      z.looseObject({
+        node: z.string(),
+        by: z.array(z.string()),
+        dead: z.boolean(),
+        /** Seconds since this agent learned it. */
+        age: z.number(),
+      }),
+    )
+    .optional(),
   /** Clusters this one is configured to connect to. */
   clusters: z
     .array(
       z.looseObject({
         name: z.string(),
         ready: z.boolean(),
+        /** disconnected, connected, refused, syncing, ready, stale or dead: clustermesh/remote-status.ts says what each means. */
+        state: z.string().default(''),
         status: z.string().default(''),
+        /** Seconds, by the agent's own monotonic clock: since the connection was lost (0: it is there), since its last heartbeat, since it is dead. */
+        disconnectedAge: z.number().optional(),
+        heartbeatAge: z.number().optional(),
+        deadAge: z.number().optional(),
+        /** Nodes of this cluster that say that no node of it answers their probes. */
+        unheardBy: z.array(z.string()).default([]),
         /** What is wrong without ending the connection: values refused, ranges that overlap. */
         warnings: z.array(z.string()).default([]),
       }),

@@ -82,12 +82,24 @@ export function endpointSliceKey(row: Pick<EndpointSlice, 'namespace' | 'name'>)
 /** Index that finds the slices of a service by `namespace/name`. */
 export const SLICES_BY_SERVICE = 'service';
 
+/** Index that finds the slices with an endpoint on a node, by its name. */
+export const SLICES_BY_NODE = 'node';
+
 /** Options of every table of endpoint slices. */
 export const endpointSliceTable = {
   name: 'endpoint-slices',
   keyOf: endpointSliceKey,
-  indexes: { [SLICES_BY_SERVICE]: (row: EndpointSlice) => (row.service === '' ? [] : [row.service]) },
+  indexes: {
+    [SLICES_BY_SERVICE]: (row: EndpointSlice) => (row.service === '' ? [] : [row.service]),
+    [SLICES_BY_NODE]: nodesOf,
+  },
 } as const;
+
+function nodesOf(row: EndpointSlice): string[] {
+  const nodes = new Set(row.endpoints.map(each => each.node));
+  nodes.delete('');
+  return [...nodes];
+}
 
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 const noHints: readonly string[] = [];

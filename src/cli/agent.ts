@@ -5,6 +5,7 @@ import { AgentStatus } from '../api/agent-status.ts';
 import { columns } from './columns.ts';
 import { Failure } from './failure.ts';
 import { write } from './output.ts';
+import { unreachableText } from './unreachable-text.ts';
 
 type Output = 'summary' | 'json';
 
@@ -24,6 +25,13 @@ export function register(program: Command): void {
   view(agent, 'endpoint-log', 'What became of each pod', '/v1/endpoint-log', text => text);
   view(agent, 'ipcache', 'List who has which address and where', '/v1/ipcache', listing);
   view(agent, 'nodes', 'List the nodes of all clusters', '/v1/nodes', listing);
+  view(
+    agent,
+    'probes',
+    'List the nodes and clusters this node probes, and whether they answer',
+    '/v1/probes',
+    text => listing(text, 'node'),
+  );
   agent
     .command('metrics')
     .description('Print the metrics of the agent')
@@ -116,8 +124,10 @@ function statusText(status: AgentStatus): string {
   }
   for (const cluster of status.clusters ?? [])
     lines.push(
-      `Cluster   ${cluster.name}: ${cluster.ready ? 'ready' : `not ready ${cluster.status}`.trimEnd()}`,
+      `Cluster   ${cluster.name}: ${cluster.state}${cluster.status === cluster.state ? '' : `, ${cluster.status}`}`,
     );
+  for (const each of status.unreachableNodes ?? [])
+    lines.push(`Node      ${each.node}: ${unreachableText(each)}`);
   for (const each of status.warnings) lines.push(`Warning   ${each}`);
   for (const each of status.errors) lines.push(`Error     ${each}`);
   if (status.errors.length === 0) lines.push('OK');

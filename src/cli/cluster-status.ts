@@ -7,6 +7,7 @@ import { isNotFound } from '../kube/status.ts';
 import { Failure } from './failure.ts';
 import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
 import { accessOf, type ClusterChoice } from './kubeconfig.ts';
+import { unreachableText } from './unreachable-text.ts';
 
 /** What `isthmus status` knows about one cluster; printed as it is by `-o json`. */
 export interface ClusterStatus {
@@ -111,6 +112,7 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
       ...accounts.flatMap(each => each.warnings),
       ...pods.filter(pod => pod.restarts > 0 && pod.troubles.length === 0).map(restarted),
       ...waiting.map(node => nodeProblem(node.metadata.name, conditionOf(node, 'Ready')?.message)),
+      ...unreachable(found),
     ],
   };
 }
@@ -272,6 +274,20 @@ function noPods({ name, object, kind }: ComponentStatus): Problem {
 
 function nodeProblem(name: string, reason: string | null | undefined): Problem {
   return { component: 'node', object: name, message: `is not Ready: ${reason ?? 'no reason given'}` };
+}
+
+type UnreachableNode = NonNullable<AgentStatus['unreachableNodes']>[number];
+
+/** Each node once: the agent that has known it longest speaks for all. */
+function unreachable(found: readonly AgentStatus[]): Problem[] {
+  const nodes = new Map<string, UnreachableNode>();
+  for (const each of found.flatMap(({ unreachableNodes = [] }) => unreachableNodes))
+    if (each.age >= (nodes.get(each.node)?.age ?? 0)) nodes.set(each.node, each);
+  return [...nodes.values()].map(each => ({
+    component: 'node',
+    object: each.node,
+    message: unreachableText(each),
+  }));
 }
 
 function count(names: readonly string[]): Record<string, number> {

@@ -11,7 +11,7 @@ const ready: MeshStatus = {
   configured: ['eu'],
   nodes: { total: 3, connected: 3 },
   connected: { min: 1, avg: 1, max: 1 },
-  clusters: { eu: { configured: 3, connected: 3 } },
+  clusters: { eu: { configured: 3, connected: 3, states: { ready: 3 } } },
   errors: [],
   warnings: [],
   problems: [],
@@ -47,12 +47,13 @@ test('errors of several nodes are said once', () => {
     ...ready,
     nodes: { total: 3, connected: 1 },
     connected: { min: 0, avg: 1 / 3, max: 1 },
-    clusters: { eu: { configured: 3, connected: 1 } },
+    clusters: { eu: { configured: 3, connected: 1, states: { ready: 1, stale: 2 } } },
     errors: [error('us-worker', 7), error('us-worker2', 9)],
   };
   assert.equal(isMeshWell(status), false);
   const text = meshStatusText(status);
   assert.match(text, /⚠️ {2}2\/3 nodes are not connected to all clusters \[min:0 \/ avg:0.3 \/ max:1\]/);
+  assert.match(text, /- eu: 3\/3 configured, 1\/3 connected, stale on 2\n/);
   assert.match(
     text,
     /❌ eu on us-worker, us-worker2: not connected for 7 s, .* connection refused\n💡 kubectl/,

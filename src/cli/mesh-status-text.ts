@@ -35,8 +35,11 @@ export function meshStatusText(status: MeshStatus): string {
       '',
       '🔌 Cluster Connections:',
       ...names.map(name => {
-        const { configured, connected: ready } = clusters[name]!;
-        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected`;
+        const { configured, connected: ready, states } = clusters[name]!;
+        const others = Object.entries(states)
+          .filter(([state]) => state !== 'ready')
+          .map(([state, count]) => `, ${state} on ${count}`);
+        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected${others.join('')}`;
       }),
     );
   } else lines.push('🔌 No cluster connected');

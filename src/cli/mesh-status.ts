@@ -35,11 +35,18 @@ export interface MeshStatus {
   readonly nodes: { readonly total: number; readonly connected: number };
   /** Remote clusters per node that are ready. */
   readonly connected: Spread;
-  /** Remote cluster → on how many nodes it is configured and ready. */
-  readonly clusters: Readonly<Record<string, { readonly configured: number; readonly connected: number }>>;
+  /** Remote cluster → on how many nodes it is configured and ready, and on how many in which state. */
+  readonly clusters: Readonly<Record<string, MeshClusterStatus>>;
   readonly errors: readonly NodeProblem[];
   readonly warnings: readonly NodeProblem[];
   readonly problems: readonly string[];
+}
+
+export interface MeshClusterStatus {
+  readonly configured: number;
+  readonly connected: number;
+  /** ready, stale, dead…: clustermesh/remote-status.ts. */
+  readonly states: Readonly<Record<string, number>>;
 }
 
 export interface NodeProblem {
@@ -87,13 +94,17 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   ];
   const errors: NodeProblem[] = [];
   const warnings: NodeProblem[] = [];
-  const clusters: Record<string, { configured: number; connected: number }> = {};
+  const clusters: Record<string, MeshClusterStatus> = {};
   for (const name of names) {
-    const tally = { configured: 0, connected: 0 };
+    const tally = { configured: 0, connected: 0, states: {} as Record<string, number> };
     for (const { pod, clusters: known, failure } of accounts) {
       const at = { node: pod.node, pod: pod.name, cluster: name };
       const found = known.find(each => each.name === name);
-      if (found) tally.configured++;
+      if (found) {
+        tally.configured++;
+        const state = found.state || (found.ready ? 'ready' : 'not ready');
+        tally.states[state] = (tally.states[state] ?? 0) + 1;
+      }
       if (found?.ready) tally.connected++;
       else
         errors.push({
@@ -149,6 +160,7 @@ interface Account {
   readonly clusters: readonly {
     readonly name: string;
     readonly ready: boolean;
+    readonly state: string;
     readonly status: string;
     readonly warnings: readonly string[];
   }[];

@@ -2,7 +2,12 @@ import { parseServiceAnnotations } from '../api/annotations.ts';
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { IdentityRow } from '../api/crds/cilium-identity.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
-import { type EndpointSlice, SLICES_BY_SERVICE, type SliceEndpoint } from '../api/endpoint-slice.ts';
+import {
+  type EndpointSlice,
+  SLICES_BY_NODE,
+  SLICES_BY_SERVICE,
+  type SliceEndpoint,
+} from '../api/endpoint-slice.ts';
 import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
 import { type Service, serviceKey as serviceName } from '../api/service.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
@@ -10,11 +15,12 @@ import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { addressKey, identityKey, type Kind, nodeKey, serviceKey } from './layout.ts';
 import { formatAddress, formatNode, type Origin } from './values.ts';
+import { deriveVerdicts } from './verdict-tables.ts';
 
 /** What a cluster keeps in Kubernetes that others may know. */
 export interface ExportSources {
   readonly services: ReadonlyTable<Service>;
-  /** With the index `service`. */
+  /** With the indexes of `endpointSliceTable`. */
   readonly slices: ReadonlyTable<EndpointSlice>;
   readonly nodes: ReadonlyTable<NodeRow>;
   readonly identities: ReadonlyTable<IdentityRow>;
@@ -33,6 +39,8 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
     equal: (a: EtcdRow, b: EtcdRow) => a.value === b.value,
   });
   const { services, slices, nodes, identities, endpoints } = sources;
+  const verdicts = deriveVerdicts(nodes).nodes;
+  const isDead = (node: string): boolean => verdicts.get(node)?.dead === true;
   return {
     nodes: derive<EtcdRow>({
       ...options('nodes'),
@@ -62,10 +70,13 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
       inputs: [
         input(services, row => [serviceName(row)]),
         input(slices, row => (row.service === '' ? [] : [row.service])),
+        input(verdicts, function* ({ node }) {
+          for (const slice of slices.by(SLICES_BY_NODE, node)) if (slice.service !== '') yield slice.service;
+        }),
       ],
       compute: name => {
         const service = services.get(name);
-        return service ? exportService(service, slices.by(SLICES_BY_SERVICE, name), origin) : [];
+        return service ? exportService(service, slices.by(SLICES_BY_SERVICE, name), origin, isDead) : [];
       },
     }),
   };
@@ -97,11 +108,15 @@ interface WirePort {
 }
 type WirePorts = Record<string, WirePort>;
 
-/** A global and shared service with all its usable backends; nothing for any other. */
+/**
+ * A global and shared service with all its usable backends; nothing for any other. Those of a node that is dead are
+ * left out, so that other clusters need not find out themselves.
+ */
 export function exportService(
   service: Service,
   slices: Iterable<EndpointSlice>,
   origin: Pick<Origin, 'cluster' | 'clusterId'>,
+  isDead: (node: string) => boolean = () => false,
 ): EtcdRow[] {
   const { global, shared } = parseServiceAnnotations(service.annotations);
   if (!global || !shared || service.type === 'ExternalName') return [];
@@ -111,7 +126,7 @@ export function exportService(
   const backends = new Map<string, WirePorts>();
   const hostnames = new Map<string, string>();
   const zones = new Map<string, object>();
-  for (const { slice, endpoint } of usable([...slices])) {
+  for (const { slice, endpoint } of usable([...slices], isDead)) {
     const ports = backends.get(endpoint.address) ?? {};
     for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
     backends.set(endpoint.address, ports);
@@ -145,10 +160,12 @@ export function exportService(
  */
 function usable(
   slices: readonly EndpointSlice[],
+  isDead: (node: string) => boolean,
 ): { readonly slice: EndpointSlice; readonly endpoint: SliceEndpoint }[] {
   const all = slices
     .filter(slice => slice.addressType !== 'FQDN')
-    .flatMap(slice => slice.endpoints.map(endpoint => ({ slice, endpoint })));
+    .flatMap(slice => slice.endpoints.map(endpoint => ({ slice, endpoint })))
+    .filter(({ endpoint }) => !isDead(endpoint.node));
   const ready = all.filter(({ endpoint }) => endpoint.ready);
   return ready.length ? ready : all.filter(({ endpoint }) => endpoint.serving);
 }

@@ -5,7 +5,7 @@ import type { MaxClusters } from '../api/identity-number.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { formatEndpoint } from '../kvstore/endpoint.ts';
 import { EtcdFailure, type Failure } from '../kvstore/failure.ts';
-import { type Entry, getKey } from '../kvstore/range.ts';
+import { type Entry, encodeKey, getKey } from '../kvstore/range.ts';
 import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
 import { PrefixFollower, type PrefixSink } from '../kvstore/watch.ts';
 import type { Table } from '../table/table.ts';
@@ -40,6 +40,8 @@ export interface RemoteClusterOptions {
   readonly release: () => void;
   /** A kind of object was listed completely for the first time. */
   readonly onSynced: (kind: Kind) => void;
+  /** It is dead, or is not any more. */
+  readonly onDead?: (dead: boolean) => void;
   readonly onFailure?: (failure: Failure, attempt: number) => void;
   readonly onRefused?: (key: string, error: Error) => void;
   readonly timing?: Timing | undefined;
@@ -50,6 +52,15 @@ export interface RemoteClusterOptions {
   /** Seconds without a heartbeat after which the cluster is silent and another endpoint is tried. Default 120. */
   readonly silence?: number;
 }
+
+/** Milliseconds within which a control plane has to answer a question while none of its nodes answers probes. */
+const answerWithin = 500;
+/** Milliseconds between looks at a cluster that is dead or may be. */
+const lookEvery = 250;
+/** Milliseconds after the first attempt to connect before which an absent connection means nothing. */
+const grace = 3000;
+/** Milliseconds for which nodes of a cluster that was dead answer again until it is used without its control plane. */
+const trustNodesAfter = 30_000;
 
 /** At most so many refused values are kept for status: one bad writer must not fill the memory. */
 const refusedKept = 100;
@@ -78,6 +89,15 @@ export class RemoteCluster {
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
+  readonly #startedAt = performance.now();
+  /** Kinds that were listed whole on the present connection. */
+  readonly #confirmed = new Set<Kind>();
+  /** Own nodes that say that no node of it answers. */
+  #unheardBy: readonly string[] = [];
+  /** When nodes of it were last said not to answer. */
+  #unheardUntil = 0;
+  #deadSince: number | undefined;
+  #examining = false;
   readonly done: Promise<void>;
 
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
@@ -91,6 +111,16 @@ export class RemoteCluster {
   configure(remote: RemoteConfig): void {
     this.#remote = remote;
     this.#restart.abort();
+  }
+
+  /**
+   * Takes what our nodes say of its nodes: `by` do not hear a single one; empty: they are heard. Silent nodes are half
+   * of a verdict: the control plane is asked for the other half, now and as long as it lasts.
+   */
+  unheard(by: readonly string[]): void {
+    if (this.#unheardBy.length && !by.length) this.#unheardUntil = performance.now();
+    this.#unheardBy = by;
+    if (by.length && !this.#examining) void this.#examine();
   }
 
   /** Ends without touching what is known: the process stops. */
@@ -132,24 +162,28 @@ export class RemoteCluster {
       },
       heartbeatAge,
       disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
+      deadAge: this.#deadSince === undefined ? undefined : seconds(this.#deadSince),
+      unheardBy: this.#unheardBy,
       refused: Object.fromEntries(this.#refused),
-      warnings: this.#expiryWarnings(),
+      warnings: [...this.#expiryWarnings(), ...this.#probeWarnings()],
     };
   }
 
   #state(now: number): RemoteState {
     if (this.#refusal !== undefined) return 'refused';
+    if (this.#deadSince !== undefined) return 'dead';
     const complete = kinds.every(kind => this.#synced.has(kind));
-    if (!this.#connection) return this.#synced.size ? 'stale' : 'connecting';
-    if (!complete) return 'syncing';
+    if (!this.#connection) return this.#synced.size && !this.#withdrawn ? 'stale' : 'disconnected';
+    if (!complete) return this.#synced.size ? 'syncing' : 'connected';
     return this.#silentSince(now) === undefined ? 'ready' : 'stale';
   }
 
   #describe(state: RemoteState, now: number): string {
     const failure = this.#lastFailure ? `${this.#lastFailure.layer}: ${this.#lastFailure.message}` : '';
     if (state === 'refused') return this.#refusal ?? '';
-    if (state === 'connecting') return failure || 'not connected yet';
-    if (state === 'syncing') {
+    if (state === 'dead') return this.#describeDeath(now, failure);
+    if (state === 'disconnected' && !this.#withdrawn) return failure || 'not connected yet';
+    if (state === 'connected' || state === 'syncing') {
       const missing = kinds.filter(kind => !this.#synced.has(kind));
       return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
     }
@@ -161,6 +195,23 @@ export class RemoteCluster {
     if (this.#withdrawn)
       return `not connected for ${age} s; before, it took back all it had told, as with clustermesh disable or uninstall: ${failure}`;
     return `not connected for ${age} s, what is known of it is that old: ${failure}`;
+  }
+
+  #describeDeath(now: number, failure: string): string {
+    const what = `dead for ${Math.round((now - this.#deadSince!) / 1000)} s: no new connections are sent to it`;
+    const by = this.#unheardBy.join(', ');
+    if (by) return `${what}; none of its nodes answers ${by}, nor its control plane: ${failure}`;
+    const back = Math.round((now - this.#unheardUntil) / 1000);
+    return this.#connection
+      ? `${what}; its nodes and its control plane answer again, what it says is being read`
+      : `${what}; its nodes answer again for ${back} s, its control plane does not: ${failure}`;
+  }
+
+  #probeWarnings(): string[] {
+    if (!this.#unheardBy.length || this.#deadSince !== undefined) return [];
+    return [
+      `none of its nodes answers ${this.#unheardBy.join(', ')}, but its control plane does: its backends stay in service`,
+    ];
   }
 
   /** A cluster that is in a mesh tells of its nodes at the least. */
@@ -205,6 +256,7 @@ export class RemoteCluster {
       await Promise.race([heard.promise, failed, aborted(running)]);
       if (running.aborted) return;
       this.#accept(await this.#readConfig(connection));
+      this.#confirmed.clear();
       this.#connection = connection;
       this.#refusal = undefined;
       this.#deniedSince = undefined;
@@ -219,6 +271,46 @@ export class RemoteCluster {
       this.#connection = undefined;
       await Promise.all(tasks);
     }
+  }
+
+  /** Runs while no node of it answers, and until it is trusted again after that made it dead. */
+  async #examine(): Promise<void> {
+    this.#examining = true;
+    while (!this.#stop.signal.aborted && (this.#unheardBy.length || this.#deadSince !== undefined)) {
+      if (!this.#unheardBy.length) {
+        const confirmed = this.#connection && kinds.every(kind => this.#confirmed.has(kind));
+        if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
+      } else if (this.#deadSince === undefined && (await this.#isSilent()) && this.#unheardBy.length)
+        this.#setDead(true);
+      await pause(lookEvery, this.#stop.signal);
+    }
+    this.#examining = false;
+  }
+
+  /** Whether its control plane does not answer now. A connection that does not is given up, so that it is made anew. */
+  async #isSilent(): Promise<boolean> {
+    const connection = this.#connection;
+    if (!connection) return this.#lostAt !== undefined || performance.now() - this.#startedAt > grace;
+    try {
+      await connection.kv.range(
+        { key: encodeKey(clusterConfigKey(this.#options.cluster)) },
+        { timeoutMs: answerWithin },
+      );
+      return false;
+    } catch (error) {
+      // A refusal is an answer.
+      const code = error instanceof ConnectError ? error.code : undefined;
+      const mute = code === Code.DeadlineExceeded || code === Code.Unavailable || connection.lost.aborted;
+      if (!mute) return false;
+      connection.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`, { cause: error }));
+      return true;
+    }
+  }
+
+  #setDead(dead: boolean): void {
+    if (dead === (this.#deadSince !== undefined)) return;
+    this.#deadSince = dead ? performance.now() : undefined;
+    this.#options.onDead?.(dead);
   }
 
   async #readConfig(connection: EtcdConnection): Promise<ClusterConfig> {
@@ -358,6 +450,7 @@ export class RemoteCluster {
         forget(key);
       },
       listed: () => {
+        this.#confirmed.add(kind);
         if (this.#synced.has(kind)) return;
         this.#synced.add(kind);
         this.#options.onSynced(kind);

@@ -9,6 +9,7 @@ import { RemoteCluster, type Timing } from './remote-cluster.ts';
 import { parseRemoteConfig } from './remote-config.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
 import { type RemoteTables, remoteTables } from './rows.ts';
+import type { ClusterVerdict } from './verdicts.ts';
 
 export interface RemoteClustersOptions {
   /** Folder of configuration files, one per remote cluster and named after it. */
@@ -19,6 +20,8 @@ export interface RemoteClustersOptions {
   readonly maxClusters: MaxClusters;
   /** Nodes of this cluster, to find pod ranges that others claim too. */
   readonly nodes?: ReadonlyTable<NodeRow>;
+  /** Clusters of which no node answers our nodes' probes. */
+  readonly unheard?: ReadonlyTable<ClusterVerdict>;
   /** Milliseconds after which the tables count as synced even if a configured cluster has not been heard. Default 60000. */
   readonly syncTimeout?: number;
   readonly timing?: Timing;
@@ -67,6 +70,7 @@ export class RemoteClusters {
       signal,
     );
     for (const kind of kinds) this.#settle(kind);
+    options.unheard?.subscribe(({ key, after }) => this.#clusters.get(key)?.unheard(after?.by ?? []));
     const timer = setTimeout(() => this.#giveUp(), options.syncTimeout ?? 60_000).unref();
     signal.addEventListener(
       'abort',
@@ -152,6 +156,13 @@ export class RemoteClusters {
         this.#awaited[kind].delete(name);
         this.#settle(kind);
       },
+      onDead: dead => {
+        log.warn(
+          { cluster: name },
+          dead ? 'remote cluster is dead: nothing new is sent to it' : 'remote cluster is used again',
+        );
+        this.#writable.clusters.upsert({ cluster: name, dead });
+      },
       onFailure: (failure, attempt) => {
         const level = attempt === 1 || attempt % 10 === 0 ? 'warn' : 'debug';
         log[level](
@@ -166,6 +177,9 @@ export class RemoteClusters {
       ...(silence === undefined ? {} : { silence }),
     });
     this.#clusters.set(name, cluster);
+    this.#writable.clusters.upsert({ cluster: name, dead: false });
+    const verdict = this.#options.unheard?.get(name);
+    if (verdict) cluster.unheard(verdict.by);
   }
 
   #remove(name: string): void {
@@ -174,7 +188,10 @@ export class RemoteClusters {
     this.#clusters.delete(name);
     this.#forgive(name);
     log.info({ cluster: name }, 'remote cluster removed');
-    const done = cluster.remove().finally(() => this.#leaving.delete(name));
+    const done = cluster.remove().finally(() => {
+      this.#leaving.delete(name);
+      this.#writable.clusters.delete(name);
+    });
     this.#leaving.set(name, done);
   }
 
@@ -253,6 +270,8 @@ function brokenStatus(name: string, reason: string): RemoteClusterStatus {
     lastFailure: undefined,
     heartbeatAge: undefined,
     disconnectedAge: undefined,
+    deadAge: undefined,
+    unheardBy: [],
     refused: {},
     warnings: [],
   };

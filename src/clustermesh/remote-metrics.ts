@@ -36,6 +36,14 @@ export function registerRemoteMetrics(
   gauge('remote_cluster_readiness_status', '1 while the remote cluster is ready', each =>
     each.ready ? 1 : 0,
   );
+  gauge('remote_cluster_dead', '1 while it is dead: nothing new is sent to it', each =>
+    each.state === 'dead' ? 1 : 0,
+  );
+  gauge(
+    'remote_cluster_disconnected_seconds',
+    'Since the connection was lost; 0 while it is there',
+    each => each.disconnectedAge,
+  );
   gauge('remote_cluster_failures', 'Connections lost or not made', each => each.failures);
   gauge(
     'remote_cluster_repaired_values',

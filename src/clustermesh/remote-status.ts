@@ -2,10 +2,12 @@ import type { FailureLayer } from '../kvstore/failure.ts';
 import type { Kind } from './layout.ts';
 
 /**
- * connecting: never heard yet; refused: heard, but its configuration cannot be accepted; syncing: not
- * everything is known yet; ready; stale: what is known is not confirmed any more.
+ * disconnected: there is no connection and nothing that is used, as before the first one and after it has left;
+ * connected: nothing has been read yet; refused: heard, but its configuration cannot be accepted; syncing: not
+ * everything is known yet; ready; stale: what is known is used and not confirmed any more; dead: neither its control
+ * plane nor its nodes answer, so that what is known is kept and not used.
  */
-export type RemoteState = 'connecting' | 'refused' | 'syncing' | 'ready' | 'stale';
+export type RemoteState = 'disconnected' | 'connected' | 'refused' | 'syncing' | 'ready' | 'stale' | 'dead';
 
 /** What is known of one remote cluster, and how old it is. Ages are seconds by the reader's own monotonic clock. */
 export interface RemoteClusterStatus {
@@ -32,6 +34,10 @@ export interface RemoteClusterStatus {
   readonly heartbeatAge: number | undefined;
   /** Since the connection was lost; 0 while connected, undefined when there never was one. */
   readonly disconnectedAge: number | undefined;
+  /** Since it was given up for dead; undefined while it is not. */
+  readonly deadAge: number | undefined;
+  /** Own nodes that say that no node of it answers their probes. */
+  readonly unheardBy: readonly string[];
   /** Values that were refused: key → why. The last good value of the key is in force, if there was one. */
   readonly refused: Readonly<Record<string, string>>;
   readonly warnings: readonly string[];

@@ -22,6 +22,9 @@ export interface RemoteNode {
   readonly bootId: string;
 }
 
+/** Index of the remote nodes table that finds a cluster's. */
+export const REMOTE_NODES_BY_CLUSTER = 'cluster';
+
 /** A security identity of another cluster. */
 export interface RemoteIdentity {
   readonly cluster: string;
@@ -47,12 +50,21 @@ export interface RemoteEndpoint {
   readonly serviceAccount: string;
 }
 
+/** A remote cluster that is configured. */
+export interface RemoteHealth {
+  readonly cluster: string;
+  /** Neither its control plane nor any of its nodes answers: nothing new is sent there. */
+  readonly dead: boolean;
+}
+
 /** Everything known of other clusters. Tables are synced when every configured cluster was heard once. */
 export interface RemoteTables {
   readonly nodes: ReadonlyTable<RemoteNode>;
   readonly identities: ReadonlyTable<RemoteIdentity>;
   readonly endpoints: ReadonlyTable<RemoteEndpoint>;
   readonly services: ReadonlyTable<RemoteService>;
+  /** Not from the clusters themselves: what we think of them. Synced from the start. */
+  readonly clusters: ReadonlyTable<RemoteHealth>;
 }
 
 /** The tables as their one writer, the remote clusters, holds them. */
@@ -61,6 +73,7 @@ export interface WritableRemoteTables extends RemoteTables {
   readonly identities: Table<RemoteIdentity>;
   readonly endpoints: Table<RemoteEndpoint>;
   readonly services: Table<RemoteService>;
+  readonly clusters: Table<RemoteHealth>;
 }
 
 /** What addresses that begin alike have in common: what a change of a pod range touches is found by it. */
@@ -71,15 +84,23 @@ export const nearOf = (prefix: string): string => {
 };
 
 /**
- * Keys: nodes `cluster/name`, identities their number, endpoints `cluster/prefix` (indexes `prefix`
- * and `near`), services
+ * Keys: nodes `cluster/name` (index `cluster`), identities their number, endpoints `cluster/prefix` (indexes
+ * `prefix` and `near`), services
  * `cluster/namespace/name` (index `service`).
  */
 export function remoteTables(): WritableRemoteTables {
+  const clusters = new Table<RemoteHealth>({
+    name: 'remote-clusters',
+    keyOf: row => row.cluster,
+    equal: (a, b) => a.dead === b.dead,
+  });
+  clusters.markSynced();
   return {
+    clusters,
     nodes: new Table<RemoteNode>({
       name: 'remote-nodes',
       keyOf: row => `${row.cluster}/${row.name}`,
+      indexes: { [REMOTE_NODES_BY_CLUSTER]: row => [row.cluster] },
       equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
     }),
     identities: new Table<RemoteIdentity>({

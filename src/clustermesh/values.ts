@@ -4,6 +4,7 @@ import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
+import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
@@ -111,10 +112,17 @@ export function formatNode(node: NodeRow, origin: Pick<Origin, 'cluster' | 'clus
     Source: 'custom-resource',
     EncryptionKey: node.encryptionKey,
     Labels: node.labels,
-    Annotations: node.annotations,
+    Annotations: exported(node.annotations),
     WireguardPubKey: node.annotations[wireguardAnnotation] ?? '',
     BootID: node.bootId,
   });
+}
+
+/** What a node says of its neighbours is its own cluster's business. */
+function exported(annotations: NodeRow['annotations']): NodeRow['annotations'] {
+  if (!(unreachableAnnotation in annotations)) return annotations;
+  const { [unreachableAnnotation]: _, ...rest } = annotations;
+  return rest;
 }
 
 /** Where the agent of a node keeps its WireGuard public key. */

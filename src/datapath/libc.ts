@@ -22,6 +22,16 @@ export const sendLater = (fd: number, data: Uint8Array, length: number, flags: n
       error ? reject(error) : resolve(result),
     ),
   );
+export const sendto: (
+  fd: number,
+  data: Uint8Array,
+  length: number,
+  flags: number,
+  address: Uint8Array,
+  addressLength: number,
+) => number = libc.func(
+  'intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *address, unsigned int addressLength)',
+);
 export const recv: (fd: number, data: Uint8Array, length: number, flags: number) => number = libc.func(
   'intptr_t recv(int fd, void *data, size_t length, int flags)',
 );

@@ -10,6 +10,7 @@ import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { RemoteService } from './remote-service.ts';
 import { type Place, preferByHints } from './topology.ts';
+import { allReachable, type Unreachable } from './unreachable.ts';
 
 /** Everything that decides how one service is balanced on one node. */
 export interface ServiceInput {
@@ -25,6 +26,8 @@ export interface ServiceInput {
   /** This node: what traffic policy Local means, and whose hints count. */
   readonly place: Place;
   readonly mesh: Mesh;
+  /** Default: everybody is reached. */
+  readonly unreachable?: Unreachable | undefined;
 }
 
 /** The clusters that there are, as far as choosing between them goes. */
@@ -49,6 +52,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
   const annotations = parseServiceAnnotations(service.annotations);
   const slices = [...input.slices];
   const remotes = annotations.global ? [...input.remotes] : [];
+  const unreachable = input.unreachable ?? allReachable;
   const key = serviceKey(service);
   // Where every range is wrong, or of the other family, nobody is let in.
   const sourceRanges = service.loadBalancerSourceRanges.flatMap(each => canonicalPrefix(each) ?? []);
@@ -58,10 +62,10 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
     if (port.protocol === 'SCTP') continue;
     const choices = new Map<string, Choice>();
     const choose = (ipv6: boolean, local: boolean): Choice => {
-      const own = ownBackends(slices, port, ipv6, local, input.place);
+      const own = ownBackends(slices, port, ipv6, local, input.place, unreachable);
       // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
       if (local) return { backends: usable(own) };
-      const remote = remoteBackends(remotes, port, ipv6, own, input.mesh);
+      const remote = remoteBackends(remotes, port, ipv6, own, input.mesh, unreachable);
       const { affinity, failover } = annotations;
       if (annotations.global && isGraded(failover)) {
         const expected = expectedBackends(slices, port, ipv6);
@@ -189,6 +193,7 @@ function ownBackends(
   ipv6: boolean,
   local: boolean,
   place: Place,
+  unreachable: Unreachable,
 ): Backend[] {
   const candidates: Candidate[] = [];
   let hinted = false;
@@ -197,7 +202,9 @@ function ownBackends(
     for (const target of slice.ports) {
       if (target.name !== port.name || target.protocol !== port.protocol) continue;
       for (const endpoint of slice.endpoints) {
-        const state = stateOf(endpoint);
+        // A node reaches its own pods, whatever others think of it.
+        const lost = endpoint.node !== place.node && unreachable.node(endpoint.node);
+        const state = stateOf(endpoint, lost);
         if (!state || (local && endpoint.node !== place.node)) continue;
         hinted ||= endpoint.forZones.length > 0 || endpoint.forNodes.length > 0;
         candidates.push({
@@ -211,7 +218,11 @@ function ownBackends(
     local || !hinted
       ? candidates
       : preferByHints(
-          candidates.map(({ endpoint, backend }) => ({ ...endpoint, backend })),
+          candidates.map(({ endpoint, backend }) => ({
+            ...endpoint,
+            ready: endpoint.ready && backend.state !== 'unhealthy',
+            backend,
+          })),
           place,
         );
   const found = new Map<string, Backend>();
@@ -221,7 +232,8 @@ function ownBackends(
   return sorted(found);
 }
 
-function stateOf(endpoint: SliceEndpoint): BackendState | undefined {
+function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefined {
+  if (lost) return endpoint.ready || endpoint.serving ? 'unhealthy' : undefined;
   // Ready wins over terminating: publishNotReadyAddresses asks for exactly that.
   if (endpoint.ready) return 'active';
   return endpoint.serving && endpoint.terminating ? 'terminating' : undefined;
@@ -233,19 +245,22 @@ function remoteBackends(
   ipv6: boolean,
   own: readonly Backend[],
   mesh: Mesh,
+  unreachable: Unreachable,
 ): Backend[] {
   const taken = new Set(own.map(each => each.key));
   const found = new Map<string, Backend>();
-  for (const remote of remotes)
+  for (const remote of remotes) {
+    const state = unreachable.cluster(remote.cluster) ? 'unhealthy' : 'active';
     for (const [addr, ports] of Object.entries(remote.backends)) {
       if (isIPv6(addr) !== ipv6 || !mesh.mayServe(remote.cluster, addr)) continue;
       for (const [name, target] of Object.entries(ports)) {
         // Names must agree across clusters; an unnamed service port takes every backend port.
         if (target.protocol !== port.protocol || (port.name !== '' && name !== port.name)) continue;
-        const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', 'active');
+        const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
         if (!taken.has(backend.key)) found.set(backend.key, backend);
       }
     }
+  }
   return sorted(found);
 }
 

@@ -32,9 +32,15 @@ export function remoteServiceKey(row: Pick<RemoteService, 'cluster' | 'namespace
 /** Index of the remote services table that finds every cluster's row of one service: `namespace/name`. */
 export const REMOTE_BY_SERVICE = 'service';
 
+/** Index of the remote services table that finds all that one cluster exports, by its name. */
+export const REMOTE_BY_CLUSTER = 'cluster';
+
 /** Options of every table of remote services, so that producers and readers agree on key and index. */
 export const remoteServiceTable = {
   name: 'remote-services',
   keyOf: remoteServiceKey,
-  indexes: { [REMOTE_BY_SERVICE]: (row: RemoteService) => [`${row.namespace}/${row.name}`] },
+  indexes: {
+    [REMOTE_BY_SERVICE]: (row: RemoteService) => [`${row.namespace}/${row.name}`],
+    [REMOTE_BY_CLUSTER]: (row: RemoteService) => [row.cluster],
+  },
 } as const;

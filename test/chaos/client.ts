@@ -1,0 +1,93 @@
+/** Clients that see what a fault does to requests: `load.c` in a pod. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { LabCluster } from '../../src/lab/open-lab.ts';
+
+/** Milliseconds a request may take: a usual limit of clients, and the shortest that says anything on a busy machine. */
+export const PATIENCE = 1000;
+
+export interface Request {
+  /** Milliseconds by the machine's monotonic clock, as {@link monotonic} has them. */
+  readonly begin: number;
+  readonly milliseconds: number;
+  readonly outcome: 'ok' | 'refused' | 'timeout' | 'error';
+  /** Who answered; '-' for nobody. */
+  readonly by: string;
+}
+
+export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+/** Compiles the client: static, so that it runs in any pod. */
+export function buildLoad(): Buffer {
+  const path = join(mkdtempSync(join(tmpdir(), 'isthmus-chaos-')), 'load');
+  execFileSync('gcc', ['-O2', '-static', '-o', path, join(import.meta.dirname, 'load.c')]);
+  return readFileSync(path);
+}
+
+/** Requests of a pod at a steady rate, until disposed. */
+export class Client implements AsyncDisposable {
+  readonly requests: Request[] = [];
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+
+  constructor(command: readonly string[], to: string, port: number, perSecond: number) {
+    const [file, ...args] = [...command, '/tmp/load', to, String(port), String(perSecond), String(PATIENCE)];
+    this.#child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const lines = createInterface({ input: this.#child.stdout! });
+    lines.on('line', line => {
+      const [begin, milliseconds, outcome, by = '-'] = line.split(' ');
+      this.requests.push({
+        begin: Number(begin),
+        milliseconds: Number(milliseconds),
+        outcome: outcome as Request['outcome'],
+        by,
+      });
+    });
+    this.#ended = new Promise(resolve => this.#child.once('close', () => resolve()));
+  }
+
+  /** Requests that began since then. */
+  since(time: number): Request[] {
+    return this.requests.filter(each => each.begin >= time);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.stdin?.end();
+    await this.#ended;
+  }
+}
+
+/** Puts the client into a pod. */
+export async function putLoad(cluster: LabCluster, exec: readonly string[], load: Buffer): Promise<void> {
+  const [file, ...args] = [...exec, 'sh', '-c', 'cat >/tmp/load && chmod +x /tmp/load'];
+  const child = spawn(file!, args, { stdio: ['pipe', 'inherit', 'inherit'] });
+  child.stdin.end(load);
+  const code = await new Promise(resolve => child.once('close', resolve));
+  if (code !== 0)
+    throw new Error(`the client could not be put into a pod of ${cluster.name}: exit code ${code}`);
+}
+
+/** What a fault cost: seconds are from the moment it was made. */
+export interface Cost {
+  readonly requests: number;
+  readonly failed: number;
+  /** When the last request began that failed; 0 if none did. */
+  readonly lastFailure: number;
+  /** Failed requests of the last fifth: what does not end. */
+  readonly failedAtEnd: number;
+}
+
+export function costOf(requests: readonly Request[], from: number): Cost {
+  const failed = requests.filter(each => each.outcome !== 'ok');
+  const end = Math.max(from, ...requests.map(each => each.begin));
+  const late = from + (end - from) * 0.8;
+  return {
+    requests: requests.length,
+    failed: failed.length,
+    lastFailure: failed.length ? (Math.max(...failed.map(each => each.begin)) - from) / 1000 : 0,
+    failedAtEnd: failed.filter(each => each.begin >= late).length,
+  };
+}
