@@ -100,9 +100,9 @@ const agentSettings = {
   'l2-announcements-retry-period': duration('2s'),
   /** Nodes of this cluster, and a few of each other one, are probed, and what is dead gets no new connections. */
   'enable-health-checking': flag(true),
-  'health-check-interval': duration('400ms'),
+  'health-check-interval': duration('300ms'),
   /** Probes in a row without an answer after which a node is silent. */
-  'health-check-icmp-failure-threshold': whole(4, 2, 100),
+  'health-check-icmp-failure-threshold': whole(5, 2, 100),
   /** How long a silent node has to answer until it is used again; longer each time it falls silent soon after. */
   'health-check-hold': duration('2s'),
   'cgroup-root': z.string().default('/host/sys/fs/cgroup'),

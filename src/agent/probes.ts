@@ -215,7 +215,9 @@ export class Probes {
         this.#clusters.delete(cluster);
         continue;
       }
-      const probed = present ?? this.#probed(this.#adopted.has(cluster) || verdicts.clusters.has(cluster));
+      const probed =
+        present ??
+        this.#probed(this.#adopted.has(cluster) || verdicts.clusters.get(cluster)?.agreed === true);
       this.#adopted.delete(cluster);
       this.#clusters.set(cluster, probed);
       this.#aim(

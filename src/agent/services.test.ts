@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey } from '../api/service.ts';
+import type { RemoteHealth } from '../clustermesh/rows.ts';
+import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
@@ -61,12 +63,17 @@ function start(maps = new MemoryServiceMaps()) {
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const remotes = new Table<RemoteService>(remoteServiceTable);
+  const nodeVerdicts = new Table<NodeVerdict>({ name: 'node-verdicts', keyOf: row => row.node });
+  const clusters = new Table<RemoteHealth>({ name: 'clusters', keyOf: row => row.cluster });
+  for (const each of [nodeVerdicts, clusters]) each.markSynced();
   const stop = new AbortController();
   const problems: string[] = [];
   const running = runServices({
     services,
     slices,
     remotes,
+    nodeVerdicts,
+    clusters,
     node: 'n1',
     nodes,
     cluster: 'us',
@@ -82,7 +89,10 @@ function start(maps = new MemoryServiceMaps()) {
     for (const each of [services, slices, remotes, regions]) each.markSynced();
     await (await running).reconciler.whenSettled();
   };
-  return { maps, nodes, regions, services, slices, remotes, problems, running, sync, stop };
+  return {
+    ...{ maps, nodes, regions, services, slices, remotes, nodeVerdicts, clusters },
+    ...{ problems, running, sync, stop },
+  };
 }
 
 test('services, slices and remote services become rows; annotations take effect on the spot', async () => {
@@ -303,5 +313,41 @@ test('a name that no cluster or region has is told, until one has it', async () 
   ]);
   regions.upsert({ cluster: 'eu', region: '' });
   assert.deepEqual(await messages(), []);
+  stop.abort();
+});
+
+test('what is dead is out of choice for as long as it is, and affinity local follows', async () => {
+  const { maps, services, slices, remotes, nodeVerdicts, clusters, sync, stop } = start();
+  const annotations = { 'service.cilium.io/global': 'true', 'service.cilium.io/affinity': 'local' };
+  services.upsert(service('web', '10.96.0.1', { annotations }));
+  services.upsert(service('other', '10.96.0.2'));
+  const own = slice('web', '10.1.0.1');
+  slices.upsert({ ...own, endpoints: own.endpoints.map(each => ({ ...each, node: 'n2' })) });
+  slices.upsert(slice('other', '10.1.0.9'));
+  remotes.upsert({
+    cluster: 'eu',
+    clusterId: 2,
+    namespace: 'ns',
+    name: 'web',
+    backends: { '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } },
+  });
+  await sync();
+  const targets = async (): Promise<string> => {
+    await settled();
+    return String(interpret(maps).get('10.96.0.1/80/TCP/external'));
+  };
+  assert.equal(await targets(), '10.1.0.1:8080');
+  nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
+  assert.equal(await targets(), '10.2.0.1:80');
+  clusters.upsert({ cluster: 'eu', dead: true });
+  assert.equal(await targets(), '');
+  nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: false });
+  assert.equal(await targets(), '10.1.0.1:8080', 'kept in service, because most look dead');
+  nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
+  clusters.upsert({ cluster: 'eu', dead: false });
+  assert.equal(await targets(), '10.2.0.1:80');
+  nodeVerdicts.delete('n2');
+  assert.equal(await targets(), '10.1.0.1:8080');
+  assert.deepEqual(interpret(maps).get('10.96.0.2/80/TCP/external'), ['10.1.0.9:8080']);
   stop.abort();
 });

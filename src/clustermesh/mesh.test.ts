@@ -23,6 +23,7 @@ import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
 import { RemoteClusters } from './remote-clusters.ts';
+import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
 
 const binary = findEtcd();
@@ -270,6 +271,66 @@ test('an etcd that dies and comes back empty loses nobody anything', { skip }, a
   eu.etcd.signal('SIGCONT');
   await until(() => of('eu')?.ready === true, 'ready after the pause', 20_000);
   assert.deepEqual(log, ['remote-nodes eu/late put']);
+});
+
+test('a cluster is dead when neither its nodes nor its etcd answer, and is trusted when it has been read again', {
+  skip,
+}, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const unheard = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
+  // Pings are slow here: who finds the silence is the question that silent nodes are a reason for.
+  const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
+  const { tables, of } = mesh(remotes(folder, stop, { unheard, timing: slow }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  const log: string[] = [];
+  tables.clusters.subscribe(({ after }) => log.push(after?.dead ? 'dead' : 'trusted'));
+  assert.equal(tables.clusters.get('eu')?.dead, false);
+
+  // Its nodes alone are silent: somebody may have begun to filter ICMP.
+  unheard.upsert({ cluster: 'eu', by: ['us-a', 'us-b'], agreed: true });
+  await until(() => of('eu')!.warnings.length > 0, 'a warning');
+  assert.match(of('eu')!.warnings[0]!, /^none of its nodes answers us-a, us-b, but its control plane does/);
+  assert.equal(of('eu')!.state, 'ready');
+
+  eu.etcd.signal('SIGSTOP');
+  await until(() => of('eu')?.state === 'dead', 'dead', 10_000);
+  assert.equal(tables.clusters.get('eu')?.dead, true);
+  assert.match(
+    of('eu')!.status,
+    /^dead for \d+ s: no new .* none of its nodes answers us-a, us-b, nor its control plane: /,
+  );
+  assert.ok(of('eu')!.deadAge! >= 0);
+  assert.ok(tables.services.has('eu/shop/a'), 'what is known of it is kept');
+
+  // One of the two is not enough.
+  eu.etcd.signal('SIGCONT');
+  await until(() => of('eu')?.connected === true, 'connected again', 20_000);
+  assert.equal(of('eu')!.state, 'dead');
+  unheard.delete('eu');
+  await until(() => of('eu')?.state === 'ready', 'trusted', 10_000);
+  assert.deepEqual(log, ['dead', 'trusted']);
+});
+
+test('a cluster whose control plane alone is silent is stale, and its age is shown', { skip }, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { tables, of } = mesh(remotes(folder, stop));
+  await until(() => of('eu')?.ready === true, 'ready');
+  eu.etcd.signal('SIGSTOP');
+  await until(() => of('eu')?.state === 'stale', 'stale', 10_000);
+  await until(() => of('eu')!.disconnectedAge! > 0, 'its age');
+  assert.equal(tables.clusters.get('eu')?.dead, false);
+  eu.etcd.signal('SIGCONT');
+  await until(() => of('eu')?.ready === true, 'ready again', 20_000);
 });
 
 test('heartbeats that stop are noticed though etcd answers', { skip }, async t => {

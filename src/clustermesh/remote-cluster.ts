@@ -23,6 +23,7 @@ import type { RemoteConfig } from './remote-config.ts';
 import type { RemoteClusterStatus, RemoteState } from './remote-status.ts';
 import type { WritableRemoteTables } from './rows.ts';
 import { type Origin, parseAddress, parseIdentity, parseNode, parseService } from './values.ts';
+import type { ClusterVerdict } from './verdicts.ts';
 
 export type Timing = Pick<
   SessionOptions,
@@ -94,6 +95,10 @@ export class RemoteCluster {
   readonly #confirmed = new Set<Kind>();
   /** Own nodes that say that no node of it answers. */
   #unheardBy: readonly string[] = [];
+  /** At least one of our nodes says so. */
+  #doubted = false;
+  /** While it is doubted: its control plane did not answer when it was last asked. */
+  #isSilent = false;
   /** When nodes of it were last said not to answer. */
   #unheardUntil = 0;
   #deadSince: number | undefined;
@@ -114,13 +119,16 @@ export class RemoteCluster {
   }
 
   /**
-   * Takes what our nodes say of its nodes: `by` do not hear a single one; empty: they are heard. Silent nodes are half
-   * of a verdict: the control plane is asked for the other half, now and as long as it lasts.
+   * Takes what our nodes say of its nodes; undefined: they are heard. Silent nodes are half of a verdict: the control
+   * plane is asked for the other half, from the first word against them on.
    */
-  unheard(by: readonly string[]): void {
+  unheard(verdict: ClusterVerdict | undefined): void {
+    const by = verdict?.agreed ? verdict.by : [];
     if (this.#unheardBy.length && !by.length) this.#unheardUntil = performance.now();
     this.#unheardBy = by;
-    if (by.length && !this.#examining) void this.#examine();
+    this.#doubted = verdict !== undefined;
+    if (this.#isSilent && by.length) this.#setDead(true);
+    if (this.#doubted && !this.#examining) void this.#examine();
   }
 
   /** Ends without touching what is known: the process stops. */
@@ -273,37 +281,40 @@ export class RemoteCluster {
     }
   }
 
-  /** Runs while no node of it answers, and until it is trusted again after that made it dead. */
+  /** Runs while it is doubted, and until it is trusted again after that made it dead. */
   async #examine(): Promise<void> {
     this.#examining = true;
-    while (!this.#stop.signal.aborted && (this.#unheardBy.length || this.#deadSince !== undefined)) {
-      if (!this.#unheardBy.length) {
+    while (!this.#stop.signal.aborted && (this.#doubted || this.#deadSince !== undefined)) {
+      this.#isSilent = this.#doubted && !(await this.#answers());
+      if (this.#isSilent && this.#unheardBy.length) {
+        this.#setDead(true);
+        // So that it is made anew at once, not when TCP has given up.
+        this.#connection?.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
+      }
+      if (!this.#unheardBy.length && this.#deadSince !== undefined) {
         const confirmed = this.#connection && kinds.every(kind => this.#confirmed.has(kind));
         if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
-      } else if (this.#deadSince === undefined && (await this.#isSilent()) && this.#unheardBy.length)
-        this.#setDead(true);
+      }
       await pause(lookEvery, this.#stop.signal);
     }
+    this.#isSilent = false;
     this.#examining = false;
   }
 
-  /** Whether its control plane does not answer now. A connection that does not is given up, so that it is made anew. */
-  async #isSilent(): Promise<boolean> {
+  /** Whether its control plane answers now. */
+  async #answers(): Promise<boolean> {
     const connection = this.#connection;
-    if (!connection) return this.#lostAt !== undefined || performance.now() - this.#startedAt > grace;
+    if (!connection) return this.#lostAt === undefined && performance.now() - this.#startedAt < grace;
     try {
       await connection.kv.range(
         { key: encodeKey(clusterConfigKey(this.#options.cluster)) },
         { timeoutMs: answerWithin },
       );
-      return false;
+      return true;
     } catch (error) {
       // A refusal is an answer.
       const code = error instanceof ConnectError ? error.code : undefined;
-      const mute = code === Code.DeadlineExceeded || code === Code.Unavailable || connection.lost.aborted;
-      if (!mute) return false;
-      connection.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`, { cause: error }));
-      return true;
+      return code !== Code.DeadlineExceeded && code !== Code.Unavailable && !connection.lost.aborted;
     }
   }
 

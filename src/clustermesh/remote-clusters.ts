@@ -70,7 +70,7 @@ export class RemoteClusters {
       signal,
     );
     for (const kind of kinds) this.#settle(kind);
-    options.unheard?.subscribe(({ key, after }) => this.#clusters.get(key)?.unheard(after?.by ?? []));
+    options.unheard?.subscribe(({ key, after }) => this.#clusters.get(key)?.unheard(after));
     const timer = setTimeout(() => this.#giveUp(), options.syncTimeout ?? 60_000).unref();
     signal.addEventListener(
       'abort',
@@ -178,8 +178,7 @@ export class RemoteClusters {
     });
     this.#clusters.set(name, cluster);
     this.#writable.clusters.upsert({ cluster: name, dead: false });
-    const verdict = this.#options.unheard?.get(name);
-    if (verdict) cluster.unheard(verdict.by);
+    cluster.unheard(this.#options.unheard?.get(name));
   }
 
   #remove(name: string): void {

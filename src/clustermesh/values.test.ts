@@ -232,6 +232,14 @@ test('a global service is exported with its usable backends', () => {
     ['10.1.0.2'],
   );
   assert.deepEqual(backendsOf(service, [slice([['10.1.0.3', 'draining']])]), ['10.1.0.3']);
+  const others = slice([['10.1.0.4', 'ready']]);
+  const dead = slice([
+    ['10.1.0.2', 'ready'],
+    ['10.1.0.3', 'draining'],
+  ]);
+  const moved = { ...others, endpoints: others.endpoints.map(each => ({ ...each, node: 'alive' })) };
+  const [without] = exportService(service, [dead, moved], us, node => node === 'n');
+  assert.match(without!.value, /"backends":\{"10\.1\.0\.4":\{[^}]*\}\}/, 'those of a dead node are left out');
   assert.deepEqual(backendsOf(service, []), [], 'the key stays when nothing is ready');
   const annotated = (annotations: Record<string, string>) => ({ ...service, annotations });
   assert.equal(backendsOf(annotated({}), []), undefined);

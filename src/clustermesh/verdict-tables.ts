@@ -13,7 +13,7 @@ import {
 export interface Verdicts {
   /** By name: nodes of the own cluster that look dead. */
   readonly nodes: ReadonlyTable<NodeVerdict>;
-  /** By name: clusters of which no node answers. */
+  /** By name: clusters of which no node answers at least one of ours. */
   readonly clusters: ReadonlyTable<ClusterVerdict>;
 }
 
@@ -32,7 +32,7 @@ export function deriveVerdicts(own: ReadonlyTable<NodeRow>): Verdicts {
   const clusters = derive<ClusterVerdict>({
     name: 'cluster-verdicts',
     keyOf: row => row.cluster,
-    equal: (a, b) => a.by.join() === b.by.join(),
+    equal: (a, b) => a.agreed === b.agreed && a.by.join() === b.by.join(),
     inputs: [touched, input(nodes, () => ['all'])],
     compute: () => judgeClusters(accusations(own), own, deadNames(nodes)),
   });

@@ -62,7 +62,7 @@ test('two of our nodes that live have to agree on a cluster', () => {
   const by = (...names: string[]): Accusation[] =>
     names.map(name => ({ by: name, nodes: [], clusters: ['eu'] }));
   const verdict = (count: number, accusations: Accusation[], ...dead: string[]): readonly string[] =>
-    judgeClusters(accusations, nodes(count), new Set(dead)).flatMap(each => each.by);
+    judgeClusters(accusations, nodes(count), new Set(dead)).flatMap(each => (each.agreed ? each.by : []));
   assert.deepEqual(verdict(3, by('n0', 'n1')), ['n0', 'n1']);
   assert.deepEqual(verdict(3, by('n0')), []);
   assert.deepEqual(verdict(3, by('n0', 'n1'), 'n1'), []);
@@ -97,7 +97,7 @@ test('verdicts follow what nodes write on themselves, and a node that leaves tak
   put('b', ['d'], ['eu']);
   await turn();
   assert.deepEqual([...verdicts.nodes.values()], [{ node: 'd', by: ['a', 'b'], dead: true }]);
-  assert.deepEqual([...verdicts.clusters.values()], [{ cluster: 'eu', by: ['a', 'b'] }]);
+  assert.deepEqual([...verdicts.clusters.values()], [{ cluster: 'eu', by: ['a', 'b'], agreed: true }]);
   own.upsert({ ...own.get('c')!, annotations: { [unreachableAnnotation]: 'no JSON' } });
   await turn();
   assert.equal(verdicts.nodes.get('d')?.dead, true);

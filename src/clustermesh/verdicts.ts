@@ -15,10 +15,13 @@ export interface NodeVerdict {
   readonly dead: boolean;
 }
 
-/** A cluster none of whose nodes answers, as two of our nodes say. */
+/** A cluster none of whose nodes answers some of ours. */
 export interface ClusterVerdict {
   readonly cluster: string;
+  /** Who says so, sorted. */
   readonly by: readonly string[];
+  /** They are two, or all there are. Before that it is only a reason to look at its control plane. */
+  readonly agreed: boolean;
 }
 
 /** So many have to agree. In a cluster of two nodes there is only one to ask. */
@@ -96,7 +99,6 @@ export function judgeClusters(
     for (const cluster of new Set(clusters)) accusers.set(cluster, [...(accusers.get(cluster) ?? []), by]);
   }
   return [...accusers]
-    .filter(([, by]) => by.length >= quorum)
-    .map(([cluster, by]) => ({ cluster, by: by.sort() }))
+    .map(([cluster, by]) => ({ cluster, by: by.sort(), agreed: by.length >= quorum }))
     .sort((a, b) => (a.cluster < b.cluster ? -1 : 1));
 }

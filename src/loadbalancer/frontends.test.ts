@@ -350,3 +350,102 @@ test('another cluster’s backend that is a pod of this one is passed over', () 
   );
   assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090']);
 });
+
+const lost = (nodes: string[], clusters: string[] = []) => ({
+  node: (name: string) => nodes.includes(name),
+  cluster: (name: string) => clusters.includes(name),
+});
+const two = slice([ready('10.1.0.1', 'n1'), ready('10.1.0.2', 'n2')]);
+const abroad = eu({ '10.2.0.1': http });
+const unreachableCases: readonly [
+  what: string,
+  affinity: string,
+  slices: ReturnType<typeof slice>[],
+  nodes: string[],
+  clusters: string[],
+  backends: string,
+][] = [
+  ['all are there', 'none', [two], [], [], '10.1.0.1 10.1.0.2 10.2.0.1'],
+  ['a dead node', 'none', [two], ['n2'], [], '10.1.0.1 10.2.0.1'],
+  ['a dead cluster', 'none', [two], [], ['eu'], '10.1.0.1 10.1.0.2'],
+  ['a node reaches its own pods, whatever others say', 'none', [two], ['n1', 'n2'], [], '10.1.0.1 10.2.0.1'],
+  [
+    'affinity local, all local ones on a dead node',
+    'local',
+    [slice([ready('10.1.0.2', 'n2')])],
+    ['n2'],
+    [],
+    '10.2.0.1',
+  ],
+  [
+    'affinity local, one local one on a dead node',
+    'local',
+    [slice([ready('10.1.0.3', 'n3'), ready('10.1.0.2', 'n2')])],
+    ['n2'],
+    [],
+    '10.1.0.3',
+  ],
+  ['affinity remote, the cluster dead', 'remote', [two], [], ['eu'], '10.1.0.1 10.1.0.2'],
+  ['everything dead: refused at once', 'none', [slice([ready('10.1.0.2', 'n2')])], ['n2'], ['eu'], ''],
+  [
+    'only terminating ones, one of them dead',
+    'none',
+    [slice([terminating('10.1.0.7')])],
+    [],
+    ['eu'],
+    '10.1.0.7',
+  ],
+];
+for (const [what, affinity, slices, nodes, clusters, backends] of unreachableCases)
+  test(`unreachable: ${what}`, () => {
+    const [row] = frontendsOf({
+      service: service({}, { ...global, 'service.cilium.io/affinity': affinity }),
+      slices,
+      remotes: [abroad],
+      complete: true,
+      place: { node: 'n1', zone: 'a' },
+      mesh,
+      unreachable: lost(nodes, clusters),
+    });
+    assert.equal(row!.backends.map(each => each.addr).join(' '), backends);
+  });
+
+test('hints that lead to a dead node alone are not obeyed', () => {
+  const hinted = (address: string, nodeName: string, zone: string) => ({
+    ...ready(address, nodeName),
+    hints: { forZones: [{ name: zone }] },
+  });
+  const [row] = frontendsOf({
+    service: service({}),
+    slices: [slice([hinted('10.1.0.2', 'n2', 'a'), hinted('10.1.0.3', 'n3', 'b')])],
+    remotes: [],
+    complete: true,
+    place: { node: 'n1', zone: 'a' },
+    mesh,
+    unreachable: lost(['n2']),
+  });
+  assert.deepEqual(show([row!]), ['ClusterIP 10.96.0.9:80 external → 10.1.0.3:8080']);
+});
+
+test('weights and thresholds count what is dead as not ready', () => {
+  const weighted = { ...global, 'service.isthmus.dev/weights': 'us=1,eu=3' };
+  const shares = (
+    annotations: Record<string, string>,
+    nodes: string[],
+    clusters: string[],
+  ): string[] | undefined => {
+    const [row] = frontendsOf({
+      ...{ service: service({}, annotations), slices: [two], remotes: [abroad], complete: true, mesh },
+      place: { node: 'n1', zone: 'a' },
+      unreachable: lost(nodes, clusters),
+    });
+    return row!.shares?.map(shareText);
+  };
+  assert.deepEqual(shares(weighted, [], ['eu']), ['us 100 % (2 of 2 ready)']);
+  const local = {
+    ...global,
+    'service.cilium.io/affinity': 'local',
+    'service.isthmus.dev/min-healthy-local': '100%',
+  };
+  assert.deepEqual(shares(local, ['n2'], []), ['us 50 % (1 of 2 ready)', 'eu 50 % (1 of 1 ready)']);
+});

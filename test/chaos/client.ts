@@ -70,24 +70,23 @@ export async function putLoad(cluster: LabCluster, exec: readonly string[], load
     throw new Error(`the client could not be put into a pod of ${cluster.name}: exit code ${code}`);
 }
 
-/** What a fault cost: seconds are from the moment it was made. */
+/** What a fault cost. */
 export interface Cost {
   readonly requests: number;
   readonly failed: number;
-  /** When the last request began that failed; 0 if none did. */
-  readonly lastFailure: number;
-  /** Failed requests of the last fifth: what does not end. */
-  readonly failedAtEnd: number;
+  /** Seconds from the fault to the end of the last quarter of a second in which one of ten requests failed; 0: none. */
+  readonly until: number;
 }
 
+const WINDOW = 250;
+
+/** On a busy machine single requests fail on their own: what is broken takes its share of all requests. */
 export function costOf(requests: readonly Request[], from: number): Cost {
   const failed = requests.filter(each => each.outcome !== 'ok');
-  const end = Math.max(from, ...requests.map(each => each.begin));
-  const late = from + (end - from) * 0.8;
-  return {
-    requests: requests.length,
-    failed: failed.length,
-    lastFailure: failed.length ? (Math.max(...failed.map(each => each.begin)) - from) / 1000 : 0,
-    failedAtEnd: failed.filter(each => each.begin >= late).length,
-  };
+  const windowOf = ({ begin }: Request): number => Math.floor((begin - from) / WINDOW);
+  const all = Map.groupBy(requests, windowOf);
+  const bad = Map.groupBy(failed, windowOf);
+  const broken = [...bad].filter(([window, { length }]) => length * 10 >= all.get(window)!.length);
+  const last = Math.max(-1, ...broken.map(([window]) => window));
+  return { requests: requests.length, failed: failed.length, until: ((last + 1) * WINDOW) / 1000 };
 }

@@ -35,13 +35,11 @@ async function main(): Promise<number> {
   return rows.every(isKept) ? 0 : 1;
 }
 
-/** Single requests that were under way when something changed are nobody's fault: one in a thousand. */
-const isKept = ({ cost, limit }: Row): boolean =>
-  cost.lastFailure <= limit || (limit === 0 && cost.failed * 1000 <= cost.requests);
+const isKept = ({ cost, limit }: Row): boolean => cost.until <= limit;
 
 function tableText(rows: readonly Row[]): string {
   const table = new Table({
-    head: ['', 'fault', 'client in', 'failed', 'last failure', 'promise', 'seen'],
+    head: ['', 'fault', 'client in', 'failed', 'errors until', 'promise', 'seen'],
     style: { head: [], border: [] },
   });
   for (const row of rows) {
@@ -51,7 +49,7 @@ function tableText(rows: readonly Row[]): string {
       what,
       client,
       `${cost.failed} of ${cost.requests}`,
-      cost.failed ? `${cost.lastFailure.toFixed(1)} s` : '–',
+      cost.until ? `${cost.until.toFixed(2)} s` : '–',
       limit === 0 ? 'none' : `≤ ${limit} s`,
       note,
     ]);

@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { unreachableAnnotation } from '../api/unreachable.ts';
+import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../clustermesh/rows.ts';
+import { deriveVerdicts } from '../clustermesh/verdict-tables.ts';
+import { settled } from '../table/settled.fixture.ts';
+import { Table } from '../table/table.ts';
+import { Probes } from './probes.ts';
+
+const INTERVAL = 400;
+const belief = { failures: 4, hold: 2000 };
+
+const addresses = (name: string): NodeRow['addresses'] => [
+  { type: 'InternalIP', ip: `${name}:ip` },
+  { type: 'CiliumInternalIP', ip: `${name}:tunnel` },
+];
+const row = (name: string): NodeRow => ({
+  name,
+  uid: '',
+  labels: {},
+  annotations: {},
+  addresses: addresses(name),
+  podCidrs: [],
+  healthIp: '',
+  ingressIp: '',
+  encryptionKey: 0,
+  bootId: '',
+});
+
+/** Clusters in which every node has a prober, as agents do, and the API server answers whoever is not cut off. */
+class World {
+  readonly nodes = new Table<NodeRow>({ name: 'nodes', keyOf: each => each.name });
+  readonly remoteNodes = new Table<RemoteNode>({
+    name: 'remote-nodes',
+    keyOf: each => `${each.cluster}/${each.name}`,
+    indexes: { [REMOTE_NODES_BY_CLUSTER]: each => [each.cluster] },
+  });
+  readonly clusters = new Table<RemoteHealth>({ name: 'clusters', keyOf: each => each.cluster });
+  readonly probes = new Map<string, Probes>();
+  /** Addresses that answer nobody. */
+  readonly mute = new Set<string>();
+  /** Nodes that hear nobody, and reach no API server. */
+  readonly deaf = new Set<string>();
+  /** Pairs that do not hear each other, `a b`. */
+  readonly apart = new Set<string>();
+  readonly verdicts = deriveVerdicts(this.nodes);
+  asked = 0;
+  now = 0;
+
+  constructor(count: number) {
+    for (let at = 0; at < count; at++) this.nodes.upsert(row(`n${at}`));
+    this.nodes.markSynced();
+    for (const name of this.nodes.keys()) this.start(name);
+  }
+
+  addCluster(name: string, count: number): void {
+    this.clusters.upsert({ cluster: name, dead: false });
+    for (let at = 0; at < count; at++) {
+      const node = `${name}${at}`;
+      this.remoteNodes.upsert({
+        ...{
+          cluster: name,
+          clusterId: 2,
+          name: node,
+          addresses: addresses(node),
+          podCidrs: [],
+          healthIps: [],
+        },
+        ...{ ingressIps: [], encryptionKey: 0, labels: {}, annotations: {}, wireguardKey: '', bootId: '' },
+      });
+    }
+  }
+
+  /** The agent of a node begins, knowing what is written on its node. */
+  start(node: string): void {
+    const answers: number[] = [];
+    const probes = new Probes({
+      node,
+      nodes: this.nodes,
+      remoteNodes: this.remoteNodes,
+      clusters: this.clusters,
+      verdicts: this.verdicts,
+      belief,
+      now: () => this.now,
+      socket: {
+        ask: (address, number) => {
+          this.asked++;
+          const there = address.replace(/:.*/, '');
+          const heard =
+            !this.mute.has(address) &&
+            !this.deaf.has(node) &&
+            !this.deaf.has(there) &&
+            !this.apart.has(`${node} ${there}`) &&
+            !this.apart.has(`${there} ${node}`);
+          if (heard) answers.push(number);
+          return undefined;
+        },
+        poll: () => answers.splice(0),
+      },
+    });
+    probes.accusation.subscribe(({ after }) => {
+      if (this.deaf.has(node)) return;
+      const annotations = after?.text === undefined ? {} : { [unreachableAnnotation]: after.text };
+      this.nodes.upsert({ ...this.nodes.get(node)!, annotations });
+    });
+    this.probes.set(node, probes);
+  }
+
+  cut(node: string): void {
+    this.deaf.add(node);
+  }
+
+  async rounds(count: number): Promise<void> {
+    for (let at = 0; at < count; at++) {
+      this.now += INTERVAL;
+      for (const probes of this.probes.values()) probes.round();
+      await settled();
+    }
+  }
+
+  get dead(): string {
+    return [...this.verdicts.nodes.values()]
+      .map(({ node, dead }) => `${node}${dead ? '' : '?'}`)
+      .sort()
+      .join(' ');
+  }
+
+  get unheard(): string {
+    return [...this.verdicts.clusters.values()]
+      .flatMap(({ cluster, agreed }) => (agreed ? [cluster] : []))
+      .sort()
+      .join(' ');
+  }
+}
+
+test('a node that is gone is found by its probers within five rounds, and is back when it answers long enough', async () => {
+  const world = new World(6);
+  await world.rounds(5);
+  assert.equal(world.dead, '');
+  world.cut('n2');
+  await world.rounds(4);
+  assert.equal(world.dead, '');
+  await world.rounds(1);
+  assert.equal(world.dead, 'n2');
+  assert.equal(world.verdicts.nodes.get('n2')?.by.length, 3);
+  assert.equal(world.probes.get('n2')!.doubtful, true, 'it hears nobody and says nothing');
+  await world.rounds(50);
+  assert.equal(world.dead, 'n2');
+  world.deaf.delete('n2');
+  await world.rounds(5);
+  assert.equal(world.dead, 'n2');
+  await world.rounds(2);
+  assert.equal(world.dead, '');
+});
+
+test('two that do not hear each other are no reason to take either out of service', async () => {
+  const world = new World(6);
+  await world.rounds(5);
+  world.apart.add('n0 n1');
+  await world.rounds(20);
+  assert.equal(world.dead, '');
+});
+
+test('its address outside of the pod network does not save a node that pods do not reach', async () => {
+  const world = new World(4);
+  await world.rounds(5);
+  world.mute.add('n3:tunnel');
+  await world.rounds(6);
+  assert.equal(world.dead, 'n3');
+  const [prober] = world.verdicts.nodes.get('n3')!.by;
+  assert.deepEqual(
+    world.probes.get(prober!)!.status.find(each => each.node === 'n3'),
+    { cluster: '', node: 'n3', state: 'silent', note: 'answers outside of the pod network' },
+  );
+});
+
+test('who never answered is no worse than before: ICMP may be filtered', async () => {
+  const world = new World(4);
+  world.mute.add('n1:ip').add('n1:tunnel');
+  await world.rounds(30);
+  assert.equal(world.dead, '');
+});
+
+test('a prober that dies with a node is replaced by the next', async () => {
+  const world = new World(8);
+  await world.rounds(5);
+  world.cut('n2');
+  await world.rounds(6);
+  const before = world.verdicts.nodes.get('n2')!.by;
+  for (const prober of before.slice(0, 2)) world.cut(prober);
+  await world.rounds(14);
+  assert.equal(world.dead, ['n2', ...before.slice(0, 2)].sort().join(' '));
+  const after = world.verdicts.nodes.get('n2')!.by.filter(each => !world.deaf.has(each));
+  assert.ok(after.length >= 2, `now it is ${after.join(' ')} who say so`);
+});
+
+test('most nodes fall silent at once: none is taken out of service', async () => {
+  const world = new World(5);
+  await world.rounds(5);
+  for (const node of ['n0', 'n1', 'n2']) for (const way of ['ip', 'tunnel']) world.mute.add(`${node}:${way}`);
+  await world.rounds(10);
+  assert.doesNotMatch(world.dead, /n\d(?!\?)/);
+});
+
+test('an agent that starts again goes on from what it said before', async () => {
+  const world = new World(4);
+  world.addCluster('eu', 3);
+  await world.rounds(5);
+  world.cut('n3');
+  for (const at of [0, 1, 2]) world.deaf.add(`eu${at}`);
+  await world.rounds(8);
+  assert.equal(world.dead, 'n3');
+  assert.equal(world.unheard, 'eu');
+  for (const node of ['n0', 'n1', 'n2']) world.start(node);
+  await world.rounds(20);
+  assert.equal(world.dead, 'n3');
+  assert.equal(world.unheard, 'eu');
+  world.deaf.clear();
+  await world.rounds(10);
+  assert.equal(world.dead, '');
+  assert.equal(world.unheard, '');
+});
+
+test('a cluster is silent when none of its nodes answers, not when one does not', async () => {
+  const world = new World(5);
+  world.addCluster('eu', 3);
+  world.addCluster('ap', 3);
+  await world.rounds(6);
+  world.cut('eu1');
+  await world.rounds(30);
+  assert.equal(world.unheard, '');
+  world.cut('eu0');
+  world.cut('eu2');
+  await world.rounds(6);
+  assert.equal(world.unheard, 'eu');
+  world.clusters.delete('eu');
+  for (const key of ['eu/eu0', 'eu/eu1', 'eu/eu2']) world.remoteNodes.delete(key);
+  await world.rounds(2);
+  assert.equal(world.unheard, '', 'a cluster that was disconnected is nobody’s concern');
+});
+
+test('while all is well a node asks three others once a round, and a few one node of each cluster', async () => {
+  const world = new World(20);
+  for (let at = 0; at < 10; at++) world.addCluster(`c${at}x`, 4);
+  await world.rounds(10);
+  const before = world.asked;
+  await world.rounds(10);
+  assert.equal((world.asked - before) / 10, 20 * 3 + 10 * 3);
+});
