@@ -48,11 +48,25 @@ export async function makeBed({ lab: name, keep, report }: BedOptions): Promise<
     const lab = openLab(name);
     const load = buildLoad();
     const [us, eu] = await Promise.all(['us', 'eu'].map(each => deploy(lab, lab.cluster(each), load)));
+    await moveApiserver(lab.cluster('eu'), report);
     return { lab, us: us!, eu: eu!, [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
     throw error;
   }
+}
+
+/** Off the node that is to die: with the only clustermesh-apiserver dies the cluster's voice in the mesh, too. */
+async function moveApiserver({ kubectl }: LabCluster, report: (line: string) => void): Promise<void> {
+  const of = ['-n', 'kube-system'];
+  const pods = ['-l', 'app.kubernetes.io/name=clustermesh-apiserver'];
+  const busy = await kubectl(...of, 'get', 'pods', ...pods, '-o', 'jsonpath={.items[*].spec.nodeName}');
+  if (!busy.includes('eu-worker2')) return;
+  report('clustermesh-apiserver of eu leaves eu-worker2');
+  await kubectl('cordon', 'eu-worker2');
+  await kubectl(...of, 'delete', 'pods', ...pods);
+  await kubectl(...of, 'rollout', 'status', 'deployment/clustermesh-apiserver', '--timeout=120s');
+  await kubectl('uncordon', 'eu-worker2');
 }
 
 const kindDocument = (name: string): string =>

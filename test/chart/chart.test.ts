@@ -76,6 +76,8 @@ test('a wrong value is refused by its name', async t => {
       /^clustermesh\.apiserver\.kvstoremesh\.enabled: found true, expected false: agents read/,
     ],
     ['tls.ca.cert=QUJD', /^tls\.ca: found only one of cert and key, expected both or none$/],
+    ['healthCheckInterval=300', /: healthCheckInterval: (got number, want string|'300' does not match)/],
+    ['healthCheckICMPFailureThreshold=1', /: healthCheckICMPFailureThreshold: minimum: got 1, want 2$/],
     ['l2announcements.leaseDuration=fast', /: l2announcements\.leaseDuration: 'fast' does not match pattern/],
     ['operator.replicas=0', /: operator\.replicas: minimum: got 0, want 1$/],
     ['image.digest=latest', /: image\.digest: /],
@@ -106,6 +108,15 @@ test('the agents understand the ConfigMap', async () => {
   assert.equal(config['cluster-name'], 'us');
   assert.equal(config['cluster-id'], 1);
   assert.deepEqual(config['node-port-range'], { first: 30000, last: 32767 });
+  assert.deepEqual(
+    [
+      config['enable-health-checking'],
+      config['health-check-interval'],
+      config['health-check-icmp-failure-threshold'],
+      config['health-check-hold'],
+    ],
+    [true, 300, 5, 2000],
+  );
 });
 
 test('L2 announcement is an option, with the rights it needs only then', async () => {

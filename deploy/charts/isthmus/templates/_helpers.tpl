@@ -258,6 +258,10 @@ bpf-lb-map-max: {{ .lbMapMax | int64 | quote }}
 bpf-policy-map-max: {{ .policyMapMax | int64 | quote }}
 {{- end }}
 {{- end }}
+enable-health-checking: {{ .Values.healthChecking | quote }}
+health-check-interval: {{ .Values.healthCheckInterval | quote }}
+health-check-icmp-failure-threshold: {{ .Values.healthCheckICMPFailureThreshold | int64 | quote }}
+health-check-hold: {{ .Values.healthCheckHold | quote }}
 enable-l2-announcements: {{ .Values.l2announcements.enabled | quote }}
 {{- with .Values.l2announcements }}
 {{- if .leaseDuration }}
