@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import * as z from 'zod';
 import { KubeClient } from '../../src/kube/client.ts';
 import { kubeconfigAccess } from '../../src/kube/kubeconfig.ts';
+import { KubeError } from '../../src/kube/status.ts';
 
 const Named = z.array(z.looseObject({ name: z.string() }));
 const Kubeconfig = z.looseObject({ contexts: Named, clusters: Named, users: Named });
@@ -35,7 +36,11 @@ export async function disguised(
     if (request.method !== 'GET') return void response.writeHead(405, json).end('{}');
     answer(request.url ?? '/').then(
       found => response.writeHead(200, json).end(JSON.stringify(found)),
-      (error: unknown) => response.writeHead(500, json).end(JSON.stringify({ message: String(error) })),
+      (error: unknown) => {
+        const [code, body] =
+          error instanceof KubeError ? [error.code, error.status] : [500, { message: String(error) }];
+        response.writeHead(code, json).end(JSON.stringify(body ?? {}));
+      },
     );
   });
   server.listen(0, '127.0.0.1');
