@@ -161,7 +161,12 @@ export async function namespace(
   return {
     name,
     async [Symbol.asyncDispose]() {
-      for (const each of [us, eu]) await each.tryKubectl('delete', 'namespace', name, '--wait=false');
+      for (const each of [us, eu]) {
+        // Ports of a node are shared: until these are gone the next file's would answer for them, or they for it.
+        const ofNodes = ['pod', '--field-selector=spec.hostNetwork=true', '--wait=true'];
+        await each.tryKubectl('-n', name, 'delete', ...ofNodes);
+        await each.tryKubectl('delete', 'namespace', name, '--wait=false');
+      }
     },
   };
 }
