@@ -220,16 +220,18 @@ test('a cluster names only addresses that are its own, or nobody’s', async () 
   claim('10.2.0.0/25');
   claim('10.0.0.0/8');
   claim('0.0.0.0/1');
+  claim('fd00::/32');
   await settled();
   assert.deepEqual([...w.foreign.values()].map(each => `${each.prefix} ${each.why}`).sort(), [
     '0.0.0.0/1 is a range, and none of its nodes has it',
     '10.0.0.0/8 is a range, and none of its nodes has it',
     '10.1.1.9/32 is in the pod range 10.1.1.0/24 of this cluster (us)',
     '10.3.0.9/32 is in the pod range 10.3.0.0/24 of asia',
+    'fd00::/32 is a range, and none of its nodes has it',
   ]);
   for (const believed of ['10.2.0.9/32', '192.0.2.77/32', '10.2.0.0/25'])
     assert.equal(await show(believed), '131400 172.18.2.2', believed);
-  for (const refused of ['10.1.1.9/32', '10.3.0.9/32', '10.0.0.0/8', '0.0.0.0/1'])
+  for (const refused of ['10.1.1.9/32', '10.3.0.9/32', '10.0.0.0/8', '0.0.0.0/1', 'fd00::/32'])
     assert.equal(await show(refused), undefined, refused);
   // What is nobody’s becomes somebody’s, and the other way round.
   w.own.upsert(node('d', '172.18.1.9', '192.0.2.0/24', '192.0.2.1'));

@@ -1,5 +1,6 @@
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { reserved } from '../api/identity-number.ts';
+import { isHostPrefix } from '../api/prefix.ts';
 import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -70,7 +71,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
 }
 
 function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefix'> | undefined {
-  const host = /\/(32|128)$/.test(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
+  const host = isHostPrefix(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
   const node = nearest(inputs.nodes.by('prefix', prefix));
   if (host !== undefined) {
     const endpoint = first(inputs.local.by('address', host));

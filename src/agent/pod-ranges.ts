@@ -1,4 +1,4 @@
-import { canonicalPrefix } from '../api/prefix.ts';
+import { canonicalPrefix, isHostPrefix } from '../api/prefix.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 
@@ -109,6 +109,6 @@ export function foreignClaim(claim: Claim, own: PodRangeLookup, all: PodRangeLoo
     foreign ??= range;
   }
   if (foreign) return `is in the pod range ${foreign.prefix} of ${foreign.clusters.join()}`;
-  if (!/\/(32|128)$/.test(claim.prefix)) return 'is a range, and none of its nodes has it';
+  if (!isHostPrefix(claim.prefix)) return 'is a range, and none of its nodes has it';
   return undefined;
 }

@@ -1,3 +1,4 @@
+import { isHostPrefix } from '../api/prefix.ts';
 import { format } from '../datapath/address.ts';
 import { sendFrame } from '../datapath/address-announcement.ts';
 import type { Datapath, VanishedSocket } from '../datapath/object.ts';
@@ -40,7 +41,7 @@ export class VanishedBackends {
     this.#options = options;
     options.signal.addEventListener('abort', () => clearTimeout(this.#timer));
     options.ipcache.subscribe(({ before, after }) => {
-      if (before && !after && /\/(32|128)$/.test(before.prefix)) this.look();
+      if (before && !after && isHostPrefix(before.prefix)) this.look();
     });
     this.look();
   }

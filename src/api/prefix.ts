@@ -19,6 +19,10 @@ export function canonicalPrefix(text: string): string | undefined {
   return `${width === 32 ? kept.join('.') : shortened(kept)}/${length}`;
 }
 
+/** Whether a prefix is one address: '10.1.2.3/32', 'fd00::1/128'. */
+export const isHostPrefix = (prefix: string): boolean =>
+  prefix.endsWith(prefix.includes(':') ? '/128' : '/32');
+
 /** The eight groups of an IPv6 address. */
 function groupsOf(address: string): number[] {
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);
