@@ -215,7 +215,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     node: options.node.name,
     nodes: sources.node,
     cluster: options.cluster,
-    mayServe: (_cluster, address) => own.around(address).next().done === true,
+    mayServe: address => own.around(address).next().done === true,
     ownRanges,
     regions: deriveClusterRegions({ own: sources.nodes, remote: remote.nodes, cluster: options.cluster }),
     algorithm: options.algorithm,

@@ -7,6 +7,7 @@ import { Table } from '../table/table.ts';
 import type { ClusterRegion } from './cluster-regions.ts';
 import { whenQuiet } from './quiet.ts';
 import { MemoryServiceMaps } from './service-maps.fixture.ts';
+import { service, slice } from './service-rows.fixture.ts';
 import { runServices } from './services.ts';
 
 test('an agent with many services is not ready before all of them are in the maps', async () => {
@@ -14,8 +15,9 @@ test('an agent with many services is not ready before all of them are in the map
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const count = 1500;
   for (let n = 0; n < count; n++) {
-    services.upsert(service(n));
-    slices.upsert(slice(n));
+    services.upsert(service(`s${n}`, `10.96.${n >> 8}.${n & 255}`));
+    const [net, at] = [n >> 7, 2 * (n & 127)];
+    slices.upsert(slice(`s${n}`, `10.1.${net}.${at}`, `10.1.${net}.${at + 1}`));
   }
   services.markSynced();
   slices.markSynced();
@@ -42,46 +44,4 @@ test('an agent with many services is not ready before all of them are in the map
   assert.equal(maps.frontends.rows.size, count);
   assert.equal(maps.slots.rows.size, 2 * count);
   stop.abort();
-});
-
-const service = (n: number): Service => ({
-  namespace: 'ns',
-  name: `s${n}`,
-  uid: String(n),
-  created: '2026-01-01T00:00:00Z',
-  labels: {},
-  annotations: {},
-  type: 'ClusterIP',
-  clusterIPs: [`10.96.${n >> 8}.${n & 255}`],
-  headless: false,
-  externalIPs: [],
-  loadBalancerIPs: [],
-  loadBalancerClass: '',
-  selector: {},
-  ports: [{ name: '', protocol: 'TCP', port: 80, nodePort: 0 }],
-  affinityTimeout: 0,
-  externalTrafficPolicy: 'Cluster',
-  internalTrafficPolicy: 'Cluster',
-  healthCheckNodePort: 0,
-  publishNotReadyAddresses: false,
-  loadBalancerSourceRanges: [],
-});
-
-const slice = (n: number): EndpointSlice => ({
-  namespace: 'ns',
-  name: `s${n}`,
-  service: `ns/s${n}`,
-  addressType: 'IPv4',
-  ports: [{ name: '', protocol: 'TCP', port: 8080 }],
-  endpoints: [0, 1].map(at => ({
-    address: `10.1.${n >> 7}.${2 * (n & 127) + at}`,
-    ready: true,
-    serving: true,
-    terminating: false,
-    node: 'n1',
-    hostname: '',
-    zone: '',
-    forZones: [],
-    forNodes: [],
-  })),
 });

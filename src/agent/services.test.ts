@@ -10,49 +10,8 @@ import { Table } from '../table/table.ts';
 import type { ClusterRegion } from './cluster-regions.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
 import { prefixOfSourceRange } from './service-maps.ts';
+import { service, slice } from './service-rows.fixture.ts';
 import { runServices } from './services.ts';
-
-const service = (name: string, ip: string, fields: Partial<Service> = {}): Service => ({
-  namespace: 'ns',
-  name,
-  uid: name,
-  created: '2026-01-01T00:00:00Z',
-  labels: {},
-  annotations: {},
-  type: 'ClusterIP',
-  clusterIPs: [ip],
-  headless: false,
-  externalIPs: [],
-  loadBalancerIPs: [],
-  loadBalancerClass: '',
-  selector: {},
-  ports: [{ name: '', protocol: 'TCP', port: 80, nodePort: 0 }],
-  affinityTimeout: 0,
-  externalTrafficPolicy: 'Cluster',
-  internalTrafficPolicy: 'Cluster',
-  healthCheckNodePort: 0,
-  publishNotReadyAddresses: false,
-  loadBalancerSourceRanges: [],
-  ...fields,
-});
-const slice = (name: string, ...addresses: string[]): EndpointSlice => ({
-  namespace: 'ns',
-  name: `${name}-1`,
-  service: `ns/${name}`,
-  addressType: 'IPv4',
-  ports: [{ name: '', protocol: 'TCP', port: 8080 }],
-  endpoints: addresses.map(address => ({
-    address,
-    ready: true,
-    serving: true,
-    terminating: false,
-    node: 'n1',
-    hostname: '',
-    zone: '',
-    forZones: [],
-    forNodes: [],
-  })),
-});
 
 function start(maps = new MemoryServiceMaps()) {
   const nodes = new Table<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }>({

@@ -75,10 +75,18 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
   await Promise.all([services, slices, nodeVerdicts, clusters].map(table => table?.whenSynced()));
   const heard = remotesHeard(remotes);
   const zone = zoneOfNode(options.nodes, node);
-  const globalServices = function* (): Generator<string> {
-    for (const row of services.values())
-      if (parseServiceAnnotations(row.annotations).global) yield serviceKey(row);
-  };
+  const globals = derive<{ readonly service: string }>({
+    name: 'global-services',
+    keyOf: row => row.service,
+    equal: () => true,
+    inputs: [input(services, row => [serviceKey(row)])],
+    compute(key) {
+      const service = services.get(key);
+      return service && parseServiceAnnotations(service.annotations).global ? [{ service: key }] : [];
+    },
+  });
+  // What concerns all of them changes often while clusters are being heard: their annotations are read once.
+  const globalServices = (): Iterable<string> => globals.keys();
   const mesh: Mesh = {
     cluster: options.cluster,
     regionOf: of => regions.get(of)?.region ?? '',

@@ -1,3 +1,4 @@
+import { timestamp } from '../kube/time.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { pause } from '../kvstore/session.ts';
 import { type EtcdRow, EtcdTarget } from '../kvstore/target.ts';
@@ -12,7 +13,6 @@ import {
   kinds,
   objectPrefix,
   syncedPrefix,
-  timestamp,
 } from './layout.ts';
 
 export interface ExporterOptions {
@@ -138,11 +138,11 @@ export class Exporter {
       if (!pending && !failing.size) break;
       await pause(20, this.#signal);
     }
-    this.#put(canaryKey(part.kind, this.#options.cluster), timestamp(new Date()));
+    this.#put(canaryKey(part.kind, this.#options.cluster), timestamp());
   }
 
   #beat(): void {
-    this.#put(heartbeatKey, timestamp(new Date()));
+    this.#put(heartbeatKey, timestamp());
   }
 
   #put(key: string, value: string): void {

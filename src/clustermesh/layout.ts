@@ -31,6 +31,3 @@ export const serviceKey = (cluster: string, namespace: string, name: string): st
 export const identityKey = (cluster: string, identity: number): string =>
   objectPrefix('identities', cluster) + identity;
 export const addressKey = (cluster: string, address: string): string => objectPrefix('ip', cluster) + address;
-
-/** RFC 3339 without fractions, as canaries and heartbeats carry it. */
-export const timestamp = (at: Date): string => at.toISOString().replace(/\.\d+Z$/, 'Z');

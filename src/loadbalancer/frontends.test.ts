@@ -43,7 +43,7 @@ const global = { 'service.cilium.io/global': 'true' };
 const mesh = {
   cluster: 'us',
   regionOf: (of: string) => (of === 'us' || of === 'west' ? 'america' : ''),
-  mayServe: (_: string, address: string) => !address.startsWith('10.1.'),
+  mayServe: (address: string) => !address.startsWith('10.1.'),
 };
 const compute = (
   s: ReturnType<typeof service>,

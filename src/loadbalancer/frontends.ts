@@ -37,7 +37,7 @@ export interface Mesh {
   /** Region of a cluster by its name; '' where unknown. */
   readonly regionOf: (cluster: string) => string;
   /** False for a backend that another cluster names and that is a pod of the own one: it is passed over. */
-  readonly mayServe: (cluster: string, address: string) => boolean;
+  readonly mayServe: (address: string) => boolean;
 }
 
 /**
@@ -252,7 +252,7 @@ function remoteBackends(
   for (const remote of remotes) {
     const state = unreachable.cluster(remote.cluster) ? 'unhealthy' : 'active';
     for (const [addr, ports] of Object.entries(remote.backends)) {
-      if (isIPv6(addr) !== ipv6 || !mesh.mayServe(remote.cluster, addr)) continue;
+      if (isIPv6(addr) !== ipv6 || !mesh.mayServe(addr)) continue;
       for (const [name, target] of Object.entries(ports)) {
         // Names must agree across clusters; an unnamed service port takes every backend port.
         if (target.protocol !== port.protocol || (port.name !== '' && name !== port.name)) continue;
