@@ -49,12 +49,12 @@ test('kill -9 of the agent loses no packet and refuses no new connection', async
   const before = (await agentOf('us-worker')).split(' ');
   // 10 ms apart: an unanswered echo is a lost packet. New connections go by the service, one after another.
   const pings = ['same', 'other'].map(pod =>
-    us.sh(ns.name, 'client', `ping -q -i 0.01 -c 1200 -W 1 ${at[pod]}`),
+    us.sh(ns.name, 'client', `ping -q -i 0.01 -c 1200 -W 5 ${at[pod]}`),
   );
   const requests = us.sh(
     ns.name,
     'client',
-    'ok=0; bad=0; end=$(( $(date +%s) + 12 )); while [ $(date +%s) -lt $end ]; do if curl -s -m 2 -o /dev/null http://other/hostname; then ok=$((ok+1)); else bad=$((bad+1)); fi; done; echo $ok $bad',
+    'ok=0; bad=0; end=$(( $(date +%s) + 12 )); while [ $(date +%s) -lt $end ]; do if curl -s -m 5 -o /dev/null http://other/hostname; then ok=$((ok+1)); else bad=$((bad+1)); fi; done; echo $ok $bad',
   );
   await isthmusOk('lab', 'fault', 'kill', 'us/us-worker:agent', '--name', labName);
   for (const out of await Promise.all(pings))

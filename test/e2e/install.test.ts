@@ -14,7 +14,16 @@ import * as z from 'zod';
 import { chartFolder } from '../../src/cli/helm.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
 import { freePort } from '../free-port.ts';
-import { askUdp, eventually, isthmus, isthmusOk, labName, serverPod, serviceFor } from './mesh.ts';
+import {
+  askUdp,
+  eventually,
+  isthmus,
+  isthmusOk,
+  labName,
+  serverPod,
+  serviceFor,
+  udpQuestion,
+} from './mesh.ts';
 
 // Names of labs are short.
 const lab = `${labName.slice(0, 9)}-i`;
@@ -154,7 +163,7 @@ test('with socketLB.hostNamespaceOnly pods reach services packet by packet', asy
   const hex = server.split('.').map(each => Number(each).toString(16).padStart(2, '0'));
   assert.match(sockets.toLowerCase(), new RegExp(` ${hex.reverse().join('')}:0050 01 `));
 
-  const http = `curl -sS -m 2 http://server/hostname; echo;`;
+  const http = `curl -sS -m 10 http://server/hostname; echo;`;
   const both = nodes.map(node => `server-${node}`).sort();
   const ask = async (line: string) => [...new Set((await inPod(line)).trim().split('\n'))].sort();
   assert.deepEqual(await ask(`for i in $(seq 20); do ${http} done`), both);
@@ -163,14 +172,14 @@ test('with socketLB.hostNamespaceOnly pods reach services packet by packet', asy
     const ip = await field(`node/${node}`, '.status.addresses[?(@.type=="InternalIP")].address');
     const port = await field('service/server', tcpPort!);
     const answers = await ask(
-      `for i in $(seq 20); do curl -sS -m 2 http://${ip}:${port}/hostname; echo; done`,
+      `for i in $(seq 20); do curl -sS -m 10 http://${ip}:${port}/hostname; echo; done`,
     );
     assert.deepEqual(answers, both, `NodePort of ${node}`);
     const udp = await field('service/server', udpPort!);
-    assert.match(await inPod(`echo hostname | timeout 3 nc -u -w 1 ${ip} ${udp}`), /^server-home-/);
+    assert.match(await inPod(udpQuestion(ip, udp)), /^server-home-/);
     assert.match(await askUdp(ip, Number(udp)), /^server-home-/, 'from this machine');
   }
-  assert.match(await inPod(`echo hostname | timeout 3 nc -u -w 1 ${server} 81`), /^server-home-/);
+  assert.match(await inPod(udpQuestion(server, 81)), /^server-home-/);
   const found = await inPod('dig +tries=1 +time=3 +short kubernetes.default.svc.cluster.local');
   assert.equal(found.trim(), await field('service/kubernetes', '.spec.clusterIP', 'default'));
   const itself = await clusterIp('later');
@@ -214,7 +223,7 @@ async function bothAnswer(): Promise<void> {
 
 /** Who answers when a pod asks the service some times. */
 async function answers(): Promise<Set<string>> {
-  const line = 'for i in $(seq 1 12); do curl -sS -m 2 http://server/hostname; echo; done';
+  const line = 'for i in $(seq 1 12); do curl -sS -m 10 http://server/hostname; echo; done';
   const text = await kubectl('exec', `server-${nodes[1]}`, '--', 'sh', '-c', line);
   return new Set(text.split('\n').filter(Boolean));
 }

@@ -211,6 +211,14 @@ export function answersCome(
   );
 }
 
+/**
+ * A shell line by which a pod asks a serverPod by UDP, and prints the answer. (nc would wait on after it, and may end
+ * before it has read a question that comes by a pipe.)
+ */
+export function udpQuestion(host: string, port: number | string, question = 'hostname'): string {
+  return `bash -c 'exec 3<>/dev/udp/${host}/${port}; echo ${question} >&3; timeout 5 dd bs=1500 count=1 <&3 2>/dev/null'`;
+}
+
 /** What a serverPod says by UDP, asked from this machine; asks again every half second, since a datagram may be lost. */
 export async function askUdp(host: string, port: number, question = 'hostname'): Promise<string> {
   const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');

@@ -68,6 +68,15 @@ test('thirty pods at once on one node all work, and leave nothing when they go',
   const files = (): Promise<string> => onNode('us-worker', 'ls /run/isthmus/endpoints | wc -l');
   const programs = (): Promise<string> =>
     onNode('us-worker', 'ls /sys/fs/bpf/isthmus/links | grep -c ^from_pod || true');
+  // Pods of files before this one may still be on their way out.
+  await eventually(
+    'no pod of the node is ending',
+    async () => {
+      const pods = ['get', 'pods', '-A', '--field-selector', 'spec.nodeName=us-worker', '-o'];
+      return (await us.kubectl(...pods, 'jsonpath={.items[*].metadata.deletionTimestamp}')) === '';
+    },
+    90,
+  );
   const before = [await devices(), await files(), await programs()];
   await Promise.all(names.map(name => us.apply(serverPod(name, { node: 'us-worker' }), ns.name)));
   await ready(us, ns.name, ...names);

@@ -171,7 +171,8 @@ test('a pod that forges its source address is not heard, and counted', async () 
       const { stdout } = await us.trySh(
         ns.name,
         'liar',
-        `ping -q -c ${sent} -i 0.2 -W 1 -I ${address} ${at.target}; for i in 1 2 3 4 5; do echo lie | nc -u -s ${address} -w 0 ${at.target} 8081; done`,
+        // nc looks once at what it is given (-w 0): a file is there at once, the other end of a pipe may not be.
+        `ping -q -c ${sent} -i 0.2 -W 1 -I ${address} ${at.target}; echo lie > /tmp/lie; for i in $(seq ${sent}); do nc -u -s ${address} -w 0 ${at.target} 8081 < /tmp/lie; done`,
       );
       assert.match(stdout, /100% packet loss/, whose);
       await eventually(`packets with ${whose} address are counted`, async () => {

@@ -128,7 +128,7 @@ test('maps: services, flows, prefixes, endpoints, counters, tunnel', async () =>
   const lb = await table('bpf', 'lb', 'list');
   assert.match(row(lb, `${clusterIP}:80`, 'TCP'), new RegExp(`${at.web}:8080 \\(\\d+\\)`));
   // Sockets of pods call the backend themselves: the flow is the pod's and the backend's.
-  await us.sh(ns, 'client', 'curl -s -m 2 http://web/hostname');
+  await us.sh(ns, 'client', 'curl -s -m 10 http://web/hostname');
   const flows = await table('bpf', 'ct', 'list');
   assert.match(flows[0]!, /^NODE +PROTO +SOURCE +DESTINATION +STATE +EXPIRES +IDENTITY +SERVICE +NAT/);
   const seen = new RegExp(

@@ -65,7 +65,7 @@ test('a rebooted node comes back with its pods working', async () => {
     'eu-worker2',
     `while :; do
       there=; [ -e /etc/cni/net.d/05-isthmus.conflist ] && there=1
-      curl -sf -m 1 -o /dev/null http://127.0.0.1:9879/readyz && break
+      curl -sf -m 10 -o /dev/null http://127.0.0.1:9879/readyz && break
       [ -z "$there" ] || echo early
     done; echo ready`,
   );
@@ -186,7 +186,7 @@ test('110 pods fit on a node and one of them answers', async () => {
     .trim()
     .split('\n');
   assert.equal(new Set(addresses).size, addresses.length);
-  await eu.sh(ns.name, 'client', `ping -c 1 -W 2 ${addresses[0]} && ping -c 1 -W 2 ${addresses.at(-1)}`);
+  await eu.sh(ns.name, 'client', `ping -c 1 -W 5 ${addresses[0]} && ping -c 1 -W 5 ${addresses.at(-1)}`);
   // Last of its file, so that nobody needs the node: the pods go while other tests run.
   await eu.kubectl('-n', ns.name, 'delete', 'deployment', 'many', '--wait=false');
 });

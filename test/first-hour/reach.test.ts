@@ -16,6 +16,7 @@ import {
   ready,
   serverPod,
   serviceFor,
+  udpQuestion,
 } from '../e2e/mesh.ts';
 
 let us: ClusterOfTest;
@@ -156,8 +157,12 @@ for (const family of families)
 
     test('ping, and 1,400 bytes that must not be fragmented, across clusters', async () => {
       for (const pod of ['same', 'two', 'far']) {
-        await us.sh(ns.name, 'one', `ping -c 2 -W 2 ${at[pod]}`);
-        await us.sh(ns.name, 'one', `ping -c 2 -W 2 -M do -s ${1400 - (family === 4 ? 28 : 48)} ${at[pod]}`);
+        await us.sh(ns.name, 'one', `ping -c 2 -i 0.2 -W 5 ${at[pod]}`);
+        await us.sh(
+          ns.name,
+          'one',
+          `ping -c 2 -i 0.2 -W 5 -M do -s ${1400 - (family === 4 ? 28 : 48)} ${at[pod]}`,
+        );
       }
     });
 
@@ -173,7 +178,7 @@ for (const family of families)
   });
 
 test('UDP through a service', async () => {
-  const said = await us.sh(ns.name, 'one', `echo hostname | timeout 3 nc -u -w 1 two 81`);
+  const said = await us.sh(ns.name, 'one', udpQuestion('two', 81));
   assert.equal(said.trim(), 'two');
 });
 

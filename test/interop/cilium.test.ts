@@ -23,6 +23,7 @@ import {
   ready,
   serverPod,
   serviceFor,
+  udpQuestion,
 } from '../e2e/mesh.ts';
 import { certificateOf, type MeshEtcd, meshEtcd } from '../e2e/mesh-etcd.ts';
 import { type CiliumAgent, ciliumAgents, ipcacheAt, remoteAt } from './cilium-agent.ts';
@@ -115,7 +116,7 @@ test('pods reach pods from every node to every node, by TCP, UDP and in full pac
           name === 'client' || name === `${to.name}-web`,
           `${from.name} ${pod} → ${address}: ${name}`,
         );
-        const udp = await from.sh(ns.name, pod, `echo hostname | nc -u -w 1 ${address} 8081`);
+        const udp = await from.sh(ns.name, pod, udpQuestion(address, 8081));
         assert.equal(udp.trim(), name);
       }
     // More than fits one packet: a packet that is too large for the tunnel would be lost without a word.
