@@ -31,7 +31,9 @@ before(async () => {
       at[pod] = await podAddress(cluster, ns.name, pod);
       identity[pod] = await eventually(`identity of ${pod}`, async () => {
         const path = 'jsonpath={.status.identity.id}';
-        return Number(await cluster.kubectl('-n', ns.name, 'get', 'ciliumendpoint', pod, '-o', path));
+        return (
+          Number(await cluster.kubectl('-n', ns.name, 'get', 'ciliumendpoint', pod, '-o', path)) || undefined
+        );
       });
     }
   for (const [cluster, node] of [
