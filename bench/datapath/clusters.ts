@@ -5,6 +5,8 @@ import { kubeFromConfig } from '../../src/kube/client.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
 import { executableFolder, type Lab, type LabCluster } from '../../src/lab/open-lab.ts';
 import { run } from '../../src/lab/process.ts';
+import { firstFree } from '../services/crowd.ts';
+import { fill } from '../services/fill.ts';
 import { awaitServer, type Place, ports } from './load.ts';
 
 const namespace = 'bench';
@@ -27,7 +29,7 @@ export interface Network {
   readonly away: Pod;
   /** ClusterIP of a service of the far pod. */
   readonly service: string;
-  /** Adds services, each of the far pod; resolves when the client's node serves all of them. */
+  /** Adds services of one backend each; resolves when the client's node serves all of them. */
   addServices(count: number): Promise<void>;
 }
 
@@ -51,11 +53,9 @@ export async function deploy(lab: Lab, home: string, abroad: string, probeFile: 
     away,
     service,
     async addServices(count) {
-      let next = 0;
-      const worker = async (): Promise<void> => {
-        while (next < count) await here.createService(`many-${next++}`, far.address);
-      };
-      await Promise.all(Array.from({ length: 16 }, worker));
+      const cluster = lab.cluster(home);
+      const first = firstFree(cluster.plan.serviceSubnet, await here.clusterIps(), count);
+      await fill(lab, cluster, { namespace, prefix: 'many', services: count, endpoints: count, first });
       // Made after all others, it is served after them.
       await awaitServer(client.place, await here.createService('last', far.address), 300_000);
     },
@@ -130,6 +130,11 @@ function openNamespace(lab: Lab, cluster: LabCluster) {
         ports: servicePorts,
       });
       return createdService.parse(made).spec.clusterIP;
+    },
+    /** Of all services of the cluster. */
+    async clusterIps(): Promise<string[]> {
+      const all = ['get', 'services', '-A', '-o', 'jsonpath={.items[*].spec.clusterIP}'];
+      return (await kubectl(...all)).split(' ');
     },
     close: () => client.close(),
   };

@@ -24,6 +24,14 @@ export function clusterIp(range: string, n: number): string {
   return `${a}.${b}.${n >> 8}.${n & 255}`;
 }
 
+/** The lowest n from which so many addresses on are nobody's yet. */
+export function firstFree(range: string, used: Iterable<string>, count: number): number {
+  const taken = new Set(used);
+  let first = 256;
+  for (let n = first; n < first + count; n++) if (taken.has(clusterIp(range, n))) first = n + 1;
+  return first;
+}
+
 /** The n-th endpoint address: nobody's, of 100.64.0.0/10 (RFC 6598). */
 export function endpointAddress(n: number): string {
   return `100.${64 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
