@@ -110,7 +110,8 @@ type WirePorts = Record<string, WirePort>;
 
 /**
  * A global and shared service with all its usable backends; nothing for any other. Those of a node that is dead are
- * left out, so that other clusters need not find out themselves.
+ * left out, so that other clusters need not find out themselves. What Cilium's format has no word for stands in fields
+ * of its own, which its readers pass over: `terminating` and `notReady`, of the same shape as `backends`.
  */
 export function exportService(
   service: Service,
@@ -126,10 +127,9 @@ export function exportService(
   const backends = new Map<string, WirePorts>();
   const hostnames = new Map<string, string>();
   const zones = new Map<string, object>();
-  for (const { slice, endpoint } of usable([...slices], isDead)) {
-    const ports = backends.get(endpoint.address) ?? {};
-    for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
-    backends.set(endpoint.address, ports);
+  const { usable, terminating, notReady } = byState([...slices], isDead);
+  for (const { slice, endpoint } of usable) {
+    addPorts(backends, slice, endpoint);
     if (endpoint.hostname) hostnames.set(endpoint.address, endpoint.hostname);
     if (endpoint.zone)
       zones.set(endpoint.address, {
@@ -142,7 +142,9 @@ export function exportService(
     namespace: service.namespace,
     name: service.name,
     frontends: Object.fromEntries(service.clusterIPs.map(address => [address, frontPorts])),
-    backends: sorted([...backends].map(([address, ports]) => [address, sorted(Object.entries(ports))])),
+    backends: portsByAddress(backends),
+    ...(terminating.size ? { terminating: portsByAddress(terminating) } : {}),
+    ...(notReady.size ? { notReady: portsByAddress(notReady) } : {}),
     ...(hostnames.size ? { hostnames: sorted(hostnames) } : {}),
     ...(zones.size ? { zones: sorted(zones) } : {}),
     labels: sorted(Object.entries(service.labels)),
@@ -154,21 +156,53 @@ export function exportService(
   return [{ key: serviceKey(origin.cluster, service.namespace, service.name), value }];
 }
 
-/**
- * Endpoints other clusters may send to: the ready ones; where there is none, those that terminate but still
- * serve, as Kubernetes' proxies do (KEP-1669). Names instead of addresses are left out.
- */
-function usable(
-  slices: readonly EndpointSlice[],
-  isDead: (node: string) => boolean,
-): { readonly slice: EndpointSlice; readonly endpoint: SliceEndpoint }[] {
+interface Candidate {
+  readonly slice: EndpointSlice;
+  readonly endpoint: SliceEndpoint;
+}
+/** Address → its ports by name. */
+type Ports = Map<string, WirePorts>;
+
+interface ByState {
+  /**
+   * What any reader may send to: the ready ones; where there is none, those that terminate but still serve, as
+   * Kubernetes' proxies do (KEP-1669).
+   */
+  readonly usable: readonly Candidate[];
+  /** Serve what they have to the end, and are `usable` only where nothing is ready. */
+  readonly terminating: Ports;
+  /** There, and not to be sent to. */
+  readonly notReady: Ports;
+}
+
+/** Names instead of addresses are left out, and so is who terminates and serves no more. */
+function byState(slices: readonly EndpointSlice[], isDead: (node: string) => boolean): ByState {
   const all = slices
     .filter(slice => slice.addressType !== 'FQDN')
     .flatMap(slice => slice.endpoints.map(endpoint => ({ slice, endpoint })))
     .filter(({ endpoint }) => !isDead(endpoint.node));
   const ready = all.filter(({ endpoint }) => endpoint.ready);
-  return ready.length ? ready : all.filter(({ endpoint }) => endpoint.serving);
+  // While an endpoint moves between slices it is in two of them: the better state is the newer.
+  const readyAddresses = new Set(ready.map(({ endpoint }) => endpoint.address));
+  const terminating: Ports = new Map();
+  const notReady: Ports = new Map();
+  for (const { slice, endpoint } of all) {
+    if (readyAddresses.has(endpoint.address)) continue;
+    if (!endpoint.terminating) addPorts(notReady, slice, endpoint);
+    else if (endpoint.serving) addPorts(terminating, slice, endpoint);
+  }
+  const usable = ready.length ? ready : all.filter(({ endpoint }) => endpoint.serving);
+  return { usable, terminating, notReady };
 }
+
+function addPorts(to: Ports, slice: EndpointSlice, { address }: SliceEndpoint): void {
+  const ports = to.get(address) ?? {};
+  for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
+  to.set(address, ports);
+}
+
+const portsByAddress = (of: Ports): Record<string, WirePorts> =>
+  sorted([...of].map(([address, ports]) => [address, sorted(Object.entries(ports))]));
 
 /** Keys in order, as Go writes maps: equal states give equal texts. */
 function sorted<V>(entries: Iterable<readonly [string, V]>): Record<string, V> {

@@ -251,6 +251,40 @@ test('a global service is exported with its usable backends', () => {
   assert.match(exportService(headless, [], us)[0]!.value, /"frontends":\{\}/);
 });
 
+test('backends that terminate or are not ready are told apart by ours, and Cilium reads only what it may send to', () => {
+  const exported = (...endpoints: Parameters<typeof slice>[0]) => {
+    const [row] = exportService(service, [slice(endpoints)], us);
+    const { backends, terminating = {}, notReady = {} } = parseService('key', 'shop/cart', row!.value, us)!;
+    return [backends, terminating, notReady].map(each => Object.keys(each).join(' '));
+  };
+  const draining = ['10.1.0.3', 'draining'] as const;
+  assert.deepEqual(exported(['10.1.0.1', 'down'], ['10.1.0.2', 'ready'], [...draining]), [
+    '10.1.0.2',
+    '10.1.0.3',
+    '10.1.0.1',
+  ]);
+  assert.deepEqual(exported([...draining]), ['10.1.0.3', '10.1.0.3', '']);
+  const [row] = exportService(service, [slice([[...draining]]), slice([['10.1.0.3', 'ready']])], us);
+  assert.doesNotMatch(row!.value, /terminating|notReady/, 'nothing to add: the value is as Cilium writes it');
+  const gone = slice([[...draining]]);
+  const ended = { ...gone, endpoints: gone.endpoints.map(each => ({ ...each, serving: false })) };
+  assert.doesNotMatch(
+    exportService(service, [ended], us)[0]!.value,
+    /10\.1\.0\.3/,
+    'who serves no more is gone',
+  );
+  assert.throws(
+    () =>
+      parseService(
+        'key',
+        'shop/cart',
+        row!.value.replace('"backends"', '"terminating":{"x":{}},"backends"'),
+        us,
+      ),
+    /terminating/,
+  );
+});
+
 test('an IPv4 address in IPv6 clothes, one with a zone, and other spellings of one address', () => {
   const claim = (ip: string) =>
     parseAddress('key', ip, JSON.stringify({ IP: ip, HostIP: '192.0.2.1', ID: 65_800 }), us).prefix;

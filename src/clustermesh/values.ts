@@ -5,7 +5,7 @@ import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts'
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
-import type { RemoteService } from '../loadbalancer/remote-service.ts';
+import type { RemoteBackends, RemoteService } from '../loadbalancer/remote-service.ts';
 import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
 import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
@@ -135,12 +135,16 @@ const ports = z.record(
     Port: z.int().min(0).max(65535),
   }),
 );
+const backendPorts = z.record(z.string(), ports).nullish();
 const serviceSchema = z.object({
   cluster: z.string(),
   namespace: z.string(),
   name: z.string(),
   frontends: z.record(z.string(), ports).nullish(),
-  backends: z.record(z.string(), ports).nullish(),
+  backends: backendPorts,
+  // Ours; Cilium has no such fields, and its readers pass over them.
+  terminating: backendPorts,
+  notReady: backendPorts,
   hostnames: z.record(z.string(), z.string()).nullish(),
   shared: z.boolean().default(false),
   clusterID: z.int().default(0),
@@ -158,28 +162,36 @@ export function parseService(
   expect(key, 'namespace/name', `${service.namespace}/${service.name}`, rest);
   expect(key, 'clusterID', service.clusterID, origin.clusterId);
   for (const address of Object.keys(service.frontends ?? {})) canonicalAddress(key, 'frontends', address);
-  const backends = Object.entries(service.backends ?? {}).map(
-    ([address, named]) => [canonicalAddress(key, 'backends', address), named] as const,
-  );
+  const backends = backendsOf(key, 'backends', service.backends);
+  const terminating = backendsOf(key, 'terminating', service.terminating);
+  const notReady = backendsOf(key, 'notReady', service.notReady);
   if (!service.shared) return undefined;
   return {
     cluster: origin.cluster,
     clusterId: origin.clusterId,
     namespace: service.namespace,
     name: service.name,
-    backends: Object.fromEntries(
-      backends.map(([address, named]) => [
-        address,
-        Object.fromEntries(
-          Object.entries(named).map(([name, { Protocol, Port }]) => [
-            name,
-            { protocol: Protocol, port: Port },
-          ]),
-        ),
-      ]),
-    ),
+    backends: backends ?? {},
+    ...(terminating && { terminating }),
+    ...(notReady && { notReady }),
     hostnames: service.hostnames ?? undefined,
   };
+}
+
+function backendsOf(
+  key: string,
+  field: string,
+  value: z.infer<typeof backendPorts>,
+): RemoteBackends | undefined {
+  if (!value) return undefined;
+  return Object.fromEntries(
+    Object.entries(value).map(([address, named]) => [
+      canonicalAddress(key, field, address),
+      Object.fromEntries(
+        Object.entries(named).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
+      ),
+    ]),
+  );
 }
 
 export function parseIdentity(key: string, rest: string, value: string, origin: Origin): RemoteIdentity {

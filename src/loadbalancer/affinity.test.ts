@@ -54,6 +54,12 @@ for (const [affinity, local, healthy, unhealthy, none] of table)
       assert.deepEqual(got, expected);
     });
 
+test('affinity remote: own backends help out where those of the others only terminate', () => {
+  const remote = make('eu', 'terminating');
+  assert.deepEqual(preferByAffinity('remote', locals.active, remote), [...locals.active, ...remote]);
+  assert.deepEqual(preferByAffinity('remote', locals.unhealthy, remote), remote);
+});
+
 test('new connections avoid terminating backends while an active one is there', () => {
   const [active, terminating] = make('', 'active', 'terminating') as [Backend, Backend];
   assert.deepEqual(usable([terminating, active]), [active]);

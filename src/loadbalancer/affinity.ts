@@ -7,7 +7,8 @@ import type { Backend } from './backend.ts';
  * global services. Rules as in Cilium's load balancer:
  * - none: all;
  * - local: local ones; remote ones as well where no local one is active and a remote one is healthy;
- * - remote: remote ones; local ones as well where no remote one is healthy and a local one is.
+ * - remote: remote ones; local ones as well where no remote one is active and a local one is healthy. (To Cilium a
+ *   remote backend that is healthy is active; ours say that they terminate.)
  */
 export function preferByAffinity(
   affinity: Affinity,
@@ -21,7 +22,8 @@ export function preferByAffinity(
     return !localActive && remoteHealthy ? concat(local, remote) : local;
   }
   const localHealthy = local.some(each => each.state !== 'unhealthy');
-  return !remoteHealthy && localHealthy ? concat(local, remote) : remote;
+  const remoteActive = remote.some(each => each.state === 'active');
+  return !remoteActive && localHealthy ? concat(local, remote) : remote;
 }
 
 /** New connections go to active backends; to terminating ones only if none is active; never to unhealthy ones. */

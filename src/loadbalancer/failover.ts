@@ -13,7 +13,7 @@ export interface ServingCluster {
   readonly region: string;
   /** Backends that take new connections. */
   readonly ready: number;
-  /** Backends there would be if all were well: of the own cluster; of others what is ready. */
+  /** Backends there would be if all were well; of a cluster of Cilium, which tells of no others, what is ready. */
   readonly expected: number;
 }
 

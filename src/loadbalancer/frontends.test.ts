@@ -178,6 +178,50 @@ test('global: backends of all clusters, merged per port name', () => {
   ]);
 });
 
+test('a remote backend that terminates gets new connections only where nothing is active, whatever the affinity', () => {
+  const leaving = { '10.2.0.2': http };
+  const own = slice([ready('10.1.0.1')]);
+  const draining: RemoteService = { ...eu(leaving), terminating: leaving };
+  for (const affinity of ['none', 'local', 'remote']) {
+    const s = service({}, { ...global, 'service.cilium.io/affinity': affinity });
+    assert.deepEqual(
+      show(compute(s, [own], [draining])),
+      ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080'],
+      affinity,
+    );
+    const [alone] = compute(s, [], [draining]);
+    assert.deepEqual(
+      alone?.backends.map(each => `${each.addr} ${each.state}`),
+      ['10.2.0.2 terminating'],
+      affinity,
+    );
+  }
+  const [west] = compute(
+    service({}, global),
+    [],
+    [draining, { ...eu({ '10.3.0.1': http }), cluster: 'west' }],
+  );
+  assert.deepEqual(
+    west?.backends.map(each => each.addr),
+    ['10.3.0.1'],
+  );
+  const withdrawn: RemoteService = { ...eu({ '10.2.0.3': http }), terminating: leaving };
+  assert.deepEqual(show(compute(service({}, global), [], [withdrawn])), [
+    'ClusterIP 10.96.0.9:80 external → 10.2.0.3:9090',
+  ]);
+});
+
+test('shares count what is active, and show what is not ready', () => {
+  const weights = { ...global, 'service.isthmus.dev/weights': 'us=1,eu=1' };
+  const remote: RemoteService = {
+    ...eu({ '10.2.0.1': http }),
+    terminating: { '10.2.0.2': http },
+    notReady: { '10.2.0.3': http, '10.2.0.4': { other: http.http } },
+  };
+  const [row] = compute(service({}, weights), [slice([ready('10.1.0.1')])], [remote]);
+  assert.deepEqual(row?.shares?.map(shareText), ['us 50 % (1 of 1 ready)', 'eu 50 % (1 of 2 ready)']);
+});
+
 test('an unnamed service port takes every remote port of its protocol', () => {
   const rows = compute(
     service({ ports: [{ port: 80 }] }, global),

@@ -8,7 +8,7 @@ import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
 import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
-import type { RemoteService } from './remote-service.ts';
+import type { BackendPort, RemoteBackends, RemoteService } from './remote-service.ts';
 import { type Place, preferByHints } from './topology.ts';
 import { allReachable, type Unreachable } from './unreachable.ts';
 
@@ -69,7 +69,9 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
       const { affinity, failover } = annotations;
       if (annotations.global && isGraded(failover)) {
         const expected = expectedBackends(slices, port, ipv6);
-        const graded = chooseByShares(annotations, input.mesh, { own, remote, expected }, input.place.node);
+        const notReady = notReadyBackends(remotes, port, ipv6, input.mesh);
+        const candidates = { own, remote, expected, notReady };
+        const graded = chooseByShares(annotations, input.mesh, candidates, input.place.node);
         if (graded) return graded;
       }
       const near = affinity === 'local' ? nearest(remote, input.mesh) : remote;
@@ -129,10 +131,17 @@ type Choice = Pick<Frontend, 'backends' | 'weights' | 'shares'>;
 function chooseByShares(
   { affinity, failover }: Pick<ServiceAnnotations, 'affinity' | 'failover'>,
   mesh: Mesh,
-  candidates: { own: readonly Backend[]; remote: readonly Backend[]; expected: number },
+  candidates: {
+    own: readonly Backend[];
+    remote: readonly Backend[];
+    /** Own ones that there would be if all were well. */
+    expected: number;
+    /** By cluster: remote ones that would be sent to if they were ready. */
+    notReady: ReadonlyMap<string, number>;
+  },
   node: string,
 ): Choice | undefined {
-  const { own, remote, expected } = candidates;
+  const { own, remote, expected, notReady } = candidates;
   const active = Map.groupBy(
     [...own, ...remote].filter(each => each.state === 'active'),
     each => each.cluster || mesh.cluster,
@@ -140,7 +149,7 @@ function chooseByShares(
   const clusters = [...new Set([mesh.cluster, ...active.keys()])].map(name => {
     const ready = active.get(name)?.length ?? 0;
     const isOwn = name === mesh.cluster;
-    const all = isOwn ? Math.max(expected, ready) : ready;
+    const all = isOwn ? Math.max(expected, ready) : ready + (notReady.get(name) ?? 0);
     return { name, own: isOwn, region: mesh.regionOf(name), ready, expected: all };
   });
   const shares = sharesOf(clusters, affinity, failover);
@@ -250,18 +259,47 @@ function remoteBackends(
   const taken = new Set(own.map(each => each.key));
   const found = new Map<string, Backend>();
   for (const remote of remotes) {
-    const state = unreachable.cluster(remote.cluster) ? 'unhealthy' : 'active';
-    for (const [addr, ports] of Object.entries(remote.backends)) {
-      if (isIPv6(addr) !== ipv6 || !mesh.mayServe(addr)) continue;
-      for (const [name, target] of Object.entries(ports)) {
-        // Names must agree across clusters; an unnamed service port takes every backend port.
-        if (target.protocol !== port.protocol || (port.name !== '' && name !== port.name)) continue;
-        const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
-        if (!taken.has(backend.key)) found.set(backend.key, backend);
-      }
+    const dead = unreachable.cluster(remote.cluster);
+    const { terminating } = remote;
+    const backends = terminating ? { ...terminating, ...remote.backends } : remote.backends;
+    for (const [addr, target] of matching(backends, port, ipv6, mesh)) {
+      const leaves = terminating !== undefined && Object.hasOwn(terminating, addr);
+      const state = dead ? 'unhealthy' : leaves ? 'terminating' : 'active';
+      const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
+      if (!taken.has(backend.key)) found.set(backend.key, backend);
     }
   }
   return sorted(found);
+}
+
+/** By cluster, how many backends are there and not ready. */
+function notReadyBackends(
+  remotes: readonly RemoteService[],
+  port: ServicePort,
+  ipv6: boolean,
+  mesh: Mesh,
+): Map<string, number> {
+  return new Map(
+    remotes.map(({ cluster, notReady = {} }) => {
+      const addresses = new Set(Array.from(matching(notReady, port, ipv6, mesh), ([addr]) => addr));
+      return [cluster, addresses.size];
+    }),
+  );
+}
+
+/** What of another cluster's backends a port of ours may be sent to. */
+function* matching(
+  backends: RemoteBackends,
+  port: ServicePort,
+  ipv6: boolean,
+  mesh: Mesh,
+): Iterable<[addr: string, target: BackendPort]> {
+  for (const [addr, ports] of Object.entries(backends)) {
+    if (isIPv6(addr) !== ipv6 || !mesh.mayServe(addr)) continue;
+    // Names must agree across clusters; an unnamed service port takes every backend port.
+    for (const [name, target] of Object.entries(ports))
+      if (target.protocol === port.protocol && (port.name === '' || name === port.name)) yield [addr, target];
+  }
 }
 
 function toBackend(

@@ -7,11 +7,13 @@ export interface BackendPort {
   readonly port: number;
 }
 
+export type RemoteBackends = Readonly<Record<string, Readonly<Record<string, BackendPort>>>>;
+
 /**
  * A global service as another cluster exports it (`cilium/state/services/v1/<cluster>/<ns>/<name>`).
  * The row of the table a cluster mesh source writes and load balancing reads: one row per cluster
  * and service, replaced as a whole. An exported service is shared by definition; one that is not
- * has no row. Exported backends are active: readiness is decided by the exporter.
+ * has no row. A cluster of Cilium tells of no states: there all backends are active.
  */
 export interface RemoteService {
   readonly cluster: string;
@@ -19,7 +21,11 @@ export interface RemoteService {
   readonly namespace: string;
   readonly name: string;
   /** Backend address text → port name ('' where unnamed) → port. */
-  readonly backends: Readonly<Record<string, Readonly<Record<string, BackendPort>>>>;
+  readonly backends: RemoteBackends;
+  /** Backends that serve what they have to the end; those that nobody should need are not among `backends`. */
+  readonly terminating?: RemoteBackends | undefined;
+  /** Backends that there are and that cannot be sent to: none of them is among the others. */
+  readonly notReady?: RemoteBackends | undefined;
   /** Backend address text → host name, for DNS of headless services. */
   readonly hostnames?: Readonly<Record<string, string>> | undefined;
 }
