@@ -2,12 +2,8 @@
 import { checksum, pseudoHeader } from './internet-checksum.ts';
 import { bind, close, errno, SystemCallError, send, setsockopt, socket } from './libc.ts';
 import { addressBytes, macBytes } from './netlink-address.ts';
+import { AF_INET6, AF_PACKET, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_RAW } from './socket-numbers.ts';
 
-const AF_INET6 = 10;
-const AF_PACKET = 17;
-const SOCK_DGRAM = 2;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
 const ETH_P_ARP = 0x0806;
 const ETH_P_IPV6 = 0x86dd;
 const BROADCAST = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

@@ -6,11 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import { close, errno, errnoName, recv, SystemCallError, sendto, setsockopt, socket } from './libc.ts';
 import { addressBytes } from './netlink-address.ts';
+import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_RAW } from './socket-numbers.ts';
 
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;
 const SOL_RAW = 255;

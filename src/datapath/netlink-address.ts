@@ -1,8 +1,6 @@
 /** IP and MAC addresses as netlink carries them: 4 or 16 bytes for IP, 6 for MAC. Pure. */
 import { isIPv4, isIPv6 } from 'node:net';
-
-export const AF_INET = 2;
-export const AF_INET6 = 10;
+import { AF_INET, AF_INET6 } from './socket-numbers.ts';
 
 /** '10.1.0.1' → 4 bytes, 'fd00::1' → 16 bytes. */
 export function addressBytes(address: string): Buffer {

@@ -21,10 +21,8 @@ import {
   NLMSG_ERROR,
   NLMSG_MIN_TYPE,
 } from './netlink-message.ts';
+import { AF_NETLINK, SOCK_CLOEXEC, SOCK_RAW } from './socket-numbers.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
 const NETLINK_ROUTE = 0;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;

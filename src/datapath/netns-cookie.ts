@@ -1,5 +1,6 @@
 import koffi from 'koffi';
 import { close, errno, SystemCallError, socket } from './libc.ts';
+import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from './socket-numbers.ts';
 
 const getsockopt: (
   fd: number,
@@ -11,14 +12,12 @@ const getsockopt: (
   .load('libc.so.6')
   .func('int getsockopt(int fd, int level, int name, void *value, void *length)');
 
-const AF_INET = 2;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const SOL_SOCKET = 1;
 const SO_NETNS_COOKIE = 71;
 
 /** The kernel's lasting number of this process's network namespace; what sockets in it show to BPF. */
 export function netnsCookie(): bigint {
-  const fd = socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
+  const fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw new SystemCallError('socket', errno());
   try {
     const value = new Uint8Array(8);

@@ -1,9 +1,9 @@
 import { failedWith, Netlink } from './netlink.ts';
 import type { VanishedSocket } from './object.ts';
+import { AF_INET, AF_INET6 } from './socket-numbers.ts';
 
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DESTROY = 21;
-const [AF_INET, AF_INET6] = [2, 10];
 /** struct inet_diag_req_v2 (linux/inet_diag.h). */
 const REQUEST_SIZE = 56;
 
