@@ -51,7 +51,13 @@ export class SyntheticCluster implements AsyncDisposable {
     this.#authority = authority;
     this.#etcd = spawn(server.binary, etcdArguments(server), { stdio: 'ignore' });
     const table = (): Table<EtcdRow> => new Table<EtcdRow>({ name: 'rows', keyOf: row => row.key });
-    this.#rows = { nodes: table(), identities: table(), ip: table(), services: table() };
+    this.#rows = {
+      nodes: table(),
+      identities: table(),
+      ip: table(),
+      services: table(),
+      serviceexports: table(),
+    };
     const config = {
       id: synthetic.id,
       syncedCanaries: true,
@@ -101,7 +107,13 @@ export class SyntheticCluster implements AsyncDisposable {
   /** Has so many endpoints from now on; resolves when all are in etcd. */
   async resize(size: number): Promise<void> {
     this.#size = size;
-    const want: Record<Kind, EtcdRow[]> = { nodes: [], identities: [], ip: [], services: [] };
+    const want: Record<Kind, EtcdRow[]> = {
+      nodes: [],
+      identities: [],
+      ip: [],
+      services: [],
+      serviceexports: [],
+    };
     for (let n = 0; n < size / perNode; n++) want.nodes.push(nodeRow(n));
     for (let n = 0; n < size / perService; n++) {
       want.identities.push(identityRow(n));

@@ -20,6 +20,8 @@ export const service = (name: string, ip: string, fields: Partial<Service> = {})
   affinityTimeout: 0,
   externalTrafficPolicy: 'Cluster',
   internalTrafficPolicy: 'Cluster',
+  ipFamilies: [],
+  trafficDistribution: '',
   healthCheckNodePort: 0,
   publishNotReadyAddresses: false,
   loadBalancerSourceRanges: [],

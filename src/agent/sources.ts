@@ -5,6 +5,7 @@ import {
   type EndpointSlice,
   endpointSliceSchema,
   endpointSliceTable,
+  ownEndpointSlices,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
@@ -80,6 +81,7 @@ export function readSources(
       { schema: serviceSchema, toRow: toService },
     ),
     slices: follow(pathOf(resources.endpointSlices), new Table<EndpointSlice>(endpointSliceTable), {
+      labelSelector: ownEndpointSlices,
       schema: endpointSliceSchema,
       toRow: object => {
         const row = toEndpointSlice(object);

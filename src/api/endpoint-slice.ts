@@ -101,7 +101,17 @@ function nodesOf(row: EndpointSlice): string[] {
   return [...nodes];
 }
 
-const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+/** Who keeps a slice, by the label of that name. Of other clusters' endpoints the operator does, as Cilium's. */
+export const MANAGED_BY_LABEL = 'endpointslice.kubernetes.io/managed-by';
+export const MESH_SLICES = 'endpointslice-mesh-controller.cilium.io';
+
+/**
+ * Selects the slices of this cluster's own endpoints. Those of others are copies for DNS and for third parties: the
+ * mesh itself knows those endpoints from their own cluster.
+ */
+export const ownEndpointSlices = `${MANAGED_BY_LABEL}!=${MESH_SLICES}`;
+
+export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 const noHints: readonly string[] = [];
 
 /**

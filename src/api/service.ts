@@ -33,6 +33,7 @@ export const serviceSchema = z.object({
         z.object({
           name: z.string().default(''),
           protocol: protocol.default('TCP'),
+          appProtocol: z.string().nullish(),
           port: z.int().min(1).max(65535),
           nodePort: z.int().min(0).max(65535).default(0),
         }),
@@ -47,6 +48,11 @@ export const serviceSchema = z.object({
       .nullish(),
     externalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
     internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+    ipFamilies: z
+      .array(z.enum(['IPv4', 'IPv6']))
+      .nullish()
+      .transform(each => each ?? []),
+    trafficDistribution: z.string().nullish(),
     healthCheckNodePort: z.int().min(0).max(65535).default(0),
     publishNotReadyAddresses: z.boolean().default(false),
     loadBalancerSourceRanges: addresses,
@@ -68,6 +74,7 @@ export interface ServicePort {
   /** '' where the port is unnamed. */
   readonly name: string;
   readonly protocol: Protocol;
+  readonly appProtocol?: string;
   readonly port: number;
   /** 0: none. */
   readonly nodePort: number;
@@ -98,6 +105,9 @@ export interface Service {
   readonly affinityTimeout: number;
   readonly externalTrafficPolicy: 'Cluster' | 'Local';
   readonly internalTrafficPolicy: 'Cluster' | 'Local';
+  readonly ipFamilies: readonly ('IPv4' | 'IPv6')[];
+  /** '' where not said. */
+  readonly trafficDistribution: string;
   readonly healthCheckNodePort: number;
   readonly publishNotReadyAddresses: boolean;
   /** Prefixes as the user wrote them; empty: everybody may use the load balancer's addresses. */
@@ -133,13 +143,15 @@ export function toService(object: z.infer<typeof serviceSchema>): Service {
         : [],
     loadBalancerClass: spec.loadBalancerClass ?? '',
     selector: spec.selector,
-    ports: spec.ports,
+    ports: spec.ports.map(({ appProtocol, ...port }) => (appProtocol ? { ...port, appProtocol } : port)),
     affinityTimeout:
       spec.sessionAffinity === 'ClientIP'
         ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? 10_800)
         : 0,
     externalTrafficPolicy: spec.externalTrafficPolicy,
     internalTrafficPolicy: spec.internalTrafficPolicy,
+    ipFamilies: spec.ipFamilies,
+    trafficDistribution: spec.trafficDistribution ?? '',
     healthCheckNodePort: spec.healthCheckNodePort,
     publishNotReadyAddresses: spec.publishNotReadyAddresses,
     loadBalancerSourceRanges: spec.type === 'LoadBalancer' ? spec.loadBalancerSourceRanges : [],

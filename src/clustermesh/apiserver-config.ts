@@ -1,10 +1,12 @@
 import type * as z from 'zod';
-import { duration, listenAddress, parseSettings, sharedSettings, whole } from '../api/config.ts';
+import { duration, flag, listenAddress, parseSettings, sharedSettings, whole } from '../api/config.ts';
 
 /** What clustermesh-apiserver reads of the ConfigMap isthmus-config. Keys are named as in cilium-config. */
 const settings = {
   ...sharedSettings,
   'cluster-id': whole(0, 1, 511),
+  /** Service exports (MCS-API) are exported, too. */
+  'clustermesh-enable-mcs-api': flag(false),
   'clustermesh-apiserver-health-port': whole(9880, 1, 65535),
   'clustermesh-apiserver-prometheus-serve-addr': listenAddress(':9964'),
   /** How long a key outlives this process. */

@@ -2,6 +2,7 @@ import { parseServiceAnnotations } from '../api/annotations.ts';
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { IdentityRow } from '../api/crds/cilium-identity.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import type { ServiceExport } from '../api/crds/service-export.ts';
 import {
   type EndpointSlice,
   SLICES_BY_NODE,
@@ -11,16 +12,20 @@ import {
 import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
 import { type Service, serviceKey as serviceName } from '../api/service.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
+import { exportedService, isExportable } from '../mcsapi/exported-service.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { addressKey, identityKey, type Kind, nodeKey, serviceKey } from './layout.ts';
+import { addressKey, identityKey, type Kind, nodeKey, serviceExportKey, serviceKey } from './layout.ts';
+import { formatServiceExport } from './service-export.ts';
 import { formatAddress, formatNode, type Origin } from './values.ts';
 import { deriveVerdicts } from './verdict-tables.ts';
 
 /** What a cluster keeps in Kubernetes that others may know. */
 export interface ExportSources {
   readonly services: ReadonlyTable<Service>;
-  /** With the indexes of `endpointSliceTable`. */
+  /** Empty, and synced, without MCS-API. */
+  readonly serviceExports: ReadonlyTable<ServiceExport>;
+  /** With the indexes of `endpointSliceTable`; without those of other clusters' endpoints. */
   readonly slices: ReadonlyTable<EndpointSlice>;
   readonly nodes: ReadonlyTable<NodeRow>;
   readonly identities: ReadonlyTable<IdentityRow>;
@@ -38,7 +43,7 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
     keyOf: (row: EtcdRow) => row.key,
     equal: (a: EtcdRow, b: EtcdRow) => a.value === b.value,
   });
-  const { services, slices, nodes, identities, endpoints } = sources;
+  const { services, serviceExports, slices, nodes, identities, endpoints } = sources;
   const verdicts = deriveVerdicts(nodes).nodes;
   const isDead = (node: string): boolean => verdicts.get(node)?.dead === true;
   return {
@@ -77,6 +82,21 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
       compute: name => {
         const service = services.get(name);
         return service ? exportService(service, slices.by(SLICES_BY_SERVICE, name), origin, isDead) : [];
+      },
+    }),
+    serviceexports: derive<EtcdRow>({
+      ...options('serviceexports'),
+      inputs: [
+        input(serviceExports, row => [serviceName(row)]),
+        // Of all services of a cluster few are exported.
+        input(services, row => (serviceExports.has(serviceName(row)) ? [serviceName(row)] : [])),
+      ],
+      compute: name => {
+        const service = services.get(name);
+        const found = serviceExports.get(name);
+        if (!service || !found || !isExportable(service)) return [];
+        const value = formatServiceExport(exportedService(origin.cluster, service, found));
+        return [{ key: serviceExportKey(origin.cluster, service.namespace, service.name), value }];
       },
     }),
   };

@@ -9,8 +9,11 @@ export const syncedPrefix = (cluster: string): string => `cilium/synced/${cluste
 export const clusterConfigKey = (cluster: string): string => `cilium/cluster-config/${cluster}`;
 
 /** The kinds of objects that cross clusters, in the order in which a reader should learn of them. */
-export const kinds = ['nodes', 'identities', 'ip', 'services'] as const;
+export const kinds = ['nodes', 'identities', 'ip', 'services', 'serviceexports'] as const;
 export type Kind = (typeof kinds)[number];
+
+/** The kinds that send packets their way: what agents follow. Service exports are for operators. */
+export const datapathKinds = ['nodes', 'identities', 'ip', 'services'] as const satisfies readonly Kind[];
 
 /** The prefix a cluster's objects of a kind are below, with its last slash. */
 export function objectPrefix(kind: Kind, cluster: string, cached = false): string {
@@ -28,6 +31,8 @@ export function canaryKey(kind: Kind, cluster: string, cached = false): string {
 export const nodeKey = (cluster: string, name: string): string => objectPrefix('nodes', cluster) + name;
 export const serviceKey = (cluster: string, namespace: string, name: string): string =>
   `${objectPrefix('services', cluster)}${namespace}/${name}`;
+export const serviceExportKey = (cluster: string, namespace: string, name: string): string =>
+  `${objectPrefix('serviceexports', cluster)}${namespace}/${name}`;
 export const identityKey = (cluster: string, identity: number): string =>
   objectPrefix('identities', cluster) + identity;
 export const addressKey = (cluster: string, address: string): string => objectPrefix('ip', cluster) + address;

@@ -14,6 +14,7 @@ import { type ApiserverConfig, parseApiserverConfig } from './apiserver-config.t
 import { initializeEtcd } from './etcd-server.ts';
 import { deriveExport } from './export.ts';
 import { Exporter } from './exporter.ts';
+import { datapathKinds } from './layout.ts';
 import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
 import { exportSources } from './sources.ts';
 import type { Origin } from './values.ts';
@@ -92,6 +93,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
   const onError = (path: string, error: Error): void => log.warn({ path, error }, 'watch');
   const { sources } = exportSources(client, {
     signal,
+    mcsApi: config['clustermesh-enable-mcs-api'],
     onError,
     onBad: (path, { object, error }) => log.warn({ path, object, error }, 'object ignored'),
   });
@@ -115,7 +117,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
         syncedCanaries: true,
         cached: false,
         maxConnectedClusters: origin.maxClusters,
-        serviceExportsEnabled: undefined,
+        serviceExportsEnabled: config['clustermesh-enable-mcs-api'],
       },
       ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
       onError: (key, error, attempt) => {
@@ -136,7 +138,10 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
       etcd: () => trouble,
       export: () => {
         if (withdrawn.signal.aborted) return 'withdrawn: this cluster leaves the mesh';
-        const missing = exporter.status.filter(each => !each.synced).map(each => each.kind);
+        // Service exports wait for their definition, which somebody may forget: nobody else should wait with them.
+        const missing = datapathKinds.filter(kind =>
+          exporter.status.some(each => each.kind === kind && !each.synced),
+        );
         return missing.length ? `not complete yet: ${missing.join(', ')}` : undefined;
       },
     },

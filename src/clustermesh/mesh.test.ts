@@ -21,7 +21,7 @@ import type { EtcdRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
-import { type Kind, kinds } from './layout.ts';
+import { datapathKinds, type Kind, kinds } from './layout.ts';
 import { RemoteClusters } from './remote-clusters.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
@@ -67,6 +67,18 @@ function row(cluster: string, id: number, kind: Kind, name: string): EtcdRow {
         clusterID: id,
       },
     },
+    serviceexports: {
+      key: `cilium/state/serviceexports/v1/${cluster}/shop/${name}`,
+      value: {
+        cluster,
+        namespace: 'shop',
+        name,
+        exportCreationTimestamp: '2026-02-03T04:05:06Z',
+        ports: [{ name: 'http', protocol: 'TCP', port: 80 }],
+        type: 'ClusterSetIP',
+        sessionAffinity: 'None',
+      },
+    },
   };
   const { key, value } = values[kind];
   return { key, value: typeof value === 'string' ? value : JSON.stringify(value) };
@@ -89,7 +101,13 @@ class Cluster implements AsyncDisposable {
     this.id = id;
     this.etcd = etcd;
     const table = () => new Table<EtcdRow>({ name: 'rows', keyOf: each => each.key });
-    this.rows = { nodes: table(), identities: table(), ip: table(), services: table() };
+    this.rows = {
+      nodes: table(),
+      identities: table(),
+      ip: table(),
+      services: table(),
+      serviceexports: table(),
+    };
     const config = {
       id,
       syncedCanaries: true,
@@ -363,7 +381,7 @@ test('a cluster that leaves takes back all it told before its etcd goes', { skip
   await eu.stopExport();
   {
     using admin = await eu.etcd.connect(adminUser('eu'));
-    assert.equal(await withdrawExport(admin, 'eu'), 4);
+    assert.equal(await withdrawExport(admin, 'eu'), 5);
     assert.equal(await withdrawExport(admin, 'eu'), 0);
   }
   await until(() => tables.nodes.size + tables.endpoints.size + tables.services.size === 0, 'forgotten');
@@ -526,7 +544,7 @@ test('the etcd of a real Cilium is read, its own objects and its copies of anoth
   assert.deepEqual([of('ca')?.cached, of('cb')?.cached], [false, true]);
   assert.deepEqual([of('ca')?.refused, of('cb')?.refused], [{}, {}]);
   for (const name of ['ca', 'cb'])
-    for (const kind of kinds) assert.ok(of(name)!.counts[kind] >= 2, `${name} ${kind}`);
+    for (const kind of datapathKinds) assert.ok(of(name)!.counts[kind]! >= 2, `${name} ${kind}`);
   assert.ok(tables.services.has('ca/default/gsvc') && tables.services.has('cb/default/gsvc'));
 });
 

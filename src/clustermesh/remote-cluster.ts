@@ -15,13 +15,13 @@ import {
   clusterConfigKey,
   heartbeatKey,
   type Kind,
-  kinds,
   objectPrefix,
   syncedPrefix,
 } from './layout.ts';
 import type { RemoteConfig } from './remote-config.ts';
 import type { RemoteClusterStatus, RemoteState } from './remote-status.ts';
 import type { WritableRemoteTables } from './rows.ts';
+import { parseServiceExport } from './service-export.ts';
 import { type Origin, parseAddress, parseIdentity, parseNode, parseService } from './values.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 
@@ -35,6 +35,8 @@ export interface RemoteClusterOptions {
   /** This cluster's own name. */
   readonly reader: string;
   readonly maxClusters: MaxClusters;
+  /** What is followed of it. */
+  readonly kinds: readonly Kind[];
   readonly tables: WritableRemoteTables;
   /** Claims a cluster ID for this cluster. @throws Error when another has it */
   readonly reserve: (id: number) => void;
@@ -76,6 +78,7 @@ export class RemoteCluster {
   readonly #followers = new Map<Kind, PrefixFollower>();
   readonly #synced = new Set<Kind>();
   readonly #refused = new Map<string, string>();
+  readonly #kinds: readonly Kind[];
   readonly #silence: number;
   #remote: RemoteConfig;
   #restart = new AbortController();
@@ -108,6 +111,7 @@ export class RemoteCluster {
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
     this.#remote = remote;
     this.#options = options;
+    this.#kinds = options.kinds;
     this.#silence = (options.silence ?? 120) * 1000;
     this.done = this.#run();
   }
@@ -144,6 +148,11 @@ export class RemoteCluster {
     this.#options.release();
   }
 
+  /** Everything that is followed was read once, on this connection or an earlier one. */
+  get complete(): boolean {
+    return this.#kinds.every(kind => this.#synced.has(kind));
+  }
+
   get status(): RemoteClusterStatus {
     const now = performance.now();
     const seconds = (at: number): number => Math.round((now - at) / 100) / 10;
@@ -159,8 +168,8 @@ export class RemoteCluster {
       etcdClusterId: (this.#connection?.clusterId ?? this.#lastEtcd)?.toString(16),
       clusterId: this.#config?.id,
       cached: this.#config?.cached ?? false,
-      synced: byKind(kind => this.#synced.has(kind)),
-      counts: byKind(kind => this.#followers.get(kind)?.size ?? 0),
+      synced: byKind(this.#kinds, kind => this.#synced.has(kind)),
+      counts: byKind(this.#kinds, kind => this.#followers.get(kind)?.size ?? 0),
       failures: this.#failures,
       repaired: this.#repaired,
       lastFailure: this.#lastFailure && {
@@ -180,9 +189,8 @@ export class RemoteCluster {
   #state(now: number): RemoteState {
     if (this.#refusal !== undefined) return 'refused';
     if (this.#deadSince !== undefined) return 'dead';
-    const complete = kinds.every(kind => this.#synced.has(kind));
     if (!this.#connection) return this.#synced.size && !this.#withdrawn ? 'stale' : 'disconnected';
-    if (!complete) return this.#synced.size ? 'syncing' : 'connected';
+    if (!this.complete) return this.#synced.size ? 'syncing' : 'connected';
     return this.#silentSince(now) === undefined ? 'ready' : 'stale';
   }
 
@@ -192,7 +200,7 @@ export class RemoteCluster {
     if (state === 'dead') return this.#describeDeath(now, failure);
     if (state === 'disconnected' && !this.#withdrawn) return failure || 'not connected yet';
     if (state === 'connected' || state === 'syncing') {
-      const missing = kinds.filter(kind => !this.#synced.has(kind));
+      const missing = this.#kinds.filter(kind => !this.#synced.has(kind));
       return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
     }
     if (state === 'ready') return 'ready';
@@ -268,8 +276,11 @@ export class RemoteCluster {
       this.#connection = connection;
       this.#refusal = undefined;
       this.#deniedSince = undefined;
-      if (this.#config?.syncedCanaries) follow(this.#canaryFollower(kind => follow(this.#follower(kind))));
-      else for (const kind of kinds) follow(this.#follower(kind));
+      const told = this.#kinds.filter(kind => this.#tells(kind));
+      for (const kind of this.#kinds) if (!told.includes(kind)) this.#hasNone(kind);
+      if (this.#config?.syncedCanaries)
+        follow(this.#canaryFollower(told, kind => follow(this.#follower(kind))));
+      else for (const kind of told) follow(this.#follower(kind));
       tasks.push(this.#watchHeartbeat(running).catch(reject));
       await Promise.race([failed, aborted(running)]);
     } finally {
@@ -292,7 +303,7 @@ export class RemoteCluster {
         this.#connection?.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
       }
       if (!this.#unheardBy.length && this.#deadSince !== undefined) {
-        const confirmed = this.#connection && kinds.every(kind => this.#confirmed.has(kind));
+        const confirmed = this.#connection && this.#kinds.every(kind => this.#confirmed.has(kind));
         if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
       }
       await pause(lookEvery, this.#stop.signal);
@@ -394,7 +405,25 @@ export class RemoteCluster {
     }
   }
 
-  #canaryFollower(start: (kind: Kind) => void): PrefixFollower {
+  /** A writer that knows nothing of MCS-API never says that its exports are complete: it has none. */
+  #tells(kind: Kind): boolean {
+    return kind !== 'serviceexports' || this.#config?.serviceExportsEnabled !== undefined;
+  }
+
+  #hasNone(kind: Kind): void {
+    this.#followers.get(kind)?.drain();
+    this.#followers.delete(kind);
+    this.#listed(kind);
+  }
+
+  #listed(kind: Kind): void {
+    this.#confirmed.add(kind);
+    if (this.#synced.has(kind)) return;
+    this.#synced.add(kind);
+    this.#options.onSynced(kind);
+  }
+
+  #canaryFollower(kinds: readonly Kind[], start: (kind: Kind) => void): PrefixFollower {
     const { cluster } = this.#options;
     const cached = this.#config?.cached ?? false;
     const waiting = new Map(kinds.map(kind => [canaryKey(kind, cluster, cached), kind]));
@@ -423,6 +452,8 @@ export class RemoteCluster {
       identities: () => this.#writer('identities', prefix, origin, tables.identities, parseIdentity),
       ip: () => this.#writer('ip', prefix, origin, tables.endpoints, parseAddress),
       services: () => this.#writer('services', prefix, origin, tables.services, parseService),
+      serviceexports: () =>
+        this.#writer('serviceexports', prefix, origin, tables.serviceExports, parseServiceExport),
     }[kind]();
     this.#followers.set(kind, follower);
     return follower;
@@ -460,12 +491,7 @@ export class RemoteCluster {
         this.#refused.delete(key);
         forget(key);
       },
-      listed: () => {
-        this.#confirmed.add(kind);
-        if (this.#synced.has(kind)) return;
-        this.#synced.add(kind);
-        this.#options.onSynced(kind);
-      },
+      listed: () => this.#listed(kind),
     };
     return new PrefixFollower(prefix, sink, {
       verify: this.#options.verify ?? verifyEvery,
@@ -540,15 +566,11 @@ const shown: Readonly<Record<Kind, string>> = {
   identities: 'identities',
   ip: 'endpoints',
   services: 'services',
+  serviceexports: 'service exports',
 };
 
-function byKind<V>(value: (kind: Kind) => V): Record<Kind, V> {
-  return {
-    nodes: value('nodes'),
-    identities: value('identities'),
-    ip: value('ip'),
-    services: value('services'),
-  };
+function byKind<V>(kinds: readonly Kind[], value: (kind: Kind) => V): Partial<Record<Kind, V>> {
+  return Object.fromEntries(kinds.map(kind => [kind, value(kind)]));
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -3,7 +3,7 @@ import type { MaxClusters } from '../api/identity-number.ts';
 import { logOf } from '../log.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { followConfigFolder } from './config-folder.ts';
-import { type Kind, kinds } from './layout.ts';
+import { datapathKinds, type Kind, kinds } from './layout.ts';
 import { findOverlaps } from './overlap.ts';
 import { RemoteCluster, type Timing } from './remote-cluster.ts';
 import { parseRemoteConfig } from './remote-config.ts';
@@ -18,6 +18,8 @@ export interface RemoteClustersOptions {
   readonly cluster: string;
   readonly clusterId: number;
   readonly maxClusters: MaxClusters;
+  /** What is followed of each. Default: what agents need. */
+  readonly kinds?: readonly Kind[];
   /** Nodes of this cluster, to find pod ranges that others claim too. */
   readonly nodes?: ReadonlyTable<NodeRow>;
   /** Clusters of which no node answers our nodes' probes. */
@@ -51,10 +53,13 @@ export class RemoteClusters {
     identities: new Set(),
     ip: new Set(),
     services: new Set(),
+    serviceexports: new Set(),
   };
+  readonly #kinds: readonly Kind[];
 
   constructor(options: RemoteClustersOptions) {
     this.#options = options;
+    this.#kinds = options.kinds ?? datapathKinds;
     this.tables = this.#writable;
     const { signal } = options;
     let first = true;
@@ -63,7 +68,7 @@ export class RemoteClusters {
       files => {
         if (first) {
           first = false;
-          for (const kind of kinds) for (const name of files.keys()) this.#awaited[kind].add(name);
+          for (const kind of this.#kinds) for (const name of files.keys()) this.#awaited[kind].add(name);
         }
         this.#configure(files);
       },
@@ -111,6 +116,8 @@ export class RemoteClusters {
     for (const name of this.#broken.keys()) if (!files.has(name)) this.#broken.delete(name);
     for (const [name, text] of files) {
       if (this.#texts.get(name) === text) continue;
+      if (!this.#texts.has(name) && name !== this.#options.cluster)
+        this.#writable.pending.upsert({ cluster: name });
       this.#texts.set(name, text);
       if (name === this.#options.cluster) {
         this.#broken.set(name, "its configuration is ignored: it has this cluster's own name");
@@ -130,7 +137,11 @@ export class RemoteClusters {
         this.#forgive(name);
       }
     }
-    for (const name of this.#texts.keys()) if (!files.has(name)) this.#texts.delete(name);
+    for (const name of this.#texts.keys())
+      if (!files.has(name)) {
+        this.#texts.delete(name);
+        this.#writable.pending.delete(name);
+      }
   }
 
   #add(name: string, text: string): void {
@@ -148,6 +159,7 @@ export class RemoteClusters {
       cluster: name,
       reader: this.#options.cluster,
       maxClusters,
+      kinds: this.#kinds,
       tables: this.#writable,
       reserve: id => this.#reserve(name, id),
       release: () => this.#release(name),
@@ -155,6 +167,7 @@ export class RemoteClusters {
         log.info({ cluster: name, kind }, 'remote cluster synchronized');
         this.#awaited[kind].delete(name);
         this.#settle(kind);
+        if (this.#clusters.get(name)?.complete) this.#writable.pending.delete(name);
       },
       onDead: dead => {
         log.warn(
@@ -226,8 +239,7 @@ export class RemoteClusters {
   }
 
   #settle(kind: Kind): void {
-    const table: { readonly synced: boolean; markSynced(): void } =
-      this.#writable[kind === 'ip' ? 'endpoints' : kind];
+    const table: { readonly synced: boolean; markSynced(): void } = this.#writable[tableOf(kind)];
     if (!table.synced && this.#awaited[kind].size === 0) table.markSynced();
   }
 
@@ -248,10 +260,13 @@ export class RemoteClusters {
   }
 }
 
+/** Name of the table that a kind's rows are in. */
+function tableOf(kind: Kind): 'nodes' | 'identities' | 'endpoints' | 'services' | 'serviceExports' {
+  return kind === 'ip' ? 'endpoints' : kind === 'serviceexports' ? 'serviceExports' : kind;
+}
+
 /** The status of a file that is no usable configuration. */
 function brokenStatus(name: string, reason: string): RemoteClusterStatus {
-  const none = { nodes: 0, identities: 0, ip: 0, services: 0 };
-  const no = { nodes: false, identities: false, ip: false, services: false };
   return {
     name,
     ready: false,
@@ -262,8 +277,8 @@ function brokenStatus(name: string, reason: string): RemoteClusterStatus {
     etcdClusterId: undefined,
     clusterId: undefined,
     cached: false,
-    synced: no,
-    counts: none,
+    synced: {},
+    counts: {},
     failures: 0,
     repaired: 0,
     lastFailure: undefined,

@@ -22,8 +22,9 @@ export interface RemoteClusterStatus {
   readonly etcdClusterId: string | undefined;
   readonly clusterId: number | undefined;
   readonly cached: boolean;
-  readonly synced: Readonly<Record<Kind, boolean>>;
-  readonly counts: Readonly<Record<Kind, number>>;
+  /** Of the kinds that are followed. */
+  readonly synced: Readonly<Partial<Record<Kind, boolean>>>;
+  readonly counts: Readonly<Partial<Record<Kind, number>>>;
   readonly failures: number;
   /** Values found to be not as in its etcd though nothing had failed, and mended; since the start. */
   readonly repaired: number;

@@ -2,6 +2,7 @@ import type { Labels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { remoteServiceTable } from '../loadbalancer/remote-service.ts';
+import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 
 /** A node of another cluster. */
@@ -57,14 +58,22 @@ export interface RemoteHealth {
   readonly dead: boolean;
 }
 
+/** A remote cluster that is configured and has not told everything yet, since this process started. */
+export interface PendingCluster {
+  readonly cluster: string;
+}
+
 /** Everything known of other clusters. Tables are synced when every configured cluster was heard once. */
 export interface RemoteTables {
   readonly nodes: ReadonlyTable<RemoteNode>;
   readonly identities: ReadonlyTable<RemoteIdentity>;
   readonly endpoints: ReadonlyTable<RemoteEndpoint>;
   readonly services: ReadonlyTable<RemoteService>;
+  readonly serviceExports: ReadonlyTable<ExportedService>;
   /** Not from the clusters themselves: what we think of them. Synced from the start. */
   readonly clusters: ReadonlyTable<RemoteHealth>;
+  /** Of these clusters rows may be missing, however long it takes. Synced from the start. */
+  readonly pending: ReadonlyTable<PendingCluster>;
 }
 
 /** The tables as their one writer, the remote clusters, holds them. */
@@ -73,7 +82,9 @@ export interface WritableRemoteTables extends RemoteTables {
   readonly identities: Table<RemoteIdentity>;
   readonly endpoints: Table<RemoteEndpoint>;
   readonly services: Table<RemoteService>;
+  readonly serviceExports: Table<ExportedService>;
   readonly clusters: Table<RemoteHealth>;
+  readonly pending: Table<PendingCluster>;
 }
 
 /** What addresses that begin alike have in common: what a change of a pod range touches is found by it. */
@@ -85,7 +96,7 @@ export const nearOf = (prefix: string): string => {
 
 /**
  * Keys: nodes `cluster/name` (index `cluster`), identities their number, endpoints `cluster/prefix` (indexes
- * `prefix` and `near`), services
+ * `prefix` and `near`), services and service exports
  * `cluster/namespace/name` (index `service`).
  */
 export function remoteTables(): WritableRemoteTables {
@@ -95,8 +106,15 @@ export function remoteTables(): WritableRemoteTables {
     equal: (a, b) => a.dead === b.dead,
   });
   clusters.markSynced();
+  const pending = new Table<PendingCluster>({
+    name: 'pending-clusters',
+    keyOf: row => row.cluster,
+    equal: () => true,
+  });
+  pending.markSynced();
   return {
     clusters,
+    pending,
     nodes: new Table<RemoteNode>({
       name: 'remote-nodes',
       keyOf: row => `${row.cluster}/${row.name}`,
@@ -125,5 +143,6 @@ export function remoteTables(): WritableRemoteTables {
       ...remoteServiceTable,
       equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
     }),
+    serviceExports: new Table<ExportedService>(exportedServiceTable),
   };
 }

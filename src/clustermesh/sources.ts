@@ -1,21 +1,31 @@
 import { CiliumEndpoint, type EndpointObjectRow, endpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
 import {
+  type ServiceExport,
+  ServiceExportObject,
+  serviceExportTable,
+  toServiceExport,
+} from '../api/crds/service-export.ts';
+import {
   type EndpointSlice,
   endpointSliceSchema,
   endpointSliceTable,
+  ownEndpointSlices,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
-import { pathOf, resources } from '../kube/resource.ts';
+import { MCS_GROUP, mcsResources, mcsVersions, pathOf, type Resource, resources } from '../kube/resource.ts';
+import { servedVersion } from '../kube/served-version.ts';
 import { Table } from '../table/table.ts';
 import { ENDPOINTS_BY_ADDRESS, type ExportSources } from './export.ts';
 
 export interface SourceOptions {
   readonly signal: AbortSignal;
+  /** Follow ServiceExports, too. Their definition may be installed later. */
+  readonly mcsApi: boolean;
   readonly onBad: (path: string, bad: BadObject) => void;
   readonly onError: (path: string, error: Error) => void;
 }
@@ -23,9 +33,10 @@ export interface SourceOptions {
 /** Follows what the cluster may export, in its own API server. */
 export function exportSources(
   client: KubeClient,
-  { signal, onBad, onError }: SourceOptions,
+  { signal, mcsApi, onBad, onError }: SourceOptions,
 ): { readonly sources: ExportSources; readonly reflections: readonly Reflection[] } {
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
+  const serviceExports = new Table<ServiceExport>(serviceExportTable);
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
   const identities = identitiesTable();
@@ -34,7 +45,7 @@ export function exportSources(
     keyOf: row => `${row.namespace}/${row.name}`,
     indexes: { [ENDPOINTS_BY_ADDRESS]: row => row.addresses },
   });
-  const to = (resource: (typeof resources)[keyof typeof resources]) => {
+  const to = (resource: Resource) => {
     const path = pathOf(resource);
     return {
       path,
@@ -47,6 +58,7 @@ export function exportSources(
     reflect(client, { ...to(resources.services), schema: serviceSchema, table: services, toRow: toService }),
     reflect(client, {
       ...to(resources.endpointSlices),
+      labelSelector: ownEndpointSlices,
       schema: endpointSliceSchema,
       table: slices,
       toRow: toEndpointSlice,
@@ -60,5 +72,20 @@ export function exportSources(
     }),
     reflectIdentities(client, identities, to(resources.ciliumIdentities)),
   ];
-  return { sources: { services, slices, nodes, identities, endpoints }, reflections };
+  if (mcsApi)
+    void servedVersion(client, MCS_GROUP, mcsVersions, {
+      signal,
+      onError: error => onError(MCS_GROUP, error),
+    }).then(
+      version =>
+        reflect(client, {
+          ...to(mcsResources(version).serviceExports),
+          schema: ServiceExportObject,
+          table: serviceExports,
+          toRow: toServiceExport,
+        }),
+      () => undefined, // the process ends
+    );
+  else serviceExports.markSynced();
+  return { sources: { services, serviceExports, slices, nodes, identities, endpoints }, reflections };
 }

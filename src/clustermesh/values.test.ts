@@ -10,7 +10,8 @@ import { BadValue } from './bad-value.ts';
 import { cidrText, goCidr } from './cidr.ts';
 import { formatClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import { exportService } from './export.ts';
-import { type Kind, kinds, objectPrefix } from './layout.ts';
+import { datapathKinds, type Kind, kinds, objectPrefix } from './layout.ts';
+import { parseServiceExport } from './service-export.ts';
 import {
   formatAddress,
   formatNode,
@@ -22,7 +23,13 @@ import {
 } from './values.ts';
 
 const us: Origin = { cluster: 'us', clusterId: 1, maxClusters: 255 };
-const parsers = { nodes: parseNode, identities: parseIdentity, ip: parseAddress, services: parseService };
+const parsers = {
+  nodes: parseNode,
+  identities: parseIdentity,
+  ip: parseAddress,
+  services: parseService,
+  serviceexports: parseServiceExport,
+};
 
 /** What a real Cilium 1.20.2 keeps in the etcds of two clusters ca (1) and cb (2). */
 const fixtures = (cluster: string) =>
@@ -58,7 +65,8 @@ test('every value a real Cilium wrote is understood', () => {
         }
       }
     }
-  for (const name of ['config', ...kinds]) assert.ok((seen[name] ?? 0) >= 4, `${name}: ${seen[name]}`);
+  for (const name of ['config', ...datapathKinds])
+    assert.ok((seen[name] ?? 0) >= 4, `${name}: ${seen[name]}`);
 });
 
 test('what is written reads back the same, and as Cilium writes it', () => {
@@ -178,6 +186,8 @@ const service: Service = {
   affinityTimeout: 0,
   externalTrafficPolicy: 'Cluster',
   internalTrafficPolicy: 'Cluster',
+  ipFamilies: [],
+  trafficDistribution: '',
   healthCheckNodePort: 0,
   publishNotReadyAddresses: false,
   loadBalancerSourceRanges: [],
@@ -396,7 +406,7 @@ test('broken values of every kind are refused by name, and nothing of them is ta
       const row = parsers[kind](key, key.slice(prefix.length), text, origin);
       if (!row) continue;
       assert.equal(row.cluster, cluster);
-      assert.equal(row.clusterId, origin.clusterId);
+      if ('clusterId' in row) assert.equal(row.clusterId, origin.clusterId);
       // Whatever is let in can be written to the maps.
       if ('nodeIp' in row) for (const each of [row.prefix, row.nodeIp || '::']) parsePrefix(each);
       if ('podCidrs' in row) for (const each of row.podCidrs) parsePrefix(each);

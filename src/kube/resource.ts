@@ -45,6 +45,16 @@ export const resources = {
   ),
 } as const satisfies Record<string, Resource>;
 
+/** Group of the Multi-Cluster Services API, and the versions of it that mean the same, the newer first. */
+export const MCS_GROUP = 'multicluster.x-k8s.io';
+export const mcsVersions = ['v1beta1', 'v1alpha1'] as const;
+
+/** The resources of the Multi-Cluster Services API in a version that is served. */
+export const mcsResources = (version: string) => ({
+  serviceExports: resource(MCS_GROUP, version, 'serviceexports', 'ServiceExport', true),
+  serviceImports: resource(MCS_GROUP, version, 'serviceimports', 'ServiceImport', true),
+});
+
 /**
  * The path of a collection or object: `{namespace, name, subresource}` as far as given. A namespaced
  * resource without `namespace` means the collection over all namespaces.

@@ -86,6 +86,7 @@ async function exporting(etcd: LocalEtcd, id: number, max: MaxClusters) {
     identities: table(),
     ip: table(),
     services: table(),
+    serviceexports: table(),
   };
   const identity = allocationRange(id, max).max;
   rows.nodes.upsert({
