@@ -1,13 +1,14 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { readFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { Failure } from '../cli/failure.ts';
-import { type CgroupLayout, cgroupFolders, cgroupProcesses, createCgroup, killCgroup } from './cgroup.ts';
+import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup } from './cgroup.ts';
 import { ownCommand } from './own-command.ts';
 import { stateDirectory } from './paths.ts';
 import type { LabPlan } from './plan.ts';
-import { run, startDetached, waitFor } from './process.ts';
+import { processEntry, startDetached, waitFor } from './process.ts';
 
 /** Ports of this machine that lead into a lab, as kind's extraPortMappings: one process for all of a lab. */
 const forwards = z.array(
@@ -36,15 +37,22 @@ export async function startPortProxy(layout: CgroupLayout, plan: LabPlan): Promi
     .map(folder => `echo $$ > ${folder}/cgroup.procs`)
     .join(' && ');
   const command = ownCommand('lab', 'port-proxy', JSON.stringify(wanted));
-  await startDetached('/bin/sh', ['-c', `${enter} && exec "$@"`, 'sh', ...command], { log });
+  const pid = await startDetached('/bin/sh', ['-c', `${enter} && exec "$@"`, 'sh', ...command], { log });
+  const said = (): Promise<string> => readFile(log, 'utf8');
   await waitFor(
     async () => {
-      if ((await run('cat', [log])).includes('listening')) return true;
-      if (cgroupProcesses(layout, cgroup, false).length === 0 && (await run('cat', [log])) !== '')
-        throw new Failure(`port mappings: ${(await run('cat', [log])).trim()}`);
+      // Looked at before its words: what has ended has said all.
+      const ended = processEntry(pid) === undefined;
+      if ((await said()).includes('listening')) return true;
+      if (ended)
+        throw new Failure(`port mappings: ${(await said()).trim() || 'their process ended at once'}`);
       return undefined;
     },
-    { timeout: 15_000, interval: 50, late: () => new Failure(`port mappings do not start, see ${log}`) },
+    {
+      timeout: 90_000,
+      interval: 50,
+      late: seconds => new Failure(`port mappings do not start within ${seconds} s, see ${log}`),
+    },
   );
 }
 
