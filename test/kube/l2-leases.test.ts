@@ -34,6 +34,9 @@ after(async () => {
   await api?.[Symbol.asyncDispose]();
 });
 
+/** Milliseconds of a lease: a busy machine's API server may take a second to answer, and a holder must not lose it by that. */
+const duration = 3000;
+
 interface NodeOfTest {
   readonly candidates: Table<L2Candidate>;
   readonly services: Set<string>;
@@ -68,7 +71,7 @@ function nodeOfTest(name: string, ...services: string[]): NodeOfTest {
     candidates,
     leases,
     exists: service => present.has(service),
-    duration: 1000,
+    duration,
     renew: 300,
     retry: 50,
     signal: stop.signal,
@@ -101,20 +104,20 @@ test('one node holds a service’s lease, and another takes it when that node is
   const lease = await leaseOf('ns/web');
   assert.equal(lease.metadata.name, 'cilium-l2announce-ns-web');
   assert.equal(lease.spec?.holderIdentity, firstName);
-  // It is renewed: three durations later it is still the same holder's.
+  // It is renewed: when it would have expired it is still the same holder's.
   const version = lease.metadata.resourceVersion;
   const from = performance.now();
   await until('renewed', async () => (await leaseOf('ns/web')).metadata.resourceVersion !== version);
   await until('time passes', () => {
     assert.equal(holders('ns/web', a, b), 1);
-    return performance.now() - from > 3000;
+    return performance.now() - from > 1.3 * duration;
   });
   assert.ok(first.holds('ns/web'));
   first.die();
   const died = performance.now();
   await until('the other has it', () => second.holds('ns/web'));
   const took = performance.now() - died;
-  assert.ok(took > 600 && took < 2500, `${took} ms`);
+  assert.ok(took > 0.6 * duration && took < 2.5 * duration, `${took} ms`);
   const taken = await leaseOf('ns/web');
   assert.equal(taken.spec?.holderIdentity, secondName);
   assert.equal(taken.spec?.leaseTransitions, 1);
@@ -122,7 +125,7 @@ test('one node holds a service’s lease, and another takes it when that node is
   const again = nodeOfTest(firstName, 'ns/web');
   await until('time passes', () => {
     assert.ok(!again.holds('ns/web'));
-    return performance.now() - died > took + 1500;
+    return performance.now() - died > took + 1.3 * duration;
   });
   assert.ok(second.holds('ns/web'));
   for (const each of [again, second]) each.die();
@@ -147,7 +150,7 @@ test('a node that competes no more gives the lease back; with the service it goe
   a.candidates.delete('ns/moving');
   assert.ok(!a.holds('ns/moving'));
   await until('the other has it', () => b.holds('ns/moving'));
-  assert.ok(performance.now() - from < 900, 'before it would have expired');
+  assert.ok(performance.now() - from < 0.9 * duration, 'before it would have expired');
   b.services.delete('ns/moving');
   b.candidates.delete('ns/moving');
   await until('the lease is gone', () =>
