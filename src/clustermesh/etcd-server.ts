@@ -50,6 +50,8 @@ export function etcdArguments(options: EtcdServerOptions): string[] {
     '--enable-grpc-gateway=false',
     '--auto-compaction-mode=periodic',
     '--auto-compaction-retention=10m',
+    // The folder also holds the log, and for a moment a second copy while space is freed.
+    '--quota-backend-bytes=805306368',
     // Clients of other clusters may look for a dead connection every few seconds.
     '--grpc-keepalive-min-time=2s',
     ...(options.memory ? ['--unsafe-no-fsync'] : []),

@@ -291,6 +291,55 @@ test('an etcd that dies and comes back empty loses nobody anything', { skip }, a
   assert.deepEqual(log, ['remote-nodes eu/late put']);
 });
 
+test('an etcd that is restored from a backup is brought up to date, and so is who reads it', {
+  skip,
+}, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  eu.rows.services.upsert(row('eu', 2, 'services', 'left'));
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { tables, of } = mesh(remotes(folder, stop));
+  const moved = (address: string): EtcdRow => {
+    const { key, value } = row('eu', 2, 'services', 'a');
+    return { key, value: value.replace('10.2.0.7', address) };
+  };
+  const backendsOf = (name: string): string =>
+    Object.keys(tables.services.get(`eu/shop/${name}`)?.backends ?? {}).join();
+  await until(() => tables.services.has('eu/shop/left') && of('eu')?.ready === true, 'ready');
+  await eu.etcd.backUp();
+  await eu.etcd.run();
+
+  eu.rows.services.delete(row('eu', 2, 'services', 'left').key);
+  eu.rows.services.upsert(row('eu', 2, 'services', 'late'));
+  for (let at = 10; at < 20; at++) {
+    eu.rows.services.upsert(moved(`10.2.0.${at}`));
+    await until(() => backendsOf('a') === `10.2.0.${at}`, 'a change');
+  }
+  await until(
+    () => tables.services.has('eu/shop/late') && !tables.services.has('eu/shop/left'),
+    'all changes',
+  );
+
+  // Keys and leases of the past, and revisions that will come a second time.
+  await eu.etcd.restore();
+  await eu.etcd.run();
+  eu.rows.services.upsert(moved('10.2.0.99'));
+  await until(
+    () => of('eu')?.ready === true && backendsOf('a') === '10.2.0.99',
+    'what changed meanwhile',
+    20_000,
+  );
+  await until(
+    () => tables.services.has('eu/shop/late') && !tables.services.has('eu/shop/left'),
+    'what is so',
+    20_000,
+  );
+  assert.deepEqual(of('eu')!.refused, {});
+});
+
 test('a cluster is dead when neither its nodes nor its etcd answer, and is trusted when it has been read again', {
   skip,
 }, async t => {
@@ -514,6 +563,69 @@ test('a cluster that has another ID now is a different one: everything old goes'
     () => Object.keys(of('eu')!.refused).length === 4,
     'what still speaks of the old ID is refused',
   );
+});
+
+test('a cluster that was reinstalled under its name and ID is trusted again by connect, and nothing of the old one stays', {
+  skip,
+}, async t => {
+  await using old = await Cluster.start('eu', 2);
+  old.fill();
+  old.rows.services.upsert(row('eu', 2, 'services', 'old'));
+  using folder = new Folder();
+  await folder.add(old);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { of, tables } = mesh(remotes(folder, stop));
+  await until(() => of('eu')?.ready === true && tables.services.has('eu/shop/old'), 'ready');
+  await old.etcd.kill();
+
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  // Its nodes have the old addresses; its CA is another.
+  const { ca, cert, key } = await old.etcd.certificate(remoteUser('us'));
+  folder.set(
+    'eu',
+    `endpoints: ["https://127.0.0.1:${eu.etcd.endpoint.port}"]\ntrusted-ca-file: ${ca}\ncert-file: ${cert}\nkey-file: ${key}\n`,
+  );
+  await until(() => /tls: .*not signed by the CA/.test(of('eu')!.status), 'the certificate is refused');
+  assert.equal(of('eu')!.state, 'stale');
+  assert.ok(tables.services.has('eu/shop/old'), 'kept: this may be an attack');
+
+  await folder.add(eu);
+  await until(() => of('eu')?.ready === true, 'ready again', 20_000);
+  await until(() => !tables.services.has('eu/shop/old'), 'the old one is gone');
+  assert.ok(tables.services.has('eu/shop/a'));
+});
+
+test('a cluster that was renamed is refused under its old name, and used under the new one when that is the only one', {
+  skip,
+}, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const { of, tables } = mesh(remotes(folder, stop, { silence: 2 }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  await eu.stopExport();
+  await eu.etcd.kill();
+
+  await using europe = await Cluster.start('europe', 2);
+  europe.fill();
+  await folder.add(europe, 'eu');
+  await until(() => of('eu')?.state === 'refused', 'refused', 20_000);
+  assert.match(
+    of('eu')!.status,
+    /cluster-config\/eu may not be read: .* or it belongs to a cluster of another name/,
+  );
+  assert.equal(tables.services.size, 0, 'nothing of the old name is used');
+
+  await folder.add(europe);
+  await until(() => of('europe')?.state === 'refused', 'the old name holds the ID', 20_000);
+  assert.match(of('europe')!.status, /ID 2 .*eu/);
+  folder.set('eu', undefined);
+  await until(() => of('europe')?.ready === true && tables.services.has('europe/shop/a'), 'used', 20_000);
 });
 
 test('the etcd of a real Cilium is read, its own objects and its copies of another cluster', {

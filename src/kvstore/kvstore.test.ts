@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { findEtcd, LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from '../clustermesh/access.ts';
@@ -346,6 +347,56 @@ test('rows come back after a lost lease and after etcd lost its data', { skip },
   await own.initialize();
   await own.run();
   await allThere('after data loss');
+  stop.abort();
+  await session;
+});
+
+test('the kernel asks every second whether the other end of a connection is there', { skip }, async () => {
+  using connection = await etcd.connect(admin);
+  const to = connection.endpoint.port.toString(16).toUpperCase().padStart(4, '0');
+  // Of proc(5): rem_address and, where a timer of keep-alive is set, 02 and the ticks of 10 ms that are left.
+  const waiting = new RegExp(`: \\S+ \\S+:${to} 01 \\S+ 02:([0-9A-F]{8}) `, 'g');
+  let ticks: number[] = [];
+  await until(() => {
+    const found = readFileSync('/proc/self/net/tcp', 'utf8').matchAll(waiting);
+    ticks = Array.from(found, ([, left]) => Number.parseInt(left!, 16));
+    return ticks.length > 0;
+  }, 'a keep-alive timer');
+  assert.ok(Math.max(...ticks) <= 100, `${ticks.join()} ticks`);
+});
+
+test('an etcd that reached its quota takes writes again: what it kept of the past goes', {
+  skip,
+}, async t => {
+  await using own = await LocalEtcd.start('us', binary!);
+  await own.kill('SIGTERM');
+  own.arguments = ['--quota-backend-bytes=8388608'];
+  await own.run();
+  const rows = new Table<EtcdRow>({ name: 'rows', keyOf: row => row.key });
+  rows.markSynced();
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const target = new EtcdTarget({ prefixes: ['full/'] });
+  const full: string[] = [];
+  const reconciler = new Reconciler(rows, target, {
+    signal: stop.signal,
+    backoff: { first: 20, max: 200 },
+    onError: (_, { message }) => full.push(message),
+  });
+  const tls = await own.certificate(admin);
+  const session = keepSession({ endpoints: () => [own.endpoint], tls }, stop.signal, (connection, signal) =>
+    target.serve(connection, signal),
+  );
+  // Every value alone fits well; their history does not.
+  for (let version = 0; version < 12; version++) {
+    rows.upsert({ key: 'full/a', value: `${version} ${'x'.repeat(700_000)}` });
+    await until(() => reconciler.status.quiet && !reconciler.status.failing.size, `version ${version}`);
+  }
+  assert.match(full[0] ?? '', /database space exceeded/);
+  using reader = await own.connect(admin);
+  assert.match((await getKey(reader, 'full/a'))!.value.slice(0, 3), /^11 /);
+  const { alarms } = await reader.maintenance.alarm({});
+  assert.deepEqual(alarms, []);
   stop.abort();
   await session;
 });

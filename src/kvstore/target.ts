@@ -6,6 +6,7 @@ import { type RequestOp, RequestOpSchema } from './gen/etcd/api/etcdserverpb/rpc
 import { type LeaseOptions, Leases } from './lease.ts';
 import { encodeKey, listPrefix } from './range.ts';
 import { pause } from './session.ts';
+import { freeSpace, isOutOfSpace } from './space.ts';
 
 /** A desired key of an etcd. */
 export interface EtcdRow {
@@ -24,13 +25,16 @@ export interface EtcdTargetOptions extends LeaseOptions {
 
 /**
  * What a Reconciler writes rows to: an etcd, in transactions, every key bound to a lease. Connections come
- * and go (`serve`); when an etcd lost keys (a lease expired, its data is gone), `onLost` is called, and its
- * listener has the reconciler put them again.
+ * and go (`serve`); when an etcd lost keys (a lease expired, its data is gone, it was restored from a backup), `onLost`
+ * is called, and its listener has the reconciler put them again. An etcd that takes no more because it has reached its
+ * quota is made to, by freeing the space of what it keeps of the past (space.ts).
  */
 export class EtcdTarget implements Target<EtcdRow> {
   readonly #options: EtcdTargetOptions;
   readonly #leases: Leases;
   #connected = Promise.withResolvers<EtcdConnection>();
+  /** Of the last answer to a write. */
+  #revision = 0n;
   onLost: ((keys: readonly string[]) => void) | undefined;
 
   constructor(options: EtcdTargetOptions) {
@@ -46,8 +50,13 @@ export class EtcdTarget implements Target<EtcdRow> {
 
   /** First half of `serve`: finds out what this etcd has lost, then starts to write to it. */
   async attach(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
-    await connection.maintenance.status({}, { signal }); // the first response pins the etcd's identity
-    this.#report(await this.#leases.keepAlive(connection, signal));
+    // The first response pins the etcd's identity.
+    const { header } = await connection.maintenance.status({}, { signal });
+    const lost = await this.#leases.keepAlive(connection, signal);
+    // Revisions only rise: what this etcd knows is older than what was written, leases or not.
+    const restored = header !== undefined && header.revision < this.#revision;
+    this.#revision = 0n;
+    this.#report(restored ? [...lost, ...this.#leases.forgetAll()] : lost);
     this.#connected.resolve(connection);
     const detach = (): void => {
       this.#connected = Promise.withResolvers();
@@ -106,6 +115,7 @@ export class EtcdTarget implements Target<EtcdRow> {
         return;
       }
       if (isLeaseNotFound(error)) this.#report(this.#leases.forgetAll());
+      if (isOutOfSpace(error)) await this.#freeSpace(connection);
       for (const { key } of part) failed.set(key, error instanceof Error ? error : new Error(String(error)));
     }
   }
@@ -118,8 +128,18 @@ export class EtcdTarget implements Target<EtcdRow> {
         success.push(putOp(row, lease));
       } else success.push(deleteOp(key));
     }
-    await connection.kv.txn({ success });
+    const { header } = await connection.kv.txn({ success });
+    if (header) this.#revision = header.revision;
     for (const { key, row } of operations) if (!row) this.#leases.release(key);
+  }
+
+  /** That it cannot be done is the failure of the write, which is tried again. */
+  async #freeSpace(connection: EtcdConnection): Promise<void> {
+    try {
+      await freeSpace(connection);
+    } catch (error) {
+      if (!(error instanceof ConnectError)) throw error;
+    }
   }
 
   *#transactions(batch: readonly Operation<EtcdRow>[]): Generator<Operation<EtcdRow>[]> {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { adminUser, localUser } from '../../src/clustermesh/access.ts';
@@ -39,6 +39,8 @@ export class LocalEtcd implements AsyncDisposable {
   readonly #server: EtcdServerOptions;
   readonly #certificates = new Map<string, TlsFiles>();
   #process: ChildProcess | undefined;
+  /** Further words of its command line. */
+  arguments: readonly string[] = [];
 
   private constructor(
     cluster: string,
@@ -76,7 +78,9 @@ export class LocalEtcd implements AsyncDisposable {
   }
 
   async run(): Promise<void> {
-    const child = spawn(this.#server.binary, etcdArguments(this.#server), { stdio: 'ignore' });
+    const child = spawn(this.#server.binary, [...etcdArguments(this.#server), ...this.arguments], {
+      stdio: 'ignore',
+    });
     this.#process = child;
     const tls = await this.certificate(localUser(this.cluster));
     for (let deadline = Date.now() + 20_000; ; ) {
@@ -100,6 +104,24 @@ export class LocalEtcd implements AsyncDisposable {
       child.kill('SIGCONT');
       child.kill(signal);
     });
+  }
+
+  /** Ends it and keeps a copy of its data. */
+  async backUp(): Promise<void> {
+    await this.kill('SIGTERM');
+    rmSync(this.#backup, { recursive: true, force: true });
+    cpSync(this.#server.dataDir, this.#backup, { recursive: true });
+  }
+
+  /** Ends it and puts the copy in place of its data. */
+  async restore(): Promise<void> {
+    await this.kill();
+    rmSync(this.#server.dataDir, { recursive: true });
+    cpSync(this.#backup, this.#server.dataDir, { recursive: true });
+  }
+
+  get #backup(): string {
+    return join(this.directory, 'backup');
   }
 
   signal(name: 'SIGSTOP' | 'SIGCONT'): void {
