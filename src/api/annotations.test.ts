@@ -146,3 +146,18 @@ for (const [name, value] of [
       problems[0]!.message.startsWith(`annotation service.isthmus.dev/${name}: found "${value}", expected `),
     );
   });
+
+test('EndpointSlices of other clusters: asked for, refused, or left to the kind of service', () => {
+  const sync = 'service.cilium.io/global-sync-endpoint-slices';
+  const of = (value: Record<string, string>) =>
+    parseServiceAnnotations({ 'service.cilium.io/global': 'true', ...value });
+  assert.deepEqual(
+    [of({}), of({ [sync]: 'True' }), of({ [sync]: 'false' })].map(each => each.syncSlices),
+    [undefined, true, false],
+  );
+  assert.equal(parseServiceAnnotations({ [sync]: 'true' }).syncSlices, undefined);
+  assert.deepEqual(
+    of({ [sync]: 'yes' }).problems.map(each => each.message),
+    [`annotation ${sync}: found "yes", expected true or false; it counts as false`],
+  );
+});

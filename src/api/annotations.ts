@@ -11,6 +11,8 @@ export interface ServiceAnnotations {
   /** Own backends are exported to other clusters. False unless `global`. */
   readonly shared: boolean;
   readonly affinity: Affinity;
+  /** EndpointSlices of other clusters' endpoints are wanted, or are not; undefined: as the kind of service says. */
+  readonly syncSlices?: boolean;
   /** How traffic is divided between clusters beyond `affinity`. Nothing set unless `global`. */
   readonly failover: Failover;
   /** undefined: what the node's configuration says. */
@@ -30,6 +32,7 @@ const names = {
   global: ['service.cilium.io/global', 'io.cilium/global-service'],
   shared: ['service.cilium.io/shared', 'io.cilium/shared-service'],
   affinity: ['service.cilium.io/affinity', 'io.cilium/service-affinity'],
+  syncSlices: ['service.cilium.io/global-sync-endpoint-slices'],
 } as const;
 
 /** `service.isthmus.dev/…`: what a user may say of the clusters that serve a global service. */
@@ -81,8 +84,18 @@ export function parseServiceAnnotations(annotations: Readonly<Record<string, str
   if (!global) return problems.length || algorithm ? { ...local, algorithm, problems } : local;
   const shared = flag(find(annotations, names.shared), true, problems);
   const affinity = parseAffinity(find(annotations, names.affinity), problems);
+  const sync = find(annotations, names.syncSlices);
+  const syncSlices = sync && flag(sync, false, problems);
   const failover = parseFailover(annotations, problems);
-  return { global, shared, affinity, failover, algorithm, problems };
+  return {
+    global,
+    shared,
+    affinity,
+    ...(syncSlices === undefined ? {} : { syncSlices }),
+    failover,
+    algorithm,
+    problems,
+  };
 }
 
 interface Found {

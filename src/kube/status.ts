@@ -68,3 +68,8 @@ export function isInvalid(error: unknown): boolean {
 export function isForbidden(error: unknown): boolean {
   return error instanceof KubeError && error.code === 403;
 }
+
+/** Nothing new can be made in a namespace that is being deleted. */
+export function isBeingTerminated(error: unknown): boolean {
+  return isForbidden(error) && /because it is being terminated/.test((error as KubeError).message);
+}

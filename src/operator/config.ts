@@ -18,6 +18,12 @@ const settings = {
   'nodes-gc-interval': duration('5m'),
   /** Services of type LoadBalancer that have their addresses get the finalizer of a load balancer. */
   'lb-ipam-cleanup-finalizer': flag(false),
+  /** Endpoints of other clusters are copied into EndpointSlices, for headless global services and those that ask for it. */
+  'clustermesh-enable-endpoint-sync': flag(false),
+  /** Multi-Cluster Services API: ServiceExports and ServiceImports. */
+  'clustermesh-enable-mcs-api': flag(false),
+  /** Install its definitions; false: somebody else does. */
+  'clustermesh-mcs-api-install-crds': flag(true),
   /** Name under which this cluster reads others: `cluster` its own (`remote-<cluster>`), else `remote`. */
   'clustermesh-auth-mode': z.enum(['legacy', 'migration', 'cluster']).default('migration'),
   /** Further names and addresses of the mesh etcd's server certificate. */

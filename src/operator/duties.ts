@@ -17,6 +17,7 @@ import type { OperatorConfig } from './config.ts';
 import { installDefinitions } from './crds.ts';
 import type { LivePod } from './garbage.ts';
 import { assignLoadBalancerAddresses } from './load-balancer-addresses.ts';
+import { runMesh } from './mesh.ts';
 import {
   agentPodRow,
   agentPodsTable,
@@ -148,6 +149,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
       ...report(ciliumNodesPath),
     }),
   );
+  const mesh = runMesh({ client, config, nodes: ciliumNodes, signal });
   const pods = new Table<LivePod>({ name: 'live pods', keyOf: row => `${row.namespace}/${row.name}` });
   const allPodsPath = pathOf(resources.pods);
   watches.push(
@@ -205,6 +207,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
     ...watches.map(each => each.done),
     certificates,
     addresses,
+    mesh,
   ]);
 }
 

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import { remoteTables } from '../clustermesh/rows.ts';
+import { settled } from '../table/settled.fixture.ts';
+import { Table } from '../table/table.ts';
+import {
+  deriveSliceFixes,
+  type MeshSlice,
+  meshSliceSchema,
+  meshSliceTable,
+  toMeshSlice,
+  wantsSlices,
+} from './endpoint-slice-sync.ts';
+import type { ObjectFix } from './object-fixes.ts';
+
+const globally = { 'service.cilium.io/global': 'true' };
+const service = (
+  name: string,
+  spec: object = { clusterIP: 'None' },
+  annotations: object = globally,
+): Service =>
+  toService(
+    serviceSchema.parse({
+      metadata: { name, namespace: 'shop', uid: `uid-${name}`, annotations, labels: { team: 'basket' } },
+      spec: { ports: [{ name: 'http', port: 80 }], ...spec },
+    }),
+  );
+
+/** Tables as the operator has them, and an API server that does what it is told. */
+function world() {
+  const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
+  const present = new Table<MeshSlice>(meshSliceTable);
+  const remote = remoteTables();
+  services.markSynced();
+  present.markSynced();
+  const fixes = deriveSliceFixes({ services, present, remote });
+  const offer = (cluster: string, name: string, ...addresses: string[]): void =>
+    remote.services.upsert({
+      cluster,
+      clusterId: 2,
+      namespace: 'shop',
+      name,
+      backends: Object.fromEntries(addresses.map(each => [each, { http: { protocol: 'TCP', port: 8080 } }])),
+      hostnames: { '10.2.0.7': 'cart-0' },
+    });
+  /** Applies all fixes as the watch would tell of it; gives what was done, in short. */
+  const apply = async (): Promise<string[]> => {
+    await settled();
+    const done = [...fixes.values()];
+    for (const fix of done) take(present, fix);
+    await settled();
+    assert.deepEqual([...fixes.values()], []);
+    return done.map(fix => `${fix.apply ? 'apply' : 'remove'} ${fix.path.split('/').at(-1)}`);
+  };
+  return { services, present, remote, fixes, offer, apply };
+}
+
+function take(present: Table<MeshSlice>, { path, apply }: ObjectFix): void {
+  if (apply) present.upsert(toMeshSlice(meshSliceSchema.parse(apply))!);
+  else present.delete(`shop/${path.split('/').at(-1)}`);
+}
+
+/** Without the end of each name, which only tells slices of one service and cluster apart. */
+const shown = (present: Table<MeshSlice>): string[] =>
+  [...present.values()].map(
+    ({ name, slice }) => `${name.slice(0, -6)}: ${slice.endpoints.map(each => each.address).join(' ')}`,
+  );
+
+test('which services want slices', () => {
+  const sync = (value: string) => ({ ...globally, 'service.cilium.io/global-sync-endpoint-slices': value });
+  const cluster = { clusterIP: '10.96.0.7' };
+  const headless = { clusterIP: 'None' };
+  const cases: readonly (readonly [object, object, boolean])[] = [
+    [headless, globally, true],
+    [headless, {}, false],
+    [headless, sync('false'), false],
+    [cluster, globally, false],
+    [cluster, sync('true'), true],
+    [{ type: 'ExternalName' }, sync('true'), false],
+  ];
+  for (const [spec, annotations, expected] of cases)
+    assert.equal(
+      wantsSlices(service('cart', spec, annotations)),
+      expected,
+      JSON.stringify([spec, annotations]),
+    );
+});
+
+test("a slice of each cluster's endpoints appears, follows and goes with its service", async () => {
+  const { services, present, remote, offer, apply } = world();
+  offer('eu', 'cart', '10.2.0.7', '10.2.0.8');
+  offer('ap', 'cart', '10.3.0.7');
+  offer('eu', 'other', '10.2.0.9');
+  assert.deepEqual(await apply(), []);
+  services.upsert(service('cart'));
+  assert.equal((await apply()).length, 2);
+  assert.deepEqual(shown(present), ['cart-eu: 10.2.0.7 10.2.0.8', 'cart-ap: 10.3.0.7']);
+  offer('eu', 'cart', '10.2.0.7', '10.2.0.10');
+  assert.equal((await apply()).length, 1);
+  remote.services.delete('ap/shop/cart');
+  assert.match((await apply()).join(), /^remove cart-ap-/);
+  services.upsert(service('cart', { clusterIP: 'None' }, {}));
+  assert.match((await apply()).join(), /^remove cart-eu-/);
+  assert.equal(present.size, 0);
+});
+
+test('a slice carries the labels of Cilium and KEP-1645, its owner, and names of hosts', async () => {
+  const { services, fixes, offer } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.2.0.7');
+  await settled();
+  const [fix] = fixes.values();
+  const name = fix!.path.split('/').at(-1)!;
+  assert.match(
+    fix!.path,
+    /^\/apis\/discovery.k8s.io\/v1\/namespaces\/shop\/endpointslices\/cart-eu-[0-9a-f]{5}$/,
+  );
+  assert.deepEqual(fix!.apply, {
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: {
+      name,
+      namespace: 'shop',
+      labels: {
+        team: 'basket',
+        'service.kubernetes.io/headless': '',
+        'kubernetes.io/service-name': 'cart',
+        'endpointslice.kubernetes.io/managed-by': 'endpointslice-mesh-controller.cilium.io',
+        'multicluster.kubernetes.io/source-cluster': 'eu',
+      },
+      ownerReferences: [
+        { apiVersion: 'v1', kind: 'Service', name: 'cart', uid: 'uid-cart', controller: true },
+      ],
+    },
+    addressType: 'IPv4',
+    ports: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+    endpoints: [
+      {
+        addresses: ['10.2.0.7'],
+        conditions: { ready: true, serving: true, terminating: false },
+        hostname: 'cart-0',
+      },
+    ],
+  });
+});
+
+test('slices of a cluster that has not been heard yet stay; of one that is disconnected they go', async () => {
+  const { services, present, remote, offer, apply } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.2.0.7');
+  await apply();
+  // The operator starts anew, and eu does not answer.
+  remote.pending.upsert({ cluster: 'eu' });
+  remote.services.delete('eu/shop/cart');
+  assert.deepEqual(await apply(), []);
+  assert.equal(present.size, 1);
+  remote.pending.delete('eu');
+  assert.match((await apply()).join(), /^remove cart-eu-/);
+});
+
+test('endpoints of a dead cluster are not ready, and are again when it is back', async () => {
+  const { services, present, remote, offer, apply } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.2.0.7');
+  remote.clusters.upsert({ cluster: 'eu', dead: false });
+  await apply();
+  const ready = () => [...present.values()].map(({ slice }) => slice.endpoints.map(each => each.ready));
+  remote.clusters.upsert({ cluster: 'eu', dead: true });
+  await apply();
+  assert.deepEqual(ready(), [[false]]);
+  remote.clusters.upsert({ cluster: 'eu', dead: false });
+  await apply();
+  assert.deepEqual(ready(), [[true]]);
+});
+
+test('what somebody changed by hand is put right', async () => {
+  const { services, present, offer, apply } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.2.0.7');
+  await apply();
+  const [slice] = present.values();
+  present.delete(`shop/${slice!.name}`);
+  assert.deepEqual(await apply(), [`apply ${slice!.name}`]);
+  const foreign = { name: slice!.name, namespace: 'shop', labels: { 'kubernetes.io/service-name': 'cart' } };
+  assert.equal(toMeshSlice({ metadata: { ...foreign, uid: '' }, addressType: 'IPv4' }), undefined);
+});

@@ -1,0 +1,203 @@
+/**
+ * EndpointSlices of other clusters' endpoints: services + what other clusters offer of them + the slices there are →
+ * what is to be changed about slices.
+ */
+import { createHash } from 'node:crypto';
+import type * as z from 'zod';
+import { parseServiceAnnotations } from '../api/annotations.ts';
+import {
+  type EndpointSlice,
+  endpointSliceSchema,
+  MANAGED_BY_LABEL,
+  MESH_SLICES,
+  SERVICE_NAME_LABEL,
+  toEndpointSlice,
+} from '../api/endpoint-slice.ts';
+import { type Service, serviceKey } from '../api/service.ts';
+import type { RemoteTables } from '../clustermesh/rows.ts';
+import { pathOf, resources, typeOf } from '../kube/resource.ts';
+import {
+  REMOTE_BY_CLUSTER,
+  REMOTE_BY_SERVICE,
+  type RemoteService,
+  remoteServiceKey,
+} from '../loadbalancer/remote-service.ts';
+import { type RemoteSlice, remoteSlices } from '../loadbalancer/remote-slices.ts';
+import { derive, input } from '../table/derive.ts';
+import type { ReadonlyTable } from '../table/table.ts';
+import { type ObjectFix, objectFixTable } from './object-fixes.ts';
+import { type PresentObject, presentMetadata, presentObject } from './present-object.ts';
+
+/** Whose endpoints a slice has, by the label of that name (KEP-1645). */
+export const SOURCE_CLUSTER_LABEL = 'multicluster.kubernetes.io/source-cluster';
+
+/** A slice that this operator, or Cilium's, has made of another cluster's endpoints. */
+export interface MeshSlice extends PresentObject {
+  readonly slice: EndpointSlice;
+}
+
+export const meshSliceSchema = endpointSliceSchema.extend({ metadata: presentMetadata });
+
+/** @returns undefined for a slice whose labels are not those that its name was made of: it is not one of these (any more) */
+export function toMeshSlice(object: z.infer<typeof meshSliceSchema>): MeshSlice | undefined {
+  const { labels, namespace, name } = object.metadata;
+  const slice = toEndpointSlice(object);
+  const service = slice.service.slice(namespace.length + 1);
+  if (!name.startsWith(`${service}-${labels?.[SOURCE_CLUSTER_LABEL]}-`)) return undefined;
+  return { ...presentObject(object.metadata, slice), slice };
+}
+
+/** Indexes of the table of mesh slices. */
+export const MESH_SLICES_BY_GROUP = 'group';
+export const MESH_SLICES_BY_SERVICE = 'service';
+export const MESH_SLICES_BY_CLUSTER = 'cluster';
+
+/** `cluster/namespace/service`: what one cluster offers of one service. */
+const groupOf = ({ labels, slice }: MeshSlice): string =>
+  `${labels[SOURCE_CLUSTER_LABEL] ?? ''}/${slice.service}`;
+
+/** Key `namespace/name`. */
+export const meshSliceTable = {
+  name: 'mesh-slices',
+  keyOf: (row: MeshSlice): string => `${row.namespace}/${row.name}`,
+  indexes: {
+    [MESH_SLICES_BY_GROUP]: (row: MeshSlice) => [groupOf(row)],
+    [MESH_SLICES_BY_SERVICE]: (row: MeshSlice) => [row.slice.service],
+    [MESH_SLICES_BY_CLUSTER]: (row: MeshSlice) => [row.labels[SOURCE_CLUSTER_LABEL] ?? ''],
+  },
+} as const;
+
+/**
+ * Other clusters' endpoints of a service are wanted as slices: it is global, and says so or is headless, so that DNS
+ * has nothing else to answer from. Source: Cilium documentation, "EndpointSlice synchronization".
+ */
+export function wantsSlices(service: Service): boolean {
+  const { global, syncSlices } = parseServiceAnnotations(service.annotations);
+  return global && service.type !== 'ExternalName' && (syncSlices ?? service.headless);
+}
+
+export interface SliceSyncTables {
+  readonly services: ReadonlyTable<Service>;
+  readonly present: ReadonlyTable<MeshSlice>;
+  readonly remote: Pick<RemoteTables, 'services' | 'clusters' | 'pending'>;
+}
+
+/**
+ * The tables of this cluster must be synced. Slices of a cluster that has not been heard yet are not removed; those of
+ * one that is dead are not ready. Work follows the service and cluster that change.
+ */
+export function deriveSliceFixes({ services, present, remote }: SliceSyncTables): ReadonlyTable<ObjectFix> {
+  const groupsOf = function* (cluster: string): Iterable<string> {
+    for (const row of remote.services.by(REMOTE_BY_CLUSTER, cluster)) yield remoteServiceKey(row);
+    for (const row of present.by(MESH_SLICES_BY_CLUSTER, cluster)) yield groupOf(row);
+  };
+  return derive<ObjectFix>({
+    ...objectFixTable,
+    name: 'mesh-slice-fixes',
+    inputs: [
+      input(services, function* (row) {
+        const name = serviceKey(row);
+        for (const each of remote.services.by(REMOTE_BY_SERVICE, name)) yield remoteServiceKey(each);
+        for (const each of present.by(MESH_SLICES_BY_SERVICE, name)) yield groupOf(each);
+      }),
+      input(present, row => [groupOf(row)]),
+      input(remote.services, row => [remoteServiceKey(row)]),
+      input(remote.clusters, row => groupsOf(row.cluster)),
+      input(remote.pending, row => groupsOf(row.cluster)),
+    ],
+    compute(group) {
+      const cluster = group.slice(0, group.indexOf('/'));
+      const service = services.get(group.slice(cluster.length + 1));
+      const there = [...present.by(MESH_SLICES_BY_GROUP, group)];
+      const offered = remote.services.get(group);
+      const wanted = service && wantsSlices(service) ? service : undefined;
+      if (wanted && !offered && remote.pending.has(cluster)) return [];
+      return wanted && offered
+        ? sliceFixes(wanted, offered, there, remote.clusters.get(cluster)?.dead === true)
+        : there.map(removal);
+    },
+  });
+}
+
+/** What is to be changed about the slices of one service and cluster. */
+export function sliceFixes(
+  service: Service,
+  offered: RemoteService,
+  present: readonly MeshSlice[],
+  dead: boolean,
+): ObjectFix[] {
+  const open = new Map(present.map(each => [each.name, each]));
+  const { cluster } = offered;
+  const wanted = remoteSlices(
+    offered,
+    present.map(({ name, slice: { addressType, ports, endpoints } }) => ({
+      name,
+      addressType,
+      ports,
+      addresses: endpoints.map(({ address }) => address),
+    })),
+  );
+  const taken = new Set([...open.keys()]);
+  const fixes: ObjectFix[] = [];
+  for (const slice of wanted) {
+    const name = slice.name ?? freeName(service.name, cluster, taken);
+    const object = meshSliceObject(service, cluster, name, slice, dead);
+    const there = open.get(name);
+    open.delete(name);
+    if (there?.text === toMeshSlice(meshSliceSchema.parse(object))?.text) continue;
+    fixes.push({
+      path: pathOf(resources.endpointSlices, { namespace: service.namespace, name }),
+      apply: object,
+    });
+  }
+  return [...fixes, ...[...open.values()].map(removal)];
+}
+
+const removal = ({ namespace, name, uid }: MeshSlice): ObjectFix => ({
+  path: pathOf(resources.endpointSlices, { namespace, name }),
+  uid,
+});
+
+/** The first name that no slice of the service and cluster has. */
+function freeName(service: string, cluster: string, taken: Set<string>): string {
+  for (let n = 0; ; n++) {
+    const hash = createHash('sha256').update(`${service}/${cluster}/${n}`).digest('hex').slice(0, 5);
+    const name = `${service}-${cluster}-${hash}`;
+    if (taken.has(name)) continue;
+    taken.add(name);
+    return name;
+  }
+}
+
+function meshSliceObject(
+  service: Service,
+  cluster: string,
+  name: string,
+  { addressType, ports, endpoints }: RemoteSlice,
+  dead: boolean,
+) {
+  return {
+    ...typeOf(resources.endpointSlices),
+    metadata: {
+      name,
+      namespace: service.namespace,
+      labels: {
+        ...service.labels,
+        ...(service.headless ? { 'service.kubernetes.io/headless': '' } : {}),
+        [SERVICE_NAME_LABEL]: service.name,
+        [MANAGED_BY_LABEL]: MESH_SLICES,
+        [SOURCE_CLUSTER_LABEL]: cluster,
+      },
+      ownerReferences: [
+        { ...typeOf(resources.services), name: service.name, uid: service.uid, controller: true },
+      ],
+    },
+    addressType,
+    ports: ports.map(({ name: port, protocol, port: number }) => ({ name: port, protocol, port: number })),
+    endpoints: endpoints.map(({ address, hostname }) => ({
+      addresses: [address],
+      conditions: { ready: !dead, serving: !dead, terminating: false },
+      ...(hostname ? { hostname } : {}),
+    })),
+  };
+}
