@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { findEtcd, LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from '../clustermesh/access.ts';
@@ -354,12 +354,14 @@ test('rows come back after a lost lease and after etcd lost its data', { skip },
 test('the kernel asks every second whether the other end of a connection is there', { skip }, async () => {
   using connection = await etcd.connect(admin);
   const to = connection.endpoint.port.toString(16).toUpperCase().padStart(4, '0');
-  // Of proc(5): rem_address and, where a timer of keep-alive is set, 02 and the ticks of 10 ms that are left.
-  const waiting = new RegExp(`: \\S+ \\S+:${to} 01 \\S+ 02:([0-9A-F]{8}) `, 'g');
+  // Of proc(5): rem_address, where a timer of keep-alive is set 02 and the ticks of 10 ms that are left, and the inode.
+  const waiting = new RegExp(`: \\S+ \\S+:${to} 01 \\S+ 02:([0-9A-F]{8}) \\S+ +\\d+ +\\d+ (\\d+) `, 'g');
   let ticks: number[] = [];
   await until(() => {
-    const found = readFileSync('/proc/self/net/tcp', 'utf8').matchAll(waiting);
-    ticks = Array.from(found, ([, left]) => Number.parseInt(left!, 16));
+    const ours = new Set(readdirSync('/proc/self/fd').map(fd => targetOf(`/proc/self/fd/${fd}`)));
+    ticks = [...readFileSync('/proc/self/net/tcp', 'utf8').matchAll(waiting)]
+      .filter(([, , inode]) => ours.has(`socket:[${inode}]`))
+      .map(([, left]) => Number.parseInt(left!, 16));
     return ticks.length > 0;
   }, 'a keep-alive timer');
   assert.ok(Math.max(...ticks) <= 100, `${ticks.join()} ticks`);
@@ -432,3 +434,12 @@ test('a dead endpoint is left for another, a silent one is noticed by pings', { 
   stop.abort();
   await session;
 });
+
+/** What a link of /proc leads to; '' if it is gone. */
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return '';
+  }
+}
