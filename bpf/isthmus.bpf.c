@@ -28,6 +28,9 @@ int from_pod(struct __sk_buff *skb)
 	source = endpoint_find(&p.source, 0);
 	if (!source || source->ifindex != skb->ifindex || !addr_equal(&p.source, &p.flow.saddr))
 		return drop(skb, DROP_INVALID_SOURCE, DIRECTION_EGRESS);
+	/* Only a node may say in whose name another one is to answer. */
+	if ((config.flags & CONFIG_DIRECT) && dsr_may_have(skb) && dsr_has(skb))
+		return drop(skb, DROP_DSR_FROM_POD, DIRECTION_EGRESS);
 	p.src_identity = source->identity;
 	return forward(skb, &p, ORIGIN_POD);
 }

@@ -92,6 +92,8 @@ struct frontend_key {
 #define FRONTEND_TWO_SCOPES 16 /* of scope 0: clients inside the cluster use the row of scope 1 */
 #define FRONTEND_SOURCE_RANGES 32 /* only clients with a row in source_ranges may connect */
 #define FRONTEND_MAGLEV 64 /* packets take their backend from the table in maglev, where there is one */
+#define FRONTEND_DSR 128   /* clients outside are answered by the backend's node, where that is possible */
+#define FRONTEND_SOURCE_RANGES_DENY 256 /* with FRONTEND_SOURCE_RANGES: those with a row may not */
 
 struct frontend_value {
 	__u32 service_id; /* names the slot rows and the reverse_nat row; never 0 */
@@ -213,6 +215,7 @@ struct conntrack_value {
 #define NAT_SOURCE 4  /* the source is a port of this node */
 #define NAT_FIN 8     /* a FIN went this way */
 #define NAT_CLOSING 16
+#define NAT_DSR 32    /* answers do not come through the node that chose: each node sees one direction */
 
 /*
  * What a flow becomes. Rows come in pairs: flow -> to, and turned(to) -> turned(flow).

@@ -18,6 +18,7 @@ enum reason {
 	REASON_ECHO_ANSWERED,
 	REASON_RESET_BACKEND_GONE, /* a connection to a pod that is no more */
 	REASON_SENDER_NOT_KNOWN_YET, /* out of the tunnel; beside what became of the packet */
+	REASON_DSR_TOO_BIG, /* with the option; the client was told the size that fits */
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
 	DROP_INVALID_SOURCE,
@@ -40,6 +41,8 @@ enum reason {
 	DROP_NO_LOCAL_BACKEND, /* externalTrafficPolicy Local: backends are on other nodes */
 	DROP_SOURCE_NOT_IN_RANGES, /* loadBalancerSourceRanges */
 	DROP_TUNNEL_FOREIGN_SOURCE, /* an address that is another cluster's, or this node's */
+	DROP_DSR_FORGED, /* an option that no node of this cluster would have written */
+	DROP_DSR_FROM_POD,
 	REASON_END,
 };
 

@@ -30,16 +30,6 @@ static __always_inline __u32 tunnel_identity(__u32 identity)
 	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
 }
 
-__noinline int is_node(const struct addr *addr)
-{
-	struct node_key key = {};
-
-	if (!addr)
-		return 0;
-	key.addr = *addr;
-	return !!bpf_map_lookup_elem(&nodes, &key);
-}
-
 /*
  * Whether a pod speaks to the tunnel of a node. Its packet would leave under this node's address, and
  * the other end would believe whatever identity is in it.
@@ -69,7 +59,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		}
 	}
 
-	if (!p->returned && origin != ORIGIN_OVERLAY &&
+	if (!p->returned && !p->translated && origin != ORIGIN_OVERLAY &&
 	    (target.kind == TARGET_NODE || target.kind == TARGET_OTHER)) {
 		bool any_node = origin == ORIGIN_NETDEV ?
 					target.kind == TARGET_NODE :
@@ -78,6 +68,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		result = service(skb, p, origin, any_node);
 		if (result == REFUSE)
 			return refuse(skb, p, REASON_REFUSED_NO_BACKEND, at_egress(origin) ? BPF_F_INGRESS : 0);
+		if (result == DSR_TOO_BIG)
+			return refuse_size(skb, p);
 		if (result == BACKEND_GONE)
 			return refuse(skb, p, REASON_RESET_BACKEND_GONE, at_egress(origin) ? BPF_F_INGRESS : 0);
 		if (result == NOT_OURS && !any_node && target.kind == TARGET_OTHER &&
@@ -129,6 +121,9 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			/* While a node's way changes its row may be newer than the route: the tunnel works all the time. */
 			if (result != TO_TUNNEL)
 				return result;
+			/* It does not carry the option, without which the answer would have a wrong sender. */
+			if (p->tells)
+				return drop(skb, DROP_UNROUTABLE, direction);
 		}
 		/*
 		 * What the node sends or routes from another address must find its way back here. The answer

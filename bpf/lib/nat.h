@@ -51,6 +51,12 @@ static __always_inline bool nat_expired(const struct nat_value *row, __u32 now)
 	return (__s32)(row->expires - now) <= 0;
 }
 
+/* Whether a row is of a connection that has ended, as far as this node can see. */
+static __always_inline bool nat_over(const struct nat_value *row)
+{
+	return (row->flags & NAT_CLOSING) || ((row->flags & NAT_DSR) && (row->flags & NAT_FIN));
+}
+
 static __always_inline bool flow_equal(const struct flow *a, const struct flow *b)
 {
 	return a->sport == b->sport && a->dport == b->dport && a->proto == b->proto &&
@@ -132,7 +138,7 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 	struct flow key;
 	struct nat_value *peer;
 	__u32 now = seconds(), expires;
-	bool tcp, ending, reopened = false;
+	bool tcp, ending, closing, half_closed, reopened = false;
 
 	if (!p || !row)
 		return 0;
@@ -148,7 +154,9 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 		row->expires = 0;
 		reopened = true;
 	}
-	expires = now + (tcp ? LIFETIME_TCP : LIFETIME_OTHER);
+	/* One direction has ended, and the other one is not seen here: no more than a pause is waited for. */
+	half_closed = (row->flags & NAT_DSR) && ((row->flags & NAT_FIN) || (p->tcp_flags & TCP_FLAG_FIN));
+	expires = now + (tcp && !half_closed ? LIFETIME_TCP : LIFETIME_OTHER);
 	if (row->expires == expires && !ending)
 		return 0;
 	row->expires = expires;
@@ -156,16 +164,20 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 		row->flags |= NAT_FIN;
 	turn(&row->to, &key);
 	peer = bpf_map_lookup_elem(&nat, &key);
+	closing = (p->tcp_flags & TCP_FLAG_RST) || ((row->flags & NAT_FIN) && peer && (peer->flags & NAT_FIN));
+	if (closing) {
+		row->flags |= NAT_CLOSING;
+		row->expires = now + LIFETIME_CLOSING;
+	}
 	if (!peer)
 		return 0;
-	if ((p->tcp_flags & TCP_FLAG_RST) || ((row->flags & NAT_FIN) && (peer->flags & NAT_FIN))) {
-		row->flags |= NAT_CLOSING;
+	if (closing) {
 		peer->flags |= NAT_CLOSING;
-		row->expires = peer->expires = now + LIFETIME_CLOSING;
+		peer->expires = now + LIFETIME_CLOSING;
 	} else if (reopened) {
 		peer->flags &= ~(NAT_CLOSING | NAT_FIN);
 		peer->expires = expires;
-	} else if (!tcp) {
+	} else if (!tcp || (row->flags & NAT_DSR)) {
 		peer->expires = expires;
 	}
 	return 0;

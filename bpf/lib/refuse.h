@@ -126,7 +126,8 @@ __noinline int refuse_tcp_ipv6(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
-__noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
+/* `mtu` 0: nobody listens on the port; else the packet is too big. */
+__noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p, __u16 mtu)
 {
 	struct unreachable answer = {};
 	__u8 quote[ICMP_QUOTE];
@@ -140,7 +141,8 @@ __noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
 	    bpf_skb_adjust_room(skb, sizeof(answer), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	answer.icmp.type = ICMP_DEST_UNREACH;
-	answer.icmp.code = ICMP_PORT_UNREACHABLE;
+	answer.icmp.code = mtu ? ICMP_FRAGMENTATION_NEEDED : ICMP_PORT_UNREACHABLE;
+	answer.icmp.echo_sequence = bpf_htons(mtu); /* RFC 1191, 4: the last two bytes of the four */
 	answer_ip(&answer.ip, p, sizeof(answer) + ICMP_QUOTE, IPPROTO_ICMP);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), 0);
 	answer.icmp.checksum = fold(bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote), sum));
@@ -165,6 +167,36 @@ __noinline int refuse_icmpv6(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
+/* RFC 4443, 3.2. The quote has room for a fragment header before the ports. */
+__noinline int refuse_size_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		struct ipv6 ip;
+		struct icmphdr icmp;
+		__u8 quote[ICMPV6_QUOTE + 8];
+	} answer = {};
+
+	if (!p || bpf_skb_load_bytes(skb, L3_OFFSET, answer.quote, sizeof(answer.quote)))
+		return -1;
+	answer.icmp.type = ICMPV6_PACKET_TOO_BIG;
+	answer.icmp.echo_sequence = bpf_htons(p->mtu);
+	answer_ipv6(&answer.ip, p, sizeof(answer) - sizeof(answer.ip), IPPROTO_ICMPV6);
+	answer.icmp.checksum = checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_ICMPV6, &answer.icmp,
+					     sizeof(answer) - sizeof(answer.ip));
+	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
+/* Tells a client outside that p->mtu is what fits on the way to its backend. */
+static __always_inline int refuse_size(struct __sk_buff *skb, struct packet *p)
+{
+	count(skb, REASON_DSR_TOO_BIG, DIRECTION_SERVICE);
+	if ((p->v6 ? refuse_size_ipv6(skb, p) : refuse_icmp(skb, p, p->mtu)) || swap_macs(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect(skb->ifindex, 0);
+}
+
 /* Answers the packet; `flags` of bpf_redirect say whether the sender is behind the device or above it. */
 static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, enum reason reason, __u64 flags)
 {
@@ -175,7 +207,7 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, enum 
 		if (p->flow.proto == IPPROTO_TCP)
 			failed = p->v6 ? refuse_tcp_ipv6(skb, p) : refuse_tcp(skb, p);
 		else if (p->flow.proto == IPPROTO_UDP || p->flow.proto == IPPROTO_SCTP)
-			failed = p->v6 ? refuse_icmpv6(skb, p) : refuse_icmp(skb, p);
+			failed = p->v6 ? refuse_icmpv6(skb, p) : refuse_icmp(skb, p, 0);
 	}
 	if (failed || swap_macs(skb))
 		return TC_ACT_SHOT;

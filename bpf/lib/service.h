@@ -52,7 +52,7 @@ __noinline int is_service_address(const struct addr *addr)
 	return !bpf_map_lookup_elem(&nodes, &node);
 }
 
-/* Whether a client may connect: loadBalancerSourceRanges. */
+/* Whether a client may connect: loadBalancerSourceRanges, a list of who may or of who may not. */
 __noinline int source_allowed(const struct frontend_value *frontend, const struct addr *client)
 {
 	struct source_range_key key = {};
@@ -62,7 +62,7 @@ __noinline int source_allowed(const struct frontend_value *frontend, const struc
 	key.prefixlen = 32 + 128;
 	key.service_id = frontend->service_id;
 	key.addr = *client;
-	return !!bpf_map_lookup_elem(&source_ranges, &key);
+	return !bpf_map_lookup_elem(&source_ranges, &key) == !!(frontend->flags & FRONTEND_SOURCE_RANGES_DENY);
 }
 
 static __always_inline struct backend_value *backend_find(__u32 backend_id)
@@ -89,6 +89,16 @@ static __always_inline __u32 backend_choose(const struct frontend_value *fronten
 		slot = bpf_map_lookup_elem(&slots, &key);
 	}
 	return slot ? slot->backend_id : 0;
+}
+
+__noinline int is_node(const struct addr *addr)
+{
+	struct node_key key = {};
+
+	if (!addr)
+		return 0;
+	key.addr = *addr;
+	return !!bpf_map_lookup_elem(&nodes, &key);
 }
 
 /* The row of `nodes` says whether NodePorts of this cluster are served at an address. */

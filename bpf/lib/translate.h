@@ -4,6 +4,7 @@
 
 #include "affinity.h"
 #include "deliver.h"
+#include "dsr.h"
 #include "maglev.h"
 #include "nat.h"
 #include "target.h"
@@ -13,8 +14,9 @@
 #define REFUSE 2
 #define BACKEND_GONE 3
 
-/* The source a backend must see, so that its replies come back through this node. */
-static __always_inline void service_source(const struct packet *p, enum origin origin, struct nat_pair *pair)
+/* The source a backend must see, so that its replies come back through this node, or need not. */
+static __always_inline void service_source(const struct packet *p, enum origin origin,
+					   const struct frontend_value *frontend, struct nat_pair *pair)
 {
 	struct target target;
 
@@ -31,6 +33,10 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 		config_addr(&pair->to.saddr, internal_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	} else if ((target.kind == TARGET_OTHER || target.kind == TARGET_DIRECT) && origin == ORIGIN_NETDEV) {
+		if (!pair->to.cluster_id && dsr_possible(p, frontend, &pair->to.daddr)) {
+			pair->flags |= NAT_DSR;
+			return;
+		}
 		config_addr(&pair->to.saddr, node_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	}
@@ -73,8 +79,17 @@ __noinline int service_start(struct __sk_buff *skb, struct packet *p, enum origi
 	pair->service_id = frontend->service_id;
 	pair->flags = NAT_SERVICE;
 	pair->expires = seconds() + LIFETIME_OTHER;
-	service_source(p, origin, pair);
-	failed = (pair->flags & NAT_SOURCE) ? nat_install_source() : nat_install();
+	service_source(p, origin, frontend, pair);
+	if (pair->flags & NAT_DSR) {
+		struct addr own;
+
+		config_addr(&own, node_ip(p->v6));
+		failed = dsr_install(&own);
+		if (!failed && (pair->flags & NAT_DSR))
+			failed = dsr_tell(skb, p, &pair->to);
+	} else {
+		failed = (pair->flags & NAT_SOURCE) ? nat_install_source() : nat_install();
+	}
 	if (failed)
 		return failed;
 	p->service_id = pair->service_id;
@@ -110,7 +125,7 @@ __noinline int is_elsewhere(const struct packet *p, const struct frontend_value 
 /*
  * Translates a packet to a frontend. `any_node`: the destination is an address whose
  * NodePorts are this cluster's. 0 translated, NOT_OURS no frontend, REFUSE no backend,
- * BACKEND_GONE for a connection whose backend is no more, or a drop reason.
+ * BACKEND_GONE for a connection whose backend is no more, DSR_TOO_BIG, or a drop reason.
  */
 __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin origin, bool any_node)
 {
@@ -136,14 +151,16 @@ __noinline int service(struct __sk_buff *skb, struct packet *p, enum origin orig
 	row = bpf_map_lookup_elem(&nat, &room->key);
 	if (row && (row->flags & NAT_SERVICE) && !nat_expired(row, seconds()) && backend_current(p, row)) {
 		/* A new connection on the ports of a finished one starts over. */
-		if (!(row->flags & NAT_CLOSING) || !(p->tcp_flags & TCP_FLAG_SYN)) {
+		if (!nat_over(row) || !(p->tcp_flags & TCP_FLAG_SYN)) {
 			int failed;
 
 			/* Out of service is not gone: a pod that terminates finishes what it has. */
 			if (p->flow.proto == IPPROTO_TCP && !backend_find(row->backend_id) &&
 			    is_vanished(&row->to.daddr))
 				return BACKEND_GONE;
-			failed = nat_translate(skb, p);
+			failed = (row->flags & NAT_DSR) ? dsr_tell(skb, p, &row->to) : 0;
+			if (!failed)
+				failed = nat_translate(skb, p);
 			if (!failed)
 				p->translated = true;
 			return failed;

@@ -42,11 +42,20 @@ static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
 __noinline int from_wire(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	int result;
+	int result, dsr = 0;
 
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_announced_arp(skb);
+	/* Also of a node that serves otherwise itself: modes change node by node. */
+	if ((config.flags & CONFIG_DIRECT) && dsr_may_have(skb))
+		dsr = dsr_take(skb);
+	if (dsr && dsr != DSR_TAKEN)
+		return drop(skb, dsr, DIRECTION_INGRESS);
 	result = parse(skb, &p);
+	if (dsr && !result)
+		result = dsr_accept(&p);
+	if (dsr && result)
+		return drop(skb, result == NOT_OURS ? DROP_DSR_FORGED : result, DIRECTION_INGRESS);
 	if (result == NOT_OURS && p.v6)
 		return answer_announced_neighbour(skb);
 	/* What can not be parsed is no packet for a pod: the node's stack judges it. */

@@ -13,6 +13,8 @@ const NAMES = {
     TWO_SCOPES: 16,
     SOURCE_RANGES: 32,
     MAGLEV: 64,
+    DSR: 128,
+    SOURCE_RANGES_DENY: 256,
   },
   CONNTRACK: {
     INITIATOR_HIGH: 1,
@@ -23,7 +25,7 @@ const NAMES = {
     FIN_RESPONDER: 32,
     RST: 64,
   },
-  NAT: { REPLY: 1, SERVICE: 2, SOURCE: 4, FIN: 8, CLOSING: 16 },
+  NAT: { REPLY: 1, SERVICE: 2, SOURCE: 4, FIN: 8, CLOSING: 16, DSR: 32 },
 } as const;
 
 export type FlagSet = keyof typeof NAMES;

@@ -12,6 +12,7 @@ import {
   createTestbed,
   inNetns,
   planOf,
+  ready,
   setNode,
   setService,
   type Testbed,
@@ -481,16 +482,6 @@ it('IPv6 between nodes of both families, in a tunnel over IPv4', async () => {
   const { stdout } = await bed.run(a.netns, ['ping', '-c1', '-W2', '-s1402', '-Mdo', b.ip]);
   assert.match(stdout, / 1 received/, 'as large as the tunnel over IPv4 lets it be');
 });
-
-async function ready(child: ReturnType<Testbed['start']>): Promise<void> {
-  const stderr: Buffer[] = [];
-  child.stderr?.on('data', (data: Buffer) => stderr.push(data));
-  const gone = once(child, 'exit').then(() => {
-    throw new Error(`server ended: ${Buffer.concat(stderr)}`);
-  });
-  gone.catch(() => undefined);
-  await Promise.race([once(child.stdout!, 'data'), gone]);
-}
 
 async function until(condition: () => boolean, what: string): Promise<void> {
   const end = performance.now() + 3_000;

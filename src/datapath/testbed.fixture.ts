@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
@@ -137,6 +138,17 @@ export const wire = (...parameters: readonly string[]): string[] => [
   join(dirname(fileURLToPath(import.meta.url)), 'wire.fixture.ts'),
   ...parameters,
 ];
+
+/** Awaits the first word of a server; throws with its complaints if it ends before. */
+export async function ready(child: ChildProcess): Promise<void> {
+  const stderr: Buffer[] = [];
+  child.stderr?.on('data', (data: Buffer) => stderr.push(data));
+  const gone = once(child, 'exit').then(() => {
+    throw new Error(`server ended: ${Buffer.concat(stderr)}`);
+  });
+  gone.catch(() => undefined);
+  await Promise.race([once(child.stdout!, 'data'), gone]);
+}
 
 export async function createTestbed({
   family = 'IPv4',

@@ -5,7 +5,7 @@
  *   hold KIND ADDRESS PORT             connects, says nothing, and prints why the connection ended
  *   bind KIND ADDRESS PORT             prints "bound", or "EADDRINUSE" …
  *   tcp ADDRESS PORT [TIMES]           prints the answer and the peer's address, or "ECONNREFUSED", "ETIMEDOUT" …
- *   udp ADDRESS PORT [connected]       the same, with the address the answer seemed to come from
+ *   udp ADDRESS PORT [connected [SIZE]] the same, with the address the answer seemed to come from; SIZE bytes are sent
  *   raw-vxlan SOURCE NODE VNI INNER    sends one VXLAN packet (inner frame in hex) from a port of SOURCE
  */
 import { createSocket } from 'node:dgram';
@@ -31,7 +31,7 @@ switch (command) {
     await tcp(rest[0] ?? '', Number(rest[1]), Number(rest[2] ?? 1));
     break;
   case 'udp':
-    udp(rest[0] ?? '', Number(rest[1]), rest[2] === 'connected');
+    udp(rest[0] ?? '', Number(rest[1]), rest[2] === 'connected', Number(rest[3] ?? 5));
     break;
   case 'raw-vxlan':
     vxlan(rest[0] ?? '', rest[1] ?? '', Number(rest[2]), rest[3] ?? '');
@@ -111,7 +111,8 @@ function ask(host: string, port: number): Promise<string> {
   });
 }
 
-function udp(host: string, port: number, connected: boolean): void {
+function udp(host: string, port: number, connected: boolean, size: number): void {
+  const data = Buffer.alloc(size, 'hello');
   const socket = createSocket(udpOf(host));
   const timer = setTimeout(() => finish('ETIMEDOUT'), TIMEOUT);
   const finish = (text: string): void => {
@@ -119,14 +120,14 @@ function udp(host: string, port: number, connected: boolean): void {
     process.stdout.write(text);
     socket.close();
   };
-  socket.on('message', (data, from) => finish(`${data} ${from.address}:${from.port}`));
+  socket.on('message', (answer, from) => finish(`${answer} ${from.address}:${from.port}`));
   socket.on('error', error => finish('code' in error ? String(error.code) : error.message));
   const sent = (error: Error | null): void => {
     if (error) finish('code' in error ? String(error.code) : error.message);
   };
   if (connected)
-    socket.connect(port, host, (error?: Error) => (error ? sent(error) : socket.send('hello', sent)));
-  else socket.send('hello', port, host, sent);
+    socket.connect(port, host, (error?: Error) => (error ? sent(error) : socket.send(data, sent)));
+  else socket.send(data, port, host, sent);
 }
 
 function vxlan(source: string, node: string, vni: number, inner: string): void {
