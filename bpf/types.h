@@ -201,6 +201,7 @@ struct flow {
 #define CONNTRACK_FIN_INITIATOR 16
 #define CONNTRACK_FIN_RESPONDER 32
 #define CONNTRACK_RST 64
+#define CONNTRACK_DSR 128 /* the backend's node answers in the service's name, past the one that chose */
 
 struct conntrack_value {
 	__u32 expires; /* CLOCK_MONOTONIC, seconds */

@@ -72,7 +72,8 @@ __noinline int conntrack_create(const struct packet *p, const struct flow *key, 
 	own = *key;
 	value.identity = p->src_identity;
 	value.service_id = p->service_id;
-	value.flags = (high ? CONNTRACK_INITIATOR_HIGH : 0) | (p->translated ? CONNTRACK_NAT : 0);
+	value.flags = (high ? CONNTRACK_INITIATOR_HIGH : 0) | (p->translated ? CONNTRACK_NAT : 0) |
+		      (p->dsr ? CONNTRACK_DSR : 0);
 	if ((p->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN)
 		value.flags |= CONNTRACK_SYN;
 	value.flags = conntrack_observe(p, false, value.flags);

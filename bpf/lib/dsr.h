@@ -199,7 +199,7 @@ __noinline int dsr_tell(struct __sk_buff *skb, struct packet *p, const struct fl
 	if (p->v6 ? dsr_add_ipv6(skb, p) : dsr_add_ipv4(skb, p))
 		return DROP_WRITE_FAILED;
 	p->l4_offset += dsr_size(p->v6);
-	p->tells = true;
+	p->dsr = true;
 	return 0;
 }
 
@@ -351,6 +351,7 @@ __noinline int dsr_accept(struct packet *p)
 	if (!source_allowed(frontend, &p->flow.saddr))
 		return DROP_SOURCE_NOT_IN_RANGES;
 	p->translated = true;
+	p->dsr = true;
 	p->service_id = frontend->service_id;
 	turn(&p->flow, &room->key);
 	row = bpf_map_lookup_elem(&nat, &room->key);

@@ -122,7 +122,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			if (result != TO_TUNNEL)
 				return result;
 			/* It does not carry the option, without which the answer would have a wrong sender. */
-			if (p->tells)
+			if (p->dsr)
 				return drop(skb, DROP_UNROUTABLE, direction);
 		}
 		/*

@@ -46,7 +46,7 @@ struct packet {
 	bool translated;     /* by a service or source row: replies need one too */
 	bool returned;       /* by a row made for replies */
 	bool reply;
-	bool tells; /* has an option for the node of the backend: see dsr.h */
+	bool dsr; /* has, or had, an option for the node of the backend: see dsr.h */
 	__u16 mtu;  /* where it is too big for that: what would fit */
 	__u32 service_id;
 };

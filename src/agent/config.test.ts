@@ -37,6 +37,12 @@ const bad: readonly [Record<string, string>, RegExp][] = [
     /subnet-topology: found "10.0.0.0", expected prefixes as .*"10.0.0.0" is none/,
   ],
   [{ 'non-masquerade-cidrs': '10.0.0.0/33' }, /non-masquerade-cidrs: found "10.0.0.0\/33"/],
+  [{ 'bpf-lb-mode': 'annotation' }, /bpf-lb-mode: found "annotation", expected one of snat, dsr, hybrid/],
+  [{ 'bpf-lb-mode': 'hybrid' }, /bpf-lb-mode: found hybrid, expected snat, because routing-mode is tunnel/],
+  [
+    { 'bpf-lb-mode': 'dsr', 'routing-mode': 'native', 'bpf-lb-dsr-dispatch': 'geneve' },
+    /bpf-lb-dsr-dispatch: found "geneve", expected opt/,
+  ],
   [{ 'cni-exclusive': 'yes' }, /cni-exclusive: found "yes", expected true or false/],
   [
     { 'l2-announcements-lease-duration': '3s' },

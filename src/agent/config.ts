@@ -24,6 +24,8 @@ const prefixes = words.transform((list, context) =>
 
 const size = whole(0, 1, 2 ** 24).optional();
 
+const forwardingModes = ['snat', 'dsr', 'hybrid'] as const;
+
 /** What the node daemon reads of the ConfigMap `isthmus-config`. */
 const agentSettings = {
   ...sharedSettings,
@@ -65,6 +67,14 @@ const agentSettings = {
   'kube-proxy-replacement-healthz-bind-address': listenAddress(''),
   /** How packets find a backend, where the service does not say. */
   'bpf-lb-algorithm': z.enum(['random', 'maglev'], { error: 'expected random or maglev' }).default('random'),
+  /** How clients outside reach backends of other nodes, where the service does not say. hybrid: dsr for TCP. */
+  'bpf-lb-mode': z
+    .enum(forwardingModes, { error: `expected one of ${forwardingModes.join(', ')}` })
+    .default('snat'),
+  /** What carries the service's address to the backend's node: an option of the IP header. */
+  'bpf-lb-dsr-dispatch': z
+    .enum(['opt'], { error: 'expected opt: ipip and geneve are not implemented' })
+    .default('opt'),
   'bpf-lb-maglev-table-size': z
     .string()
     .default('16381')
@@ -131,6 +141,10 @@ export function parseAgentConfig(entries: Readonly<Record<string, string>>): Age
   if (config['health-check-interval'] < 50)
     throw new Error(
       `configuration: health-check-interval: found ${config['health-check-interval']}ms, expected 50ms or more`,
+    );
+  if (config['bpf-lb-mode'] !== 'snat' && config['routing-mode'] === 'tunnel')
+    throw new Error(
+      `configuration: bpf-lb-mode: found ${config['bpf-lb-mode']}, expected snat, because routing-mode is tunnel: the option that names the service does not travel in the tunnel`,
     );
   if (!config['enable-ipv4'] && !config['enable-ipv6'])
     throw new Error('enable-ipv4: found false, expected true where enable-ipv6 is false, too');

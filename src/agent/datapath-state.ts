@@ -6,6 +6,7 @@ import { mapTarget } from '../datapath/map-target.ts';
 import type { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
 import { TableMap } from '../datapath/table-map.ts';
+import type { Forwarding } from '../loadbalancer/frontends.ts';
 import type { Logger } from '../log.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -85,6 +86,7 @@ export interface DatapathStateOptions {
   readonly mtu: number;
   /** How packets find a backend, where the service does not say; and the size of Maglev tables. */
   readonly algorithm: Algorithm;
+  readonly forwarding: Forwarding['mode'];
   readonly maglevSize: number;
   readonly signal: AbortSignal;
   /** The agent does its work: what load balancers are told at healthCheckNodePorts. */
@@ -219,6 +221,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     ownRanges,
     regions: deriveClusterRegions({ own: sources.nodes, remote: remote.nodes, cluster: options.cluster }),
     algorithm: options.algorithm,
+    forwarding: { mode: options.forwarding, routed: options.routing.mode !== 'tunnel' },
     maps: {
       frontends: datapath.map<FrontendKey, FrontendValue>('frontends'),
       slots: datapath.map<SlotKey, SlotValue>('slots'),

@@ -26,10 +26,10 @@ function service(
   labels: Record<string, string> = {},
   created = '2026-01-01T00:00:00Z',
 ): Service {
-  const { ips = [], ...rest } = spec as { ips?: string[] };
+  const { ips = [], annotations = {}, ...rest } = spec as { ips?: string[]; annotations?: object };
   return toService(
     serviceSchema.parse({
-      metadata: { name, namespace: 'ns', labels, creationTimestamp: created },
+      metadata: { name, namespace: 'ns', labels, annotations, creationTimestamp: created },
       spec: { type: 'LoadBalancer', clusterIP: '10.96.0.1', ports: [{ port: 80 }], ...rest },
       status: { loadBalancer: { ingress: ips.map(ip => ({ ip })) } },
     }),
@@ -107,6 +107,8 @@ test('addresses are announced as policies say: which services, addresses, nodes,
   services.upsert(
     service('proxied', { ips: ['192.0.2.4'] }, { 'service.kubernetes.io/service-proxy-name': 'x' }),
   );
+  const nodePorts = { 'service.cilium.io/type': 'NodePort' };
+  services.upsert(service('unserved', { ips: ['192.0.2.5'], annotations: nodePorts }));
   assert.deepEqual(await seen(), []);
   policies.upsert(policy('p', { loadBalancerIPs: true, interfaces: ['^eth1$'] }));
   assert.deepEqual(await seen(), ['192.0.2.1 ns/red 3', '192.0.2.3 ns/l2 3', '2001:db8::1 ns/red 3']);

@@ -1,5 +1,6 @@
 /** Which addresses of services this node could answer for on its links. Pure derivations. */
 import { isIP } from 'node:net';
+import { parseServiceAnnotations } from '../api/annotations.ts';
 import type { L2PolicyRow } from '../api/crds/l2-announcement-policy.ts';
 import { type EndpointSlice, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { serviceLabels } from '../api/label-selector.ts';
@@ -134,6 +135,7 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
   const { loadBalancerClass, labels } = service;
   if (PROXY_NAME_LABEL in labels || (loadBalancerClass !== '' && loadBalancerClass !== L2_CLASS)) return [];
   const found = new Map<string, Set<number>>();
+  const { exposedType } = parseServiceAnnotations(service.annotations);
   const selectable = serviceLabels(service);
   const node = options.node.get(options.nodeName);
   const nodeLabels = node?.labels ?? {};
@@ -143,7 +145,9 @@ function claimsOf(service: Service, options: L2AddressOptions): Claim[] {
     const here = serves && policy.selectsNode(nodeLabels);
     for (const text of [
       ...(policy.externalIPs ? service.externalIPs : []),
-      ...(policy.loadBalancerIPs ? service.loadBalancerIPs : []),
+      ...(policy.loadBalancerIPs && (exposedType ?? 'LoadBalancer') === 'LoadBalancer'
+        ? service.loadBalancerIPs
+        : []),
     ]) {
       if (isIP(text) === 0) continue;
       // Users write IPv6 in several ways; one text names the row, as it is read back from the map.

@@ -274,6 +274,7 @@ export class NodeAgent {
       mtu: devices.tunnelMtu,
       signal,
       algorithm: config['bpf-lb-algorithm'],
+      forwarding: config['bpf-lb-mode'],
       maglevSize: config['bpf-lb-maglev-table-size'],
       healthy: () => this.starting === undefined,
       onServiceProblem: (service, message) => this.#tell(service, message),

@@ -85,6 +85,8 @@ const FRONTEND_LOCAL = 8;
 const FRONTEND_TWO_SCOPES = 16;
 const FRONTEND_SOURCE_RANGES = 32;
 export const FRONTEND_MAGLEV = 64;
+const FRONTEND_DSR = 128;
+const FRONTEND_SOURCE_RANGES_DENY = 256;
 const kindFlags: Readonly<Record<FrontendKind, number>> = {
   ClusterIP: 0,
   NodePort: FRONTEND_NODEPORT,
@@ -112,6 +114,8 @@ export function frontendFlags(row: Frontend): number {
     (row.local ? FRONTEND_LOCAL : 0) |
     (hasInternalScope(row) ? FRONTEND_TWO_SCOPES : 0) |
     (row.sourceRanges ? FRONTEND_SOURCE_RANGES : 0) |
+    (row.sourceRangesDeny ? FRONTEND_SOURCE_RANGES_DENY : 0) |
+    (row.dsr ? FRONTEND_DSR : 0) |
     (row.algorithm === 'maglev' ? FRONTEND_MAGLEV : 0)
   );
 }

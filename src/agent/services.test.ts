@@ -4,16 +4,17 @@ import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts
 import { type Service, serviceKey } from '../api/service.ts';
 import type { RemoteHealth } from '../clustermesh/rows.ts';
 import type { NodeVerdict } from '../clustermesh/verdicts.ts';
+import type { Forwarding } from '../loadbalancer/frontends.ts';
 import { type RemoteService, remoteServiceTable } from '../loadbalancer/remote-service.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import type { ClusterRegion } from './cluster-regions.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
-import { prefixOfSourceRange } from './service-maps.ts';
+import { addressOfKey, prefixOfSourceRange } from './service-maps.ts';
 import { service, slice } from './service-rows.fixture.ts';
 import { runServices } from './services.ts';
 
-function start(maps = new MemoryServiceMaps()) {
+function start(maps = new MemoryServiceMaps(), forwarding?: Forwarding) {
   const nodes = new Table<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }>({
     name: 'nodes',
     keyOf: row => row.name,
@@ -39,6 +40,7 @@ function start(maps = new MemoryServiceMaps()) {
     regions,
     mayServe: () => true,
     ownRanges: regions,
+    forwarding,
     maps,
     signal: stop.signal,
     onProblem: (of, message) => problems.push(`${serviceKey(of)}: ${message}`),
@@ -226,6 +228,62 @@ test('SCTP and a prefix that is none are told, and the rest of the service works
   assert.equal(problems.length, 2);
   assert.match(problems.join(' '), /ns\/web: port signal \(81\): SCTP is not balanced/);
   assert.match(problems.join(' '), /ns\/web: loadBalancerSourceRanges: found "everybody"/);
+  stop.abort();
+});
+
+test('annotations that cannot be obeyed are told', async () => {
+  const { services, problems, sync, stop } = start(undefined, { mode: 'snat', routed: false });
+  const annotated = (name: string, address: string, annotations: Record<string, string>, rest: object = {}) =>
+    services.upsert(service(name, address, { annotations, ...rest }));
+  annotated('direct', '10.96.0.1', { 'service.cilium.io/forwarding-mode': 'dsr' });
+  annotated('typed', '10.96.0.2', { 'service.cilium.io/type': 'LoadBalancer' });
+  annotated('well', '10.96.0.3', {
+    'service.cilium.io/forwarding-mode': 'snat',
+    'service.cilium.io/type': 'ClusterIP',
+  });
+  annotated(
+    'ranges',
+    '10.96.0.4',
+    { 'service.cilium.io/src-ranges-policy': 'deny' },
+    { type: 'LoadBalancer', loadBalancerSourceRanges: ['x'] },
+  );
+  await sync();
+  assert.equal(problems.length, 3, problems.join('\n'));
+  assert.match(
+    problems[0]!,
+    /ns\/direct: .*found dsr, which needs routingMode native or hybrid .*snat is in force$/,
+  );
+  assert.match(problems[1]!, /ns\/typed: .*found LoadBalancer, but the service is of type ClusterIP/);
+  assert.match(problems[2]!, /ns\/ranges: .*it keeps nobody out$/);
+  stop.abort();
+});
+
+test('flags of the rows say how clients outside are served', async () => {
+  const { maps, services, slices, sync, stop } = start(undefined, { mode: 'hybrid', routed: true });
+  const port = (protocol: 'TCP' | 'UDP') => ({ name: protocol, protocol, port: 80, nodePort: 30_080 });
+  services.upsert(
+    service('web', '10.96.0.1', {
+      type: 'LoadBalancer',
+      annotations: { 'service.cilium.io/src-ranges-policy': 'deny' },
+      loadBalancerIPs: ['198.51.100.1'],
+      loadBalancerSourceRanges: ['203.0.113.0/24'],
+      ports: [port('TCP'), port('UDP')],
+    }),
+  );
+  slices.upsert(slice('web', '10.1.0.1'));
+  await sync();
+  const [nodePort, external, ranges, dsr, deny] = [2, 4, 32, 128, 256];
+  assert.deepEqual(
+    Object.fromEntries(maps.frontends.entries().map(([key, value]) => [addressOfKey(key), value.flags])),
+    {
+      '10.96.0.1/80/TCP/external': 0,
+      '10.96.0.1/80/UDP/external': 0,
+      '198.51.100.1/80/TCP/external': external | ranges | deny | dsr,
+      '198.51.100.1/80/UDP/external': external | ranges | deny,
+      '0.0.0.0/30080/TCP/external': nodePort | dsr,
+      '0.0.0.0/30080/UDP/external': nodePort,
+    },
+  );
   stop.abort();
 });
 

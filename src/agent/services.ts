@@ -1,12 +1,18 @@
 import { isIPv6 } from 'node:net';
-import { type Algorithm, failoverAnnotations, parseServiceAnnotations } from '../api/annotations.ts';
+import {
+  type Algorithm,
+  balancingAnnotations,
+  type ExposedType,
+  failoverAnnotations,
+  parseServiceAnnotations,
+} from '../api/annotations.ts';
 import { type EndpointSlice, SLICES_BY_NODE, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
 import type { RemoteHealth } from '../clustermesh/rows.ts';
 import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
-import { frontendsOf, type Mesh } from '../loadbalancer/frontends.ts';
+import { type Forwarding, frontendsOf, type Mesh } from '../loadbalancer/frontends.ts';
 import { REMOTE_BY_CLUSTER, REMOTE_BY_SERVICE, type RemoteService } from '../loadbalancer/remote-service.ts';
 import { derive, input } from '../table/derive.ts';
 import { Reconciler } from '../table/reconciler.ts';
@@ -39,6 +45,8 @@ export interface ServicesOptions {
   readonly ownRanges: ReadonlyTable<unknown>;
   /** For services that do not say theirs. Default: random. */
   readonly algorithm?: Algorithm | undefined;
+  /** Default: snat. */
+  readonly forwarding?: Forwarding | undefined;
   readonly maps: ServiceMaps;
   readonly signal: AbortSignal;
   /** A service says something that cannot be obeyed; once per service and message. */
@@ -119,6 +127,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         remotes: remotes.by(REMOTE_BY_SERVICE, key),
         complete: remotes.synced,
         algorithm: options.algorithm,
+        forwarding: options.forwarding,
         place: { node, zone: zone.get(node)?.zone ?? '' },
         mesh,
         unreachable: {
@@ -157,6 +166,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     ],
     compute: key => [
       ...problemsOf(key, services.get(key), claims),
+      ...notDirect(key, services.get(key), options.forwarding),
       ...unknownClusters(key, services.get(key), remotes.synced ? regions : undefined),
     ],
   });
@@ -178,6 +188,12 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
     onError: options.onError,
   });
   return { frontends, problems, balancer, reconciler };
+}
+
+/** Whether a service of a type has addresses of a kind: each type has those of the ones before it. */
+function hasType(type: Service['type'], kind: ExposedType): boolean {
+  const order: readonly string[] = ['ClusterIP', 'NodePort', 'LoadBalancer'];
+  return order.indexOf(kind) <= order.indexOf(type);
 }
 
 /** Services with an endpoint on a node. */
@@ -242,14 +258,33 @@ function* unknownClusters(
       };
 }
 
+/** Direct server return asked for where packets between nodes are in tunnels. */
+function* notDirect(
+  key: string,
+  service: Service | undefined,
+  forwarding: Forwarding | undefined,
+): Iterable<ServiceProblem> {
+  if (!service || forwarding?.routed) return;
+  if (parseServiceAnnotations(service.annotations).forwardingMode === 'dsr')
+    yield {
+      service: key,
+      message: `annotation ${balancingAnnotations.forwardingMode}: found dsr, which needs routingMode native or hybrid (found tunnel): the option that names the service does not travel in the tunnel; snat is in force`,
+    };
+}
+
 function* problemsOf(
   key: string,
   service: Service | undefined,
   claims: ReadonlyTable<Frontend>,
 ): Iterable<ServiceProblem> {
   if (!service) return;
-  for (const { message } of parseServiceAnnotations(service.annotations).problems)
-    yield { service: key, message };
+  const { problems, exposedType, sourceRangesPolicy } = parseServiceAnnotations(service.annotations);
+  for (const { message } of problems) yield { service: key, message };
+  if (exposedType && !hasType(service.type, exposedType))
+    yield {
+      service: key,
+      message: `annotation ${balancingAnnotations.exposedType}: found ${exposedType}, but the service is of type ${service.type} and has no such address: it is served at none, but for its external IPs`,
+    };
   if (!service.headless && service.type !== 'ExternalName' && !(PROXY_NAME_LABEL in service.labels)) {
     for (const { protocol, name, port } of service.ports)
       if (protocol === 'SCTP')
@@ -261,7 +296,7 @@ function* problemsOf(
       if (canonicalPrefix(range) === undefined)
         yield {
           service: key,
-          message: `loadBalancerSourceRanges: found ${JSON.stringify(range)}, expected a prefix as 203.0.113.0/24; it lets nobody in`,
+          message: `loadBalancerSourceRanges: found ${JSON.stringify(range)}, expected a prefix as 203.0.113.0/24; it ${sourceRangesPolicy === 'deny' ? 'keeps nobody out' : 'lets nobody in'}`,
         };
   }
   for (const claim of claims.by('service', key)) {

@@ -38,6 +38,7 @@ function status(agent: NodeAgent): AgentStatus {
     datapath: {
       socketServices: agent.config['bpf-lb-sock-hostns-only'] ? 'host' : 'all',
       tunnelUnpack: agent.config['tunnel-unpack'],
+      loadBalancerMode: agent.config['bpf-lb-mode'],
       ...(agent.parts && { attachMode: agent.parts.datapath.attachMode }),
     },
     routingMode: agent.config['routing-mode'],
@@ -127,6 +128,9 @@ function* services(agent: NodeAgent): Generator<object> {
       kind: each.kind,
       frontend: `${addressPort(each.addr, each.port)}/${each.protocol}`,
       scope: each.scope,
+      ...(each.kind !== 'ClusterIP' &&
+        each.scope === 'external' &&
+        !each.local && { forwarding: each.dsr ? 'dsr' : 'snat' }),
       ...(each.shares && { shares: each.shares.map(shareText).join(', ') }),
       backends: each.backends.map((backend, at) => backendText(backend, each.weights?.[at])),
     };

@@ -22,6 +22,8 @@ export const AgentStatus = z.looseObject({
       tunnelUnpack: z.enum(['program', 'device']),
       /** How programs are attached to devices; not known until they are loaded. */
       attachMode: z.enum(['tcx', 'tc']).optional(),
+      /** How clients outside reach backends of other nodes, where the service does not say. */
+      loadBalancerMode: z.enum(['snat', 'dsr', 'hybrid']).optional(),
     })
     .optional(),
   /** How this node sends to pods of other nodes: to how many nodes each way. */

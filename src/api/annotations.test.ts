@@ -161,3 +161,45 @@ test('EndpointSlices of other clusters: asked for, refused, or left to the kind 
     [`annotation ${sync}: found "yes", expected true or false; it counts as false`],
   );
 });
+
+test('what one service says of its balancing: in any case, but for the type; wrong values are told and not obeyed', () => {
+  const read = (annotations: Record<string, string>) => {
+    const { algorithm, forwardingMode, exposedType, sourceRangesPolicy, problems } =
+      parseServiceAnnotations(annotations);
+    return [
+      algorithm,
+      forwardingMode,
+      exposedType,
+      sourceRangesPolicy,
+      ...problems.map(each => each.message),
+    ];
+  };
+  assert.deepEqual(read({}), [undefined, undefined, undefined, 'allow']);
+  assert.deepEqual(
+    read({
+      'service.cilium.io/lb-algorithm': 'Maglev',
+      'service.cilium.io/forwarding-mode': 'DSR',
+      'service.cilium.io/type': 'LoadBalancer',
+      'service.cilium.io/src-ranges-policy': 'Deny',
+    }),
+    ['maglev', 'dsr', 'LoadBalancer', 'deny'],
+  );
+  const global = { 'service.cilium.io/global': 'true', 'service.cilium.io/forwarding-mode': 'snat' };
+  assert.deepEqual(read(global), [undefined, 'snat', undefined, 'allow'], 'of a global service, too');
+  assert.deepEqual(
+    read({
+      'service.cilium.io/forwarding-mode': 'hybrid',
+      'service.cilium.io/type': 'loadbalancer',
+      'service.cilium.io/src-ranges-policy': 'no',
+    }),
+    [
+      undefined,
+      undefined,
+      undefined,
+      'allow',
+      'annotation service.cilium.io/forwarding-mode: found "hybrid", expected dsr or snat; the default of the configuration is in force',
+      'annotation service.cilium.io/type: found "loadbalancer", expected ClusterIP, NodePort or LoadBalancer; all that the type of the service has is in force',
+      'annotation service.cilium.io/src-ranges-policy: found "no", expected allow or deny; allow is in force',
+    ],
+  );
+});

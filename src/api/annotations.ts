@@ -4,6 +4,19 @@ export type Affinity = 'none' | 'local' | 'remote';
 /** How packets find one of a service's backends. */
 export type Algorithm = 'random' | 'maglev';
 
+/**
+ * How a client outside reaches a backend of another node: under its own address, and is answered from there (direct
+ * server return), or under this node's, and is answered through it.
+ */
+export type ForwardingMode = 'dsr' | 'snat';
+
+/** Kinds of addresses of which a Service can be restricted to one. */
+export type ExposedType = (typeof exposedTypes)[number];
+const exposedTypes = ['ClusterIP', 'NodePort', 'LoadBalancer'] as const;
+
+/** Whether loadBalancerSourceRanges says who may connect, or who may not. */
+export type SourceRangesPolicy = 'allow' | 'deny';
+
 /** What a Service's annotations say about its balancing, and about other clusters. */
 export interface ServiceAnnotations {
   /** Backends of the same service in other clusters are used, and shared ones of ours may be. */
@@ -17,6 +30,11 @@ export interface ServiceAnnotations {
   readonly failover: Failover;
   /** undefined: what the node's configuration says. */
   readonly algorithm: Algorithm | undefined;
+  /** undefined: what the node's configuration says. */
+  readonly forwardingMode: ForwardingMode | undefined;
+  /** The only kind of address that is served, besides external IPs; undefined: all that the Service's type has. */
+  readonly exposedType: ExposedType | undefined;
+  readonly sourceRangesPolicy: SourceRangesPolicy;
   /** Values that could not be understood; the default is in force for each. Empty when all is well. */
   readonly problems: readonly AnnotationProblem[];
 }
@@ -61,7 +79,13 @@ export const failoverAnnotations = {
   spill: 'service.isthmus.dev/spill',
 } as const;
 
-const ALGORITHM = 'service.cilium.io/lb-algorithm';
+/** Annotations for which one service differs from the node's configuration. */
+export const balancingAnnotations = {
+  algorithm: 'service.cilium.io/lb-algorithm',
+  forwardingMode: 'service.cilium.io/forwarding-mode',
+  exposedType: 'service.cilium.io/type',
+  sourceRangesPolicy: 'service.cilium.io/src-ranges-policy',
+} as const;
 
 const local: ServiceAnnotations = {
   global: false,
@@ -69,31 +93,36 @@ const local: ServiceAnnotations = {
   affinity: 'none',
   failover: {},
   algorithm: undefined,
+  forwardingMode: undefined,
+  exposedType: undefined,
+  sourceRangesPolicy: 'allow',
   problems: [],
 };
 
 /**
  * Reads the global service annotations as Cilium does: the new name wins over its alias, case is
  * ignored, `shared` (default true) and `affinity` (default none) count only on a global service.
- * Source: Cilium documentation, "Load-balancing & Service Discovery" of Cluster Mesh.
+ * Source: Cilium documentation, "Load-balancing & Service Discovery" of Cluster Mesh, and "Kubernetes Without
+ * kube-proxy" for the others.
  */
 export function parseServiceAnnotations(annotations: Readonly<Record<string, string>>): ServiceAnnotations {
   const problems: AnnotationProblem[] = [];
   const global = flag(find(annotations, names.global), false, problems);
-  const algorithm = parseAlgorithm(find(annotations, [ALGORITHM]), problems);
-  if (!global) return problems.length || algorithm ? { ...local, algorithm, problems } : local;
+  const balancing = parseBalancing(annotations, problems);
+  if (!global) return problems.length || balancing ? { ...local, ...balancing, problems } : local;
   const shared = flag(find(annotations, names.shared), true, problems);
   const affinity = parseAffinity(find(annotations, names.affinity), problems);
   const sync = find(annotations, names.syncSlices);
   const syncSlices = sync && flag(sync, false, problems);
   const failover = parseFailover(annotations, problems);
   return {
+    ...local,
+    ...balancing,
     global,
     shared,
     affinity,
     ...(syncSlices === undefined ? {} : { syncSlices }),
     failover,
-    algorithm,
     problems,
   };
 }
@@ -195,12 +224,44 @@ function parseThreshold(value: string): Threshold | undefined {
   return { value: number, unit: percent ? 'percent' : 'backends' };
 }
 
-function parseAlgorithm(found: Found | undefined, problems: AnnotationProblem[]): Algorithm | undefined {
-  const value = found?.value.toLowerCase() ?? '';
-  if (value === 'random' || value === 'maglev') return value;
-  if (found && value !== '')
-    problems.push(problem(found, 'expected random or maglev; the default of the configuration is in force'));
-  return undefined;
+type Balancing = Pick<
+  ServiceAnnotations,
+  'algorithm' | 'forwardingMode' | 'exposedType' | 'sourceRangesPolicy'
+>;
+
+/** What {@link balancingAnnotations} say; undefined where there is none of them, as on most services. */
+function parseBalancing(
+  annotations: Readonly<Record<string, string>>,
+  problems: AnnotationProblem[],
+): Balancing | undefined {
+  if (!Object.values(balancingAnnotations).some(each => annotations[each] !== undefined)) return undefined;
+  const oneOf = <T extends string>(
+    annotation: string,
+    allowed: readonly T[],
+    fallback: string,
+    read = (text: string) => text.toLowerCase(),
+  ): T | undefined => {
+    const found = find(annotations, [annotation]);
+    const value = read(found?.value ?? '');
+    const known = allowed.find(each => each === value);
+    // An empty value is how some tools unset an annotation.
+    if (found && !known && value !== '')
+      problems.push(
+        problem(
+          found,
+          `expected ${allowed.slice(0, -1).join(', ')} or ${allowed.at(-1)}; ${fallback} in force`,
+        ),
+      );
+    return known;
+  };
+  const configured = 'the default of the configuration is';
+  const { algorithm, forwardingMode, exposedType, sourceRangesPolicy } = balancingAnnotations;
+  return {
+    algorithm: oneOf(algorithm, ['random', 'maglev'], configured),
+    forwardingMode: oneOf(forwardingMode, ['dsr', 'snat'], configured),
+    exposedType: oneOf(exposedType, exposedTypes, 'all that the type of the service has is', text => text),
+    sourceRangesPolicy: oneOf(sourceRangesPolicy, ['allow', 'deny'], 'allow is') ?? 'allow',
+  };
 }
 
 function problem(found: Found, expectation: string): AnnotationProblem {

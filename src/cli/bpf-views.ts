@@ -151,7 +151,7 @@ export function conntrackTable(rows: readonly NodeRow[]): Listing {
       durationText(fields.row.expiresIn ?? 0),
       identityText(fields.number('value.identity')),
       service === 0 ? '' : String(service),
-      bits & 2 ? 'yes' : '',
+      bits & 128 ? 'dsr' : bits & 2 ? 'yes' : '',
     ];
   });
 }

@@ -21,6 +21,8 @@ export interface ClusterStatus {
   readonly endpoints: { readonly total: number; readonly ready: number } | undefined;
   /** How agents attach programs to devices → number of nodes. */
   readonly attachModes: Readonly<Record<string, number>>;
+  /** How nodes serve clients outside, each mode that agents have. */
+  readonly loadBalancerModes: readonly string[];
   /** How nodes send to pods of other nodes: each mode that agents work in, and paths between nodes over all of them. */
   readonly routing:
     | { readonly modes: readonly string[]; readonly direct: number; readonly tunnel: number }
@@ -95,6 +97,7 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
         }
       : undefined,
     attachModes: count(found.flatMap(each => each.datapath?.attachMode ?? [])),
+    loadBalancerModes: [...new Set(found.flatMap(each => each.datapath?.loadBalancerMode ?? []))].sort(),
     images: count(pods.flatMap(pod => [...new Set(pod.images)])),
     routing: found.some(each => each.routing)
       ? {

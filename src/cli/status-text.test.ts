@@ -47,6 +47,7 @@ const well: ClusterStatus = {
   nodes: { total: 3, ready: 3 },
   endpoints: { total: 5, ready: 5 },
   attachModes: { tcx: 3 },
+  loadBalancerModes: ['snat'],
   routing: { modes: ['hybrid'], direct: 6, tunnel: 9 },
   images: { 'quay.io/isthmus/isthmus:0.1.0': 4 },
   errors: [],
@@ -75,6 +76,9 @@ test('a cluster where all is well', () => {
 
 test('nodes whose kernel has no tcx are named', () => {
   assert.match(text({ ...well, attachModes: { tcx: 1, tc: 2 } }), /✔ Programs {6}tc filters on 2 nodes/);
+  assert.doesNotMatch(text(well), /Load balancer/);
+  assert.match(text({ ...well, loadBalancerModes: ['hybrid'] }), /✔ Load balancer hybrid .*return for TCP/);
+  assert.match(text({ ...well, loadBalancerModes: ['dsr', 'snat'] }), /… Load balancer dsr, snat/);
 });
 
 test('a cluster that changes its routing mode shows both', () => {

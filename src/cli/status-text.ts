@@ -26,6 +26,7 @@ export function statusText(status: ClusterStatus): string {
     },
     ...(endpoints ? [endpointRow(endpoints)] : []),
     ...attachRow(status.attachModes),
+    ...loadBalancerRow(status.loadBalancerModes),
     ...(routing ? [routingRow(routing)] : []),
   ];
   const verdict =
@@ -81,6 +82,19 @@ function attachRow(modes: ClusterStatus['attachModes']): readonly Row[] {
   if (!nodes) return [];
   return [
     { mark: 'good', title: 'Programs', value: `tc filters on ${count(nodes, 'node')}`, note: 'no tcx' },
+  ];
+}
+
+/** Only where somebody chose another than snat. */
+function loadBalancerRow(modes: ClusterStatus['loadBalancerModes']): readonly Row[] {
+  if (modes.every(each => each === 'snat')) return [];
+  return [
+    {
+      mark: modes.length === 1 ? 'good' : 'waiting',
+      title: 'Load balancer',
+      value: modes.join(', '),
+      note: modes.includes('dsr') ? 'direct server return' : 'direct server return for TCP',
+    },
   ];
 }
 

@@ -24,6 +24,7 @@ const NAMES = {
     FIN_INITIATOR: 16,
     FIN_RESPONDER: 32,
     RST: 64,
+    DSR: 128,
   },
   NAT: { REPLY: 1, SERVICE: 2, SOURCE: 4, FIN: 8, CLOSING: 16, DSR: 32 },
 } as const;

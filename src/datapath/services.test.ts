@@ -550,6 +550,15 @@ describe('the same of IPv6', () => {
       .set({ prefixlen: 32 + length, service_id: 1401, addr }, { pad: 0 });
     assert.equal(send('from_netdev', tcp(ports(WORLD, VIP, 1000, 83))).verdict, TC_ACT.REDIRECT);
     assert.deepEqual(send('from_pod', tcp(ports(POD, VIP, 1000, 83))).reasons, ['DROP_SOURCE_NOT_IN_RANGES']);
+    // With FRONTEND_SOURCE_RANGES_DENY they keep out whom they name.
+    programs.forget();
+    programs.service(1401, VIP, 83, PROTO.tcp, [{ id: 1410, address: NEIGHBOUR, port: 8080 }], {
+      flags: 4 | 32 | 256,
+    });
+    assert.deepEqual(send('from_netdev', tcp(ports(WORLD, VIP, 1000, 83))).reasons, [
+      'DROP_SOURCE_NOT_IN_RANGES',
+    ]);
+    assert.equal(send('from_pod', tcp(ports(POD, VIP, 1000, 83))).verdict, TC_ACT.REDIRECT);
   });
 
   it('a connection to a pod that is no more is reset', () => {

@@ -24,6 +24,10 @@ export interface Frontend {
   readonly affinityTimeout: number;
   /** Prefixes of the clients that may connect (canonical); undefined: everybody may. */
   readonly sourceRanges?: readonly string[] | undefined;
+  /** `sourceRanges` are of those who may not. */
+  readonly sourceRangesDeny?: boolean | undefined;
+  /** Clients outside are answered by the backend's node itself, where the way to it lets that be. */
+  readonly dsr?: boolean | undefined;
   /** How packets find a backend; sockets always choose at random. Default: random. */
   readonly algorithm?: Algorithm | undefined;
   /** Not every remote cluster has been heard: backends known from before must not be taken away yet. */
@@ -76,6 +80,8 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.affinityTimeout === b.affinityTimeout &&
     a.partial === b.partial &&
     a.algorithm === b.algorithm &&
+    a.dsr === b.dsr &&
+    a.sourceRangesDeny === b.sourceRangesDeny &&
     sameList(a.sourceRanges, b.sourceRanges) &&
     sameBackends(a.backends, b.backends) &&
     sameList(a.weights, b.weights) &&

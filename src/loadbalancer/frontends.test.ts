@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { endpointSliceSchema, toEndpointSlice } from '../api/endpoint-slice.ts';
 import { serviceSchema, toService } from '../api/service.ts';
 import { type Frontend, shareText } from './frontend.ts';
-import { frontendsOf } from './frontends.ts';
+import { type Forwarding, frontendsOf } from './frontends.ts';
 import type { RemoteService } from './remote-service.ts';
 
 type Fields = Record<string, unknown>;
@@ -49,7 +49,17 @@ const compute = (
   s: ReturnType<typeof service>,
   slices: ReturnType<typeof slice>[] = [],
   remotes: RemoteService[] = [],
-) => frontendsOf({ service: s, slices, remotes, complete: true, place: { node: 'n1', zone: 'a' }, mesh });
+  forwarding?: Forwarding,
+) =>
+  frontendsOf({
+    service: s,
+    slices,
+    remotes,
+    complete: true,
+    forwarding,
+    place: { node: 'n1', zone: 'a' },
+    mesh,
+  });
 const show = (rows: readonly Frontend[]) =>
   rows.map(
     row =>
@@ -492,4 +502,70 @@ test('weights and thresholds count what is dead as not ready', () => {
     'service.isthmus.dev/min-healthy-local': '100%',
   };
   assert.deepEqual(shares(local, ['n2'], []), ['us 50 % (1 of 2 ready)', 'eu 50 % (1 of 1 ready)']);
+});
+
+/** With an address of each kind, at a port of each protocol. */
+const everywhere = (annotations: Fields, spec: Fields = {}) =>
+  service(
+    {
+      type: 'LoadBalancer',
+      externalIPs: ['203.0.113.9'],
+      ports: [
+        { name: 'http', port: 80, nodePort: 30080 },
+        { name: 'dns', port: 53, nodePort: 30053, protocol: 'UDP' },
+      ],
+      ...spec,
+    },
+    annotations,
+    {},
+    { loadBalancer: { ingress: [{ ip: '198.51.100.1' }] } },
+  );
+
+test('direct server return: for addresses outside, by the configuration or the service’s word, where packets are routed', () => {
+  const direct = (mode: Forwarding['mode'], said = '', spec: Fields = {}, routed = true) => {
+    const annotations = said && { 'service.cilium.io/forwarding-mode': said };
+    return compute(everywhere(annotations || {}, spec), [], [], { mode, routed })
+      .filter(row => row.dsr)
+      .map(row => `${row.kind} ${row.protocol} ${row.scope}`);
+  };
+  const tcp = ['ExternalIP TCP external', 'LoadBalancer TCP external', 'NodePort TCP external'];
+  const udp = tcp.map(each => each.replace('TCP', 'UDP'));
+  assert.deepEqual(direct('snat'), []);
+  assert.deepEqual(direct('dsr'), [...tcp, ...udp]);
+  assert.deepEqual(direct('hybrid'), tcp);
+  assert.deepEqual(direct('snat', 'dsr'), [...tcp, ...udp]);
+  assert.deepEqual(direct('hybrid', 'dsr'), [...tcp, ...udp]);
+  assert.deepEqual(direct('dsr', 'snat'), []);
+  assert.deepEqual(direct('dsr', 'sometimes'), [...tcp, ...udp]);
+  assert.deepEqual(direct('snat', 'dsr', {}, false), [], 'tunnel');
+  assert.deepEqual(
+    direct('dsr', '', { externalTrafficPolicy: 'Local' }),
+    [],
+    'backends are on this node only',
+  );
+  assert.deepEqual(
+    compute(everywhere({ 'service.cilium.io/forwarding-mode': 'dsr' })).filter(row => row.dsr),
+    [],
+  );
+});
+
+test('a service that names one kind of address has that one alone, and its external IPs', () => {
+  const kinds = (type: string) => [
+    ...new Set(compute(everywhere({ 'service.cilium.io/type': type })).map(row => row.kind)),
+  ];
+  assert.deepEqual(kinds('ClusterIP'), ['ClusterIP', 'ExternalIP']);
+  assert.deepEqual(kinds('NodePort'), ['ExternalIP', 'NodePort']);
+  assert.deepEqual(kinds('LoadBalancer'), ['ExternalIP', 'LoadBalancer']);
+  assert.deepEqual(kinds('Ingress'), ['ClusterIP', 'ExternalIP', 'LoadBalancer', 'NodePort']);
+});
+
+test('loadBalancerSourceRanges can be a list of who may not', () => {
+  const ranges = (policy: string, loadBalancerSourceRanges: string[]) =>
+    compute(everywhere({ 'service.cilium.io/src-ranges-policy': policy }, { loadBalancerSourceRanges }))
+      .filter(row => row.sourceRanges)
+      .map(row => `${row.kind} ${row.sourceRangesDeny ? 'not ' : ''}${row.sourceRanges}`);
+  const all = (text: string) => [`LoadBalancer ${text}`, `LoadBalancer ${text}`];
+  assert.deepEqual(ranges('deny', ['10.0.0.0/8']), all('not 10.0.0.0/8'));
+  assert.deepEqual(ranges('allow', ['10.0.0.0/8']), all('10.0.0.0/8'));
+  assert.deepEqual(ranges('deny', []), []);
 });

@@ -1,5 +1,11 @@
 import { isIPv6 } from 'node:net';
-import { type Algorithm, parseServiceAnnotations, type ServiceAnnotations } from '../api/annotations.ts';
+import {
+  type Algorithm,
+  type ExposedType,
+  type ForwardingMode,
+  parseServiceAnnotations,
+  type ServiceAnnotations,
+} from '../api/annotations.ts';
 import type { EndpointSlice, SliceEndpoint } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import type { Protocol, Service, ServicePort } from '../api/service.ts';
@@ -23,11 +29,21 @@ export interface ServiceInput {
   readonly complete: boolean;
   /** For services that do not say theirs. Default: random. */
   readonly algorithm?: Algorithm | undefined;
+  /** Default: snat. */
+  readonly forwarding?: Forwarding | undefined;
   /** This node: what traffic policy Local means, and whose hints count. */
   readonly place: Place;
   readonly mesh: Mesh;
   /** Default: everybody is reached. */
   readonly unreachable?: Unreachable | undefined;
+}
+
+/** How clients outside reach backends of other nodes. */
+export interface Forwarding {
+  /** For services that do not say theirs. hybrid: dsr for TCP, snat for UDP. */
+  readonly mode: ForwardingMode | 'hybrid';
+  /** False where every packet to another node's pod is in a tunnel: then there is no direct return. */
+  readonly routed: boolean;
 }
 
 /** The clusters that there are, as far as choosing between them goes. */
@@ -57,6 +73,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
   // Where every range is wrong, or of the other family, nobody is let in.
   const sourceRanges = service.loadBalancerSourceRanges.flatMap(each => canonicalPrefix(each) ?? []);
   const frontends: Frontend[] = [];
+  const exposes = (type: ExposedType): boolean => (annotations.exposedType ?? type) === type;
 
   for (const port of service.ports) {
     if (port.protocol === 'SCTP') continue;
@@ -97,22 +114,41 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
         affinityTimeout: service.affinityTimeout,
         partial: annotations.global && !input.complete,
         algorithm: annotations.algorithm ?? input.algorithm,
-        sourceRanges:
-          kind === 'LoadBalancer' && service.loadBalancerSourceRanges.length ? sourceRanges : undefined,
+        ...(kind === 'LoadBalancer' &&
+          service.loadBalancerSourceRanges.length && {
+            sourceRanges,
+            sourceRangesDeny: annotations.sourceRangesPolicy === 'deny' || undefined,
+          }),
       };
-      const external: Frontend = { ...common, scope: 'external', local, ...choice(ipv6, local) };
+      // Traffic policy Local leaves no backend of another node.
+      const dsr =
+        (kind !== 'ClusterIP' && !local && isDirect(annotations, port, input.forwarding)) || undefined;
+      const external: Frontend = { ...common, dsr, scope: 'external', local, ...choice(ipv6, local) };
       if (hasInternalScope(external))
         frontends.push({ ...common, scope: 'internal', local: false, ...choice(ipv6, false) });
       frontends.push(external);
     };
-    for (const addr of service.clusterIPs) add('ClusterIP', addr, port.port, isIPv6(addr));
+    if (exposes('ClusterIP'))
+      for (const addr of service.clusterIPs) add('ClusterIP', addr, port.port, isIPv6(addr));
     for (const addr of service.externalIPs) add('ExternalIP', addr, port.port, isIPv6(addr));
-    for (const addr of service.loadBalancerIPs) add('LoadBalancer', addr, port.port, isIPv6(addr));
-    if (port.nodePort !== 0 && service.type !== 'ClusterIP')
+    if (exposes('LoadBalancer'))
+      for (const addr of service.loadBalancerIPs) add('LoadBalancer', addr, port.port, isIPv6(addr));
+    if (port.nodePort !== 0 && service.type !== 'ClusterIP' && exposes('NodePort'))
       for (const ipv6 of new Set(service.clusterIPs.map(isIPv6)))
         add('NodePort', anyAddress(ipv6), port.nodePort, ipv6);
   }
   return unique(frontends);
+}
+
+/** Whether a port of a service is to be served by direct server return. */
+function isDirect(
+  { forwardingMode }: Pick<ServiceAnnotations, 'forwardingMode'>,
+  { protocol }: Pick<ServicePort, 'protocol'>,
+  forwarding: Forwarding | undefined,
+): boolean {
+  if (!forwarding?.routed) return false;
+  const mode = forwardingMode ?? forwarding.mode;
+  return mode === 'dsr' || (mode === 'hybrid' && protocol === 'TCP');
 }
 
 /** An address given twice (a cluster IP repeated as external IP) is one frontend: the first. */

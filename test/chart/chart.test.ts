@@ -45,6 +45,12 @@ test('a wrong value is refused by its name', async t => {
       /^ipv4\.enabled: found false, expected true, because ipv6\.enabled is false, too$/,
     ],
     ['enableIPv6Masquerade=no', /: enableIPv6Masquerade: got string, want boolean$/],
+    ['loadBalancer.mode=annotation', /: loadBalancer\.mode: value must be one of 'snat', 'dsr', 'hybrid'$/],
+    [
+      'loadBalancer.mode=dsr',
+      /^loadBalancer\.mode: found dsr, expected snat, because routingMode is tunnel: the option/,
+    ],
+    ['loadBalancer.dsrDispatch=geneve', /^loadBalancer\.dsrDispatch: found geneve, expected opt: /],
     ['MTU=100', /MTU: minimum: got 100, want 576$/],
     ['nodePort.range=30000-32767', /: nodePort\.range: '30000-32767' does not match pattern/],
     ['nodePort.range=32767\\,30000', /^nodePort\.range: found 32767,30000, expected the lower port first$/],

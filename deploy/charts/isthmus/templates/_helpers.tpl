@@ -148,6 +148,12 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if not (or .Values.ipv4.enabled .Values.ipv6.enabled) -}}
   {{- fail "ipv4.enabled: found false, expected true, because ipv6.enabled is false, too" -}}
 {{- end -}}
+{{- if ne .Values.loadBalancer.dsrDispatch "opt" -}}
+  {{- fail (printf "loadBalancer.dsrDispatch: found %s, expected opt: services' addresses travel in an option of the IP header only" .Values.loadBalancer.dsrDispatch) -}}
+{{- end -}}
+{{- if and (ne .Values.loadBalancer.mode "snat") (eq .Values.routingMode "tunnel") -}}
+  {{- fail (printf "loadBalancer.mode: found %s, expected snat, because routingMode is tunnel: the option that names the service does not travel in the tunnel. routingMode native or hybrid can do it" .Values.loadBalancer.mode) -}}
+{{- end -}}
 {{- end }}
 
 {{/*
@@ -233,6 +239,8 @@ kube-proxy-replacement-healthz-bind-address: {{ . | quote }}
 {{- end }}
 bpf-lb-sock-hostns-only: {{ .Values.socketLB.hostNamespaceOnly | quote }}
 bpf-lb-algorithm: {{ .Values.loadBalancer.algorithm | quote }}
+bpf-lb-mode: {{ .Values.loadBalancer.mode | quote }}
+bpf-lb-dsr-dispatch: {{ .Values.loadBalancer.dsrDispatch | quote }}
 bpf-lb-maglev-table-size: {{ .Values.maglev.tableSize | int64 | quote }}
 bpf-lb-maglev-hash-seed: {{ .Values.maglev.hashSeed | quote }}
 node-port-bind-protection: {{ .Values.nodePort.bindProtection | quote }}
