@@ -91,7 +91,9 @@ export class LocalApiServer implements AsyncDisposable {
     for (const deadline = Date.now() + 60_000; ; ) {
       if (child.exitCode !== null) throw new Error(`kube-apiserver ended: ${this.#log('kube-apiserver')}`);
       try {
-        await this.client('admin').request('GET', '/api/v1/namespaces/kube-system', { timeout: 2000 });
+        // It makes its namespaces one after another, once it listens.
+        for (const name of ['kube-system', 'default'])
+          await this.client('admin').request('GET', `/api/v1/namespaces/${name}`, { timeout: 2000 });
         return;
       } catch (error) {
         if (Date.now() > deadline) throw error;
