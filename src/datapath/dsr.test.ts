@@ -426,13 +426,12 @@ for (const family of ['IPv4', 'IPv6'] as const)
       const ask = async (...command: string[]): Promise<string> =>
         (await bed.run(bed.world, wire(...command))).stdout;
 
-      for (const [address, port] of [
-        [first.ip, NODEPORT],
-        [LB, LB_PORT],
-      ] as const) {
-        assert.equal(await ask('tcp', address, `${port}`), `pod ${bed.worldIp} ${address}`);
-        assert.equal(await ask('udp', address, `${port}`), `pod ${bed.worldIp} ${address}:${port}`);
-      }
+      await Promise.all(
+        [[first.ip, `${NODEPORT}`] as const, [LB, `${LB_PORT}`] as const].map(async ([address, port]) => {
+          assert.equal(await ask('tcp', address, port), `pod ${bed.worldIp} ${address}`);
+          assert.equal(await ask('udp', address, port), `pod ${bed.worldIp} ${address}:${port}`);
+        }),
+      );
       const forwarded = () => bed.nodes.map(node => counted(node, 'REASON_FORWARDED'));
       const before = forwarded();
       await ask('udp', LB, `${LB_PORT}`);
