@@ -11,7 +11,7 @@
  *   map-watch endpoints FOLDER ID FILE
  *                                     addresses on standard input, ended by an empty line; prints "STAMP file"
  *                                     when FILE is there, then "STAMP all" when the ipcache knows each address as
- *                                     one of cluster ID
+ *                                     one of cluster ID; ID 0: of any other cluster. The pin may yet have to be made
  *
  *   map-watch filled FOLDER COUNT     addresses of services as above; waits for the pins, which an agent may yet
  *                                     have to make, and prints "STAMP all" when each service has COUNT slots, all
@@ -199,17 +199,22 @@ static void watch_services(int (*first)(struct in_addr, struct in_addr *))
 
 static void watch_endpoints(const char *folder, __u32 cluster, const char *file)
 {
-	int ipcache = open_map(folder, "ipcache");
+	char pin[256];
 	struct stat state;
 	while (stat(file, &state))
 		rest(1);
 	say("file\n", "", "");
+	while (!find_pin(folder, "ipcache", pin))
+		rest(1);
+	int ipcache = open_map(folder, "ipcache");
 	for (int i = 0; i < count; rest(1))
 		/* Each is looked at until it is there, and never again. */
 		for (; i < count; i++) {
 			struct ipcache_key key = { .prefixlen = 32 + 128, .addr = mapped(addresses[i]) };
 			struct ipcache_value value;
-			if (lookup(ipcache, &key, &value) || value.identity >> 16 != cluster)
+			if (lookup(ipcache, &key, &value))
+				break;
+			if (cluster ? value.identity >> 16 != cluster : value.identity >> 16 == 0)
 				break;
 		}
 	say("all\n", "", "");

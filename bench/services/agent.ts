@@ -3,6 +3,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { askAgent } from '../../src/agent/api-client.ts';
+import type { MapName } from '../../src/datapath/object.ts';
 import type { Lab, LabCluster } from '../../src/lab/open-lab.ts';
 import { mapFolder } from '../control-plane/map-watch.ts';
 import { daemons, startOf } from '../lab-daemons.ts';
@@ -21,24 +22,27 @@ export function samplesOf(metrics: string, name: string): ReadonlyMap<string, nu
   return new Map([...found].map(([, labels = '', value]) => [labels, Number(value)]));
 }
 
-/** Kills it, and waits for the process that the kubelet starts instead. `cold`: without its maps of services. */
-export async function restartAgent(lab: Lab, cluster: LabCluster, cold: boolean): Promise<number> {
+/** Maps of which nothing is left when they are to be written again. */
+export const serviceMaps: readonly MapName[] = ['frontends', 'slots', 'backends', 'service_addresses'];
+
+/** Kills it, and waits for the process that the kubelet starts instead, which finds none of these maps. */
+export async function restartAgent(
+  lab: Lab,
+  cluster: LabCluster,
+  without: readonly MapName[],
+): Promise<number> {
   const old = agentOf(lab, cluster);
   if (old === undefined) throw new Error('no agent runs');
   const maps = mapFolder(lab, cluster.plan.nodes[0]!);
   process.kill(old, 'SIGKILL');
-  if (cold) removeServiceMaps(maps);
+  for (const name of readdirSync(maps))
+    if (without.some(each => new RegExp(`^${each}_[^_]+$`).test(name))) rmSync(join(maps, name));
   // The kubelet waits ever longer before it starts what has ended before.
   for (const limit = performance.now() + 400_000; performance.now() < limit; await pause(5)) {
     const found = agentOf(lab, cluster);
     if (found !== undefined && found !== old) return found;
   }
   throw new Error('the agent did not come back');
-}
-
-function removeServiceMaps(folder: string): void {
-  for (const name of readdirSync(folder))
-    if (/^(frontends|slots|backends|service_addresses)_/.test(name)) rmSync(join(folder, name));
 }
 
 /** Milliseconds from the start of the process until it said that it does its work. */

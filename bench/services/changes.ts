@@ -13,12 +13,12 @@ const WORK = 500;
 const backend = (n: number): string => `100.127.${n >> 8}.${n & 255}`;
 
 /** Services whose first backends are followed in the node's map. */
-interface Followed extends Disposable {
+export interface Followed extends Disposable {
   /** The time, in µs, at which the service (by its number) led to that backend. */
   arrival(service: number, address: string): Promise<number>;
 }
 
-async function follow(bed: Bed, addresses: readonly string[]): Promise<Followed> {
+export async function follow(bed: Bed, addresses: readonly string[]): Promise<Followed> {
   const waiting = new Map<string, (stamp: number) => void>();
   const seen = new Map<string, number>();
   const watch = await watchServices(bed, bed.node, addresses, (service, address, stamp) => {

@@ -1,26 +1,21 @@
 import { execFile } from 'node:child_process';
-import { copyFileSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import * as z from 'zod';
-import { Failure } from '../../src/cli/failure.ts';
 import { Lease } from '../../src/kube/objects.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
-import { initProcess } from '../../src/lab/node.ts';
 import { ownCommand } from '../../src/lab/own-command.ts';
 import type { Result } from '../control-plane/report.ts';
-import { agentOf, askedAgent, samplesOf, whenReady } from './agent.ts';
+import { agentOf, askedAgent, whenReady } from './agent.ts';
 import type { Bed } from './bed.ts';
 import { type Crowd, clusterIp, serviceObject, sliceObject } from './crowd.ts';
+import { installProbe, slowestAdd, startPod, TASK_LIMIT } from './event-loop.ts';
 import { empty, fill } from './fill.ts';
 
 const run = promisify(execFile);
 
 /** What the table promises; the run fails where it is not kept. */
 const limits = {
-  /** Milliseconds of processor time between two visits to a timer of 2 ms. */
-  task: 20 + 2,
+  task: TASK_LIMIT,
   /** Seconds of a call of the plugin, its own work in the pod's namespace included: a bucket of the metric. */
   cniAdd: 1,
   /** Seconds between two renewals of a lease, of which there is one in 5 s: after its duration another may take it. */
@@ -33,6 +28,8 @@ const pods = 10;
 export async function loop(bed: Bed): Promise<Result[]> {
   const { cluster, lab, namespace } = bed;
   const crowd: Crowd = { namespace, prefix: 'arrival', services: 2000, endpoints: 100_000, first: 8192 };
+  const [command, ...words] = ownCommand('upgrade', '--wait', '--set', 'l2announcements.enabled=true');
+  await run(command, words, { env: { ...process.env, KUBECONFIG: cluster.kubeconfig } });
   const probe = await installProbe(bed);
   await announceOne(bed);
   const agent = agentOf(lab, cluster);
@@ -85,37 +82,6 @@ export async function loop(bed: Bed): Promise<Result[]> {
       cilium: '',
     },
   ];
-}
-
-/** Gives the agent the probe, and L2 announcements; what is returned reads what the probe saw. */
-async function installProbe({
-  lab,
-  cluster,
-  node,
-}: Bed): Promise<() => { longest: number; late: number; visits: number }> {
-  const pid = initProcess(lab.layout, node);
-  if (pid === undefined) throw new Failure(`node ${node.name} is down`);
-  const folder = `/proc/${pid}/root/run/isthmus`;
-  copyFileSync(join(import.meta.dirname, 'loop-probe.mjs'), join(folder, 'loop-probe.mjs'));
-  const [command, ...words] = ownCommand('upgrade', '--wait', '--set', 'l2announcements.enabled=true');
-  await run(command, words, { env: { ...process.env, KUBECONFIG: cluster.kubeconfig } });
-  const kubectl = (...words: readonly string[]): Promise<string> =>
-    cluster.kubectl('-n', 'kube-system', ...words);
-  const daemonSet = 'daemonset/isthmus';
-  await kubectl('set', 'env', daemonSet, 'NODE_OPTIONS=--import=/run/isthmus/loop-probe.mjs');
-  await kubectl('rollout', 'status', daemonSet, '--timeout=120s');
-  return () => {
-    const seen = z
-      .record(z.string(), z.number())
-      .parse(JSON.parse(readFileSync(join(folder, 'loop-probe.json'), 'utf8')));
-    let [longest, late, visits] = [0, 0, 0];
-    for (const [milliseconds, count] of Object.entries(seen)) {
-      longest = Math.max(longest, Number(milliseconds));
-      visits += count;
-      if (Number(milliseconds) > limits.task) late += count;
-    }
-    return { longest, late, visits };
-  };
 }
 
 /** A service whose address the node announces, for the lease that goes with it. */
@@ -179,44 +145,4 @@ function watchRenewals(bed: Bed): () => Promise<number> {
     const list = [...stamps, Date.now()];
     return Math.max(...list.slice(1).map((each, n) => each - list[n]!)) / 1000;
   };
-}
-
-async function startPod({ client, namespace, node }: Bed, name: string): Promise<void> {
-  await client.create(pathOf(resources.pods, { namespace }), {
-    ...typeOf(resources.pods),
-    metadata: { name },
-    spec: {
-      nodeName: node.name,
-      terminationGracePeriodSeconds: 0,
-      automountServiceAccountToken: false,
-      containers: [
-        {
-          name: 'c',
-          image: 'registry.k8s.io/e2e-test-images/agnhost:2.57',
-          imagePullPolicy: 'IfNotPresent',
-          args: ['pause'],
-        },
-      ],
-    },
-  });
-}
-
-/** The smallest bucket, in seconds, that holds every successful ADD since then. */
-function slowestAdd(before: string, after: string): number {
-  const count = (text: string, bucket: string): number => {
-    for (const [labels, value] of samplesOf(text, 'isthmus_cni_call_duration_seconds_bucket'))
-      if (
-        labels.includes(`le="${bucket}"`) &&
-        labels.includes('command="ADD"') &&
-        labels.includes('code="0"')
-      )
-        return value;
-    return 0;
-  };
-  const since = (bucket: string): number => count(after, bucket) - count(before, bucket);
-  const all = since('+Inf');
-  if (all === 0) throw new Error('no pod was added');
-  for (const bucket of ['0.005', '0.01', '0.02', '0.05', '0.1', '0.2', '0.5', '1', '2', '5', '10'])
-    if (since(bucket) === all) return Number(bucket);
-  return Number.POSITIVE_INFINITY;
 }

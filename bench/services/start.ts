@@ -1,7 +1,7 @@
 import { mapFolder, timeServices } from '../control-plane/map-watch.ts';
 import { type Result, seconds } from '../control-plane/report.ts';
 import { cpuOf, memoryOf, startOf } from '../lab-daemons.ts';
-import { restartAgent, whenReady } from './agent.ts';
+import { restartAgent, serviceMaps, whenReady } from './agent.ts';
 import type { Bed } from './bed.ts';
 import { type Crowd, crowdAddresses } from './crowd.ts';
 import { listEverything } from './list.ts';
@@ -13,7 +13,7 @@ export async function starts(bed: Bed, crowd: Crowd, times: number): Promise<Res
   const seen: { last: number; ready: number; cpu: number; memory: number; list: number }[] = [];
   for (let n = 0; n < times; n++) {
     const list = await listEverything(bed.client);
-    const pid = await restartAgent(bed.lab, bed.cluster, true);
+    const pid = await restartAgent(bed.lab, bed.cluster, serviceMaps);
     const { done } = await timeServices(mapFolder(bed.lab, bed.node), addresses, each);
     const [last, ready] = await Promise.all([done, whenReady(pid)]);
     seen.push({

@@ -1,0 +1,199 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { pathOf, resources } from '../../src/kube/resource.ts';
+import { now } from '../control-plane/bed.ts';
+import { type Result, spread } from '../control-plane/report.ts';
+import { cpuOf } from '../lab-daemons.ts';
+import type { Bed } from '../services/bed.ts';
+import { type Followed, follow } from '../services/changes.ts';
+import { clusterIp, endpoint, serviceObject, sliceObject } from '../services/crowd.ts';
+import { addressRow, globalService } from '../synthetic-rows.ts';
+import { agentPid, type MeshBed } from './connect.ts';
+
+const global = { 'service.cilium.io/global': 'true' };
+
+async function createGlobal(bed: Bed, name: string, address: string): Promise<void> {
+  const service = serviceObject(name, address);
+  await bed.client.create(pathOf(resources.services, { namespace: bed.namespace }), {
+    ...service,
+    metadata: { ...service.metadata, annotations: global },
+  });
+}
+
+/** ms of processor time. */
+const perChange = (milliseconds: number, changes: number): string => (milliseconds / changes).toFixed(2);
+
+const addressOf = (bed: MeshBed, n: number): string => clusterIp(bed.cluster.plan.serviceSubnet, n);
+
+/** The local part of some of the clusters' global services: each has backends in all of them. */
+export async function createShared(bed: MeshBed, count: number): Promise<void> {
+  for (let n = 0; n < count; n++) await createGlobal(bed, `syn-${n}`, addressOf(bed, 1024 + n));
+}
+
+/**
+ * So many changes of a remote cluster's endpoints a second, whether earlier ones have arrived or not: a pod of a
+ * global service is replaced by one with another address, which is a changed services/v1 value, a new address and
+ * an old one that goes.
+ */
+export async function remoteChanges(bed: MeshBed, perSecond: number, time: number): Promise<Result[]> {
+  const { mesh } = bed;
+  const cluster = mesh.clusters[0]!;
+  const services = Array.from({ length: 50 }, (_, n) => ({
+    name: `move-${n}`,
+    address: addressOf(bed, 2048 + n),
+  }));
+  const pod = (n: number): string =>
+    `10.${cluster.id}.${n % cluster.nodes}.${100 + (Math.floor(n / cluster.nodes) % 150)}`;
+  for (const { name, address } of services) await createGlobal(bed, name, address);
+  await mesh.put(services.map(({ name, address }) => globalService(cluster, name, address, [pod(0)])));
+  using followed = await follow(
+    bed,
+    services.map(each => each.address),
+  );
+  await Promise.all(services.map((_, n) => followed.arrival(n, pod(0))));
+  const agent = agentPid(bed);
+  const [agentCpu, etcdCpu] = [cpuOf(agent), cpuOf(mesh.etcd.pid)];
+  process.kill(agent, 'SIGUSR2');
+  const [answers, arrivals]: [number[], number[]] = [[], []];
+  const underWay: Promise<unknown>[] = [];
+  const began = now();
+  for (let n = 0; n < perSecond * time; n++) {
+    const due = began + (n * 1e6) / perSecond;
+    if (due > now()) await pause((due - now()) / 1000);
+    const which = n % services.length;
+    const { name, address } = services[which]!;
+    const [to, from] = [pod(n + 1), n >= services.length ? [pod(n + 1 - services.length)] : []];
+    const started = now();
+    const rows = [
+      globalService(cluster, name, address, [to]),
+      addressRow(cluster, to, n % cluster.nodes, which),
+    ];
+    const gone = from.map(each => addressRow(cluster, each, 0, 0).key);
+    underWay.push(
+      mesh.put(rows, gone).then(() => answers.push(now() - started)),
+      followed.arrival(which, to).then(stamp => arrivals.push(stamp - started)),
+    );
+  }
+  await Promise.all(underWay);
+  const took = (now() - began) / 1000;
+  const what = `${perSecond} remote endpoints changed a second, of ${mesh.clusters.length} clusters`;
+  const share = (milliseconds: number): string => ((milliseconds / took) * 100).toFixed(1);
+  const { longest, late, visits } = bed.loopReport();
+  return [
+    {
+      what: `${what} → etcd has answered, ms p50 / p90 / p99`,
+      isthmus: spread(answers),
+      goal: '',
+      cilium: '',
+    },
+    {
+      what: `${what} → map, ms p50 / p90 / p99`,
+      isthmus: spread(arrivals),
+      goal: 'p50 < 8, p99 < 17',
+      cilium: '10.1 / 13.0 / 20.2',
+    },
+    {
+      what: `${what}: agent / etcd, % of a core`,
+      isthmus: `${share(cpuOf(agent) - agentCpu)} / ${share(cpuOf(mesh.etcd.pid) - etcdCpu)}`,
+      goal: '',
+      cilium: '',
+    },
+    {
+      what: `${what}: agent's longest task, ms (late of all)`,
+      isthmus: `${longest} (${late} of ${visits})`,
+      goal: '≤ 22',
+      cilium: '',
+    },
+  ];
+}
+
+/** Processor time of the agent for each of some changes, one after the other, with each one's time to the map. */
+async function work(
+  bed: MeshBed,
+  changes: number,
+  followed: Followed,
+  change: (n: number) => Promise<string>,
+): Promise<{ readonly cpu: number; readonly times: number[] }> {
+  const agent = agentPid(bed);
+  const before = cpuOf(agent);
+  const times: number[] = [];
+  for (let n = 0; n < changes; n++) {
+    const started = now();
+    const address = await change(n);
+    times.push((await followed.arrival(0, address)) - started);
+  }
+  return { cpu: cpuOf(agent) - before, times };
+}
+
+/** Of RFC 2544: nobody's. */
+const localBackend = (n: number): string => `198.18.${n >> 8}.${n & 255}`;
+const replacement = (n: number): string => `198.19.${n >> 8}.${n & 255}`;
+/** The order in which a service that comes with all its backends places them: the first is what is followed. */
+const firstOf = (addresses: readonly string[]): number =>
+  addresses.indexOf(addresses.toSorted((a, b) => (`${a}/8080` < `${b}/8080` ? -1 : 1))[0]!);
+
+/** One endpoint is another in one of the EndpointSlices, of 100 endpoints each, of a service of the own cluster. */
+export async function localSlice(bed: MeshBed, backends: number, changes: number): Promise<Result[]> {
+  const { client, namespace } = bed;
+  const name = 'big';
+  const addresses = Array.from({ length: backends }, (_, n) => localBackend(n));
+  const at = firstOf(addresses);
+  const slice = (n: number): string => `${name}-${n}`;
+  for (let n = 0; n < backends / 100; n++) {
+    const object = sliceObject(name, addresses.slice(n * 100, n * 100 + 100));
+    const metadata = { ...object.metadata, name: slice(n) };
+    await client.create(pathOf(resources.endpointSlices, { namespace }), { ...object, metadata });
+  }
+  const address = addressOf(bed, 3000);
+  using followed = await follow(bed, [address]);
+  await createGlobal(bed, name, address);
+  await followed.arrival(0, addresses[at]!);
+  const its = Math.floor(at / 100);
+  const members = addresses.slice(its * 100, its * 100 + 100);
+  const { cpu, times } = await work(bed, changes, followed, async n => {
+    members[at % 100] = replacement(n);
+    await client.patch(pathOf(resources.endpointSlices, { namespace, name: slice(its) }), 'merge', {
+      endpoints: members.map(endpoint),
+    });
+    return replacement(n);
+  });
+  const what = `one changed endpoint of an EndpointSlice of 100, of a service of ${backends}`;
+  return [
+    {
+      what: `${what}: agent's processor time, ms`,
+      isthmus: perChange(cpu, changes),
+      goal: '< 2',
+      cilium: '78.8 (published)',
+    },
+    { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
+  ];
+}
+
+/** One backend is another in the services/v1 value of a remote cluster. */
+export async function remoteValue(bed: MeshBed, backends: number, changes: number): Promise<Result[]> {
+  const { mesh } = bed;
+  const cluster = mesh.clusters[0]!;
+  const name = 'huge';
+  const addresses = Array.from({ length: backends }, (_, n) => localBackend(20_000 + n));
+  const at = firstOf(addresses);
+  const address = addressOf(bed, 3001);
+  using followed = await follow(bed, [address]);
+  await mesh.put([globalService(cluster, name, address, addresses)]);
+  await pause(500);
+  await createGlobal(bed, name, address);
+  await followed.arrival(0, addresses[at]!);
+  const { cpu, times } = await work(bed, changes, followed, async n => {
+    addresses[at] = replacement(20_000 + n);
+    await mesh.put([globalService(cluster, name, address, addresses)]);
+    return addresses[at]!;
+  });
+  const what = `one changed backend of a remote services/v1 value of ${backends}`;
+  return [
+    {
+      what: `${what}: agent's processor time, ms`,
+      isthmus: perChange(cpu, changes),
+      goal: '',
+      cilium: '',
+    },
+    { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
+  ];
+}
