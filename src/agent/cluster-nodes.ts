@@ -60,6 +60,7 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
   return derive<ClusterNode>({
     name: 'cluster-nodes',
     keyOf: clusterNodeKey,
+    rowPerGroup: true,
     equal: sameNode,
     indexes: { prefix: prefixesOf, address: row => row.addresses },
     inputs: [

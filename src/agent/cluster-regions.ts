@@ -33,6 +33,7 @@ export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTa
   const nodes = derive<NodeRegion>({
     name: 'node-regions',
     keyOf: row => `${row.cluster}/${row.name}`,
+    rowPerGroup: true,
     equal: (a, b) => a.region === b.region,
     indexes: { cluster: row => [row.cluster] },
     inputs: [
@@ -49,6 +50,7 @@ export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTa
   return derive<ClusterRegion>({
     name: 'cluster-regions',
     keyOf: row => row.cluster,
+    rowPerGroup: true,
     equal: (a, b) => a.region === b.region,
     inputs: [input(nodes, row => [row.cluster])],
     compute(of) {

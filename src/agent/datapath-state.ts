@@ -15,7 +15,8 @@ import { deriveClusterNodes } from './cluster-nodes.ts';
 import { deriveClusterRegions } from './cluster-regions.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
-import { deriveForeignClaims, type ForeignClaim } from './foreign-claims.ts';
+import { FailureLog } from './failure-log.ts';
+import { type ForeignClaim, ForeignClaims } from './foreign-claims.ts';
 import { deriveHealthCheckPorts, type HealthCheckPort, HealthCheckServers } from './health-check-ports.ts';
 import { deriveHostPorts } from './host-ports.ts';
 import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
@@ -37,7 +38,7 @@ import {
   nodeMapRow,
 } from './node-map.ts';
 import { derivePaths, type KernelRoute, type Path, type PathInputs } from './paths.ts';
-import { type Claim, derivePodRanges, foreignClaim, PodRangeLookup } from './pod-ranges.ts';
+import { derivePodRanges, foreignClaim, PodRangeLookup } from './pod-ranges.ts';
 import {
   addressOfServiceKey,
   deriveServiceAddresses,
@@ -125,21 +126,20 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
   });
   const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);
   const [own, all] = [new PodRangeLookup(ownRanges), new PodRangeLookup(ranges)];
-  const whyForeign = (claim: Claim): string | undefined => foreignClaim(claim, own, all);
+  const claims = new ForeignClaims(claim => foreignClaim(claim, own, all));
   const paths = derivePaths({ nodes, routes: options.kernelRoutes, ...options.routing });
   const ipcache = deriveIpcache({
     nodes,
     local: endpoints,
     cluster: sources.endpoints,
     remote: remote.endpoints,
-    whyForeign,
+    claims,
     ranges,
   });
-  const foreign = deriveForeignClaims({ remote: remote.endpoints, whyForeign, ranges });
+  const failures = new FailureLog(log);
   const report = (what: string) => ({
     signal,
-    onError: (key: string, error: Error, attempt: number) =>
-      log.warn({ what, key, attempt, error: error.message }, 'cannot be written, will be tried again'),
+    onError: (key: string, error: Error, attempt: number) => failures.say(what, key, error, attempt),
   });
   const endpointMap = reconcileEndpointMap({
     endpoints,
@@ -254,7 +254,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     nodes,
     paths,
     ipcache,
-    foreign,
+    foreign: claims.table,
     reconcilers,
     services,
     programmed: key => endpointMap.programmed(key),

@@ -56,6 +56,7 @@ export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<Host
   return derive<HostRoute>({
     name: 'host-routes',
     keyOf: row => row.prefix,
+    rowPerGroup: true,
     equal: (a, b) =>
       a.ifindex === b.ifindex && a.gateway === b.gateway && a.source === b.source && a.mtu === b.mtu,
     inputs: [

@@ -7,7 +7,7 @@ import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { clusterNodeKey, deriveClusterNodes, type RemoteNode } from './cluster-nodes.ts';
 import { type Endpoint, endpointTable } from './endpoint.ts';
-import { deriveForeignClaims } from './foreign-claims.ts';
+import { ForeignClaims } from './foreign-claims.ts';
 import { deriveHostRoutes } from './host-routes.ts';
 import { deriveIpcache, ipcacheKey, ipcacheMapRow, prefixOfKey, type RemoteAddress } from './ipcache.ts';
 import { addressOfNodeKey, deriveNodeAddresses, nodeMapRow } from './node-map.ts';
@@ -82,9 +82,8 @@ function world() {
   const nodes = deriveClusterNodes(of);
   const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);
   const lookups = [new PodRangeLookup(ownRanges), new PodRangeLookup(ranges)] as const;
-  const whyForeign = (claim: RemoteAddress) => foreignClaim(claim, ...lookups);
-  const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote, whyForeign, ranges });
-  const foreign = deriveForeignClaims({ remote, whyForeign, ranges });
+  const claims = new ForeignClaims(claim => foreignClaim(claim, ...lookups));
+  const ipcache = deriveIpcache({ nodes, local: endpoints, cluster, remote, claims, ranges });
   const kernelRoutes = new Table<KernelRoute>({ name: 'kernel-routes', keyOf: row => row.prefix });
   const paths = derivePaths({
     nodes,
@@ -104,7 +103,7 @@ function world() {
     remote,
     nodes,
     ipcache,
-    foreign,
+    foreign: claims.table,
     addresses,
     routes,
   };

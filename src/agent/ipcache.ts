@@ -6,7 +6,7 @@ import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint, IDENTITY_INIT } from './endpoint.ts';
-import { touchedBy } from './foreign-claims.ts';
+import { type ForeignClaims, touchedBy } from './foreign-claims.ts';
 import type { PodRange } from './pod-ranges.ts';
 
 /** An address of another cluster's pod, as that cluster exports it. */
@@ -39,9 +39,9 @@ export interface IpcacheInputs {
   readonly cluster: ReadonlyTable<EndpointObjectRow>;
   /** With the indexes `prefix`, of canonical prefixes, and `near`. */
   readonly remote: ReadonlyTable<RemoteAddress>;
-  /** Why a remote address is not believed; undefined where it is. */
-  readonly whyForeign: (claim: RemoteAddress) => string | undefined;
-  /** Pod ranges of all clusters, which `whyForeign` looks at. */
+  /** Judges what is in `remote`. */
+  readonly claims: ForeignClaims;
+  /** Pod ranges of all clusters, by which it is judged. */
   readonly ranges: ReadonlyTable<PodRange>;
 }
 
@@ -55,6 +55,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
   return derive<IpcacheRow>({
     name: 'ipcache',
     keyOf: row => row.prefix,
+    rowPerGroup: true,
     equal: (a, b) => a.identity === b.identity && a.tunnel === b.tunnel && a.source === b.source,
     inputs: [
       input(nodes, prefixesOf),
@@ -65,12 +66,16 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
     ],
     compute(prefix) {
       const found = resolve(prefix, inputs);
-      return found ? [{ prefix, ...found }] : [];
+      if (!found) return [];
+      // Field by field: the copy of a rest would be twice as large, and there are many.
+      const { identity, tunnel, source } = found;
+      return [{ prefix, identity, tunnel, source }];
     },
   });
 }
 
 function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefix'> | undefined {
+  const remote = inputs.claims.believed(prefix, inputs.remote.by('prefix', prefix));
   const host = isHostPrefix(prefix) ? prefix.slice(0, prefix.lastIndexOf('/')) : undefined;
   const node = nearest(inputs.nodes.by('prefix', prefix));
   if (host !== undefined) {
@@ -95,19 +100,30 @@ function resolve(prefix: string, inputs: IpcacheInputs): Omit<IpcacheRow, 'prefi
       };
     }
   }
-  const remote = inputs.remote.by('prefix', prefix);
-  for (const each of remote)
-    if (inputs.whyForeign(each) === undefined)
-      return {
-        identity: each.identity || reserved.unmanaged,
-        tunnel: each.nodeIp,
-        source: `cluster ${each.cluster}`,
-      };
+  if (remote)
+    return {
+      identity: remote.identity || reserved.unmanaged,
+      tunnel: remote.nodeIp,
+      source: sourceOf(remote.cluster),
+    };
   if (node) return { identity: reserved.unmanaged, tunnel: node.address, source: POD_CIDR };
   return undefined;
 }
 
 const POD_CIDR = 'pod cidr';
+
+/** One text for all rows of a cluster, of which there may be tens of thousands. */
+function sourceOf(cluster: string): string {
+  let text = sources.get(cluster);
+  if (text === undefined) {
+    text = `cluster ${cluster}`;
+    sources.set(cluster, text);
+  }
+  return text;
+}
+
+/** By cluster: 511 at most. */
+const sources = new Map<string, string>();
 
 /** Of nodes that claim one prefix, which is a mistake of whoever chose the ranges: this one, then the own cluster's. */
 function nearest(nodes: Iterable<ClusterNode>): ClusterNode | undefined {

@@ -38,6 +38,8 @@ interface Programmed {
   readonly members: ReadonlySet<number>;
   /** Prefixes of the clients that may connect; of no meaning without their flag. */
   readonly ranges: ReadonlySet<string>;
+  /** Its backends, where each has one slot and there are no others; undefined where that is not known. */
+  readonly backends?: readonly Backend[] | undefined;
 }
 
 interface Plan {
@@ -45,6 +47,8 @@ interface Plan {
   readonly row: Frontend;
   readonly before: Programmed | undefined;
   readonly after: Programmed;
+  /** Those of the row's backends whose rows may be missing. */
+  readonly added: readonly Backend[];
 }
 
 type Write<K, V> = readonly [plan: Plan, key: K, value: V];
@@ -124,7 +128,9 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
     write(this.#maps.backends, this.#backendWrites(plans), failed, id => this.#present.add(id.backend_id));
     for (const plan of plans) {
-      const missing = plan.after.slots.find(id => !this.#present.has(id));
+      const missing = plan.added
+        .map(each => this.#backends.get(each.key)!)
+        .find(id => !this.#present.has(id));
       if (missing !== undefined && !failed.has(plan.address))
         failed.set(plan.address, new Error(`backend ${this.#backendKeys.get(missing)} could not be written`));
     }
@@ -180,13 +186,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   #plan(address: string, row: Frontend): Plan {
     const before = this.#programmed.get(address);
-    const wanted = row.backends.map(each => this.#idOf(each));
-    const chosen = row.partial && before ? new Set(wanted) : undefined;
-    row.weights?.forEach((weight, at) => {
-      for (let more = 1; more < weight; more++) wanted.push(wanted[at]!);
-    });
-    if (chosen) for (const id of before?.slots ?? []) if (id !== 0 && !chosen.has(id)) wanted.push(id);
-    const slots = assignSlots(before?.slots ?? [], wanted);
+    const exchanged = this.#exchange(before, row);
+    const slots = exchanged?.slots ?? this.#assign(before, row);
     const value: FrontendValue = {
       service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
       count: slots.length,
@@ -199,8 +200,53 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       address,
       row,
       before,
-      after: { key: before?.key ?? frontendKey(row), value, slots, members, ranges },
+      added: exchanged?.added ?? row.backends,
+      after: {
+        key: before?.key ?? frontendKey(row),
+        value,
+        slots,
+        members,
+        ranges,
+        backends: row.weights || row.partial ? undefined : row.backends,
+      },
     };
+  }
+
+  #assign(before: Programmed | undefined, row: Frontend): number[] {
+    const wanted = row.backends.map(each => this.#idOf(each));
+    const chosen = row.partial && before ? new Set(wanted) : undefined;
+    row.weights?.forEach((weight, at) => {
+      for (let more = 1; more < weight; more++) wanted.push(wanted[at]!);
+    });
+    if (chosen) for (const id of before?.slots ?? []) if (id !== 0 && !chosen.has(id)) wanted.push(id);
+    return assignSlots(before?.slots ?? [], wanted);
+  }
+
+  /** The slots where a few of many backends are others: what stays is not looked at one by one. */
+  #exchange(
+    before: Programmed | undefined,
+    row: Frontend,
+  ): { readonly slots: number[]; readonly added: readonly Backend[] } | undefined {
+    if (!before?.backends || row.weights || row.partial) return undefined;
+    const { removed, added } = differenceOf(before.backends, row.backends);
+    if (removed.length + added.length > FEW) return undefined;
+    const slots = before.slots.slice();
+    const incoming = added.map(each => this.#idOf(each));
+    const holes: number[] = [];
+    for (const { key } of removed) {
+      const slot = slots.indexOf(this.#backends.get(key) ?? 0);
+      if (slot < 0) return undefined;
+      const id = incoming.shift();
+      if (id === undefined) holes.push(slot);
+      else slots[slot] = id;
+    }
+    slots.push(...incoming);
+    // The last slots move into holes that are left.
+    for (const hole of holes.sort((a, b) => b - a)) {
+      const last = slots.pop()!;
+      if (hole < slots.length) slots[hole] = last;
+    }
+    return { slots, added };
   }
 
   #idOf(backend: Backend): number {
@@ -217,7 +263,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     const writes: Write<BackendKey, BackendValue>[] = [];
     const pending = new Set<number>();
     for (const plan of plans)
-      for (const backend of plan.row.backends) {
+      for (const backend of plan.added) {
         const id = this.#backends.get(backend.key)!;
         if (this.#present.has(id) || pending.has(id)) continue;
         pending.add(id);
@@ -438,6 +484,31 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     if (this.#timer || !stale) return;
     this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
   }
+}
+
+/** Backends that a frontend's slots are searched for one by one. */
+const FEW = 32;
+
+/** Who is in one of two lists only, each of which has nobody twice. Lists that begin and end alike cost little. */
+function differenceOf(
+  before: readonly Backend[],
+  after: readonly Backend[],
+): { readonly removed: readonly Backend[]; readonly added: readonly Backend[] } {
+  const same = (a: Backend, b: Backend): boolean => a === b || a.key === b.key;
+  let start = 0;
+  const shorter = Math.min(before.length, after.length);
+  while (start < shorter && same(before[start]!, after[start]!)) start++;
+  let end = 0;
+  while (end < shorter - start && same(before[before.length - 1 - end]!, after[after.length - 1 - end]!))
+    end++;
+  const was = before.slice(start, before.length - end);
+  const is = after.slice(start, after.length - end);
+  const wasKeys = new Set(was.map(each => each.key));
+  const isKeys = new Set(is.map(each => each.key));
+  return {
+    removed: was.filter(each => !isKeys.has(each.key)),
+    added: is.filter(each => !wasKeys.has(each.key)),
+  };
 }
 
 /** How many slots each backend has. */

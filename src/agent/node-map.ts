@@ -48,6 +48,7 @@ export function deriveNodeAddresses(
   return derive<NodeAddress>({
     name: 'node-addresses',
     keyOf: row => row.address,
+    rowPerGroup: true,
     equal: same,
     inputs: [input(claims, row => [row.address])],
     compute(address) {

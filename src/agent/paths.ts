@@ -67,6 +67,7 @@ export function derivePaths(inputs: PathInputs): ReadonlyTable<Path> {
   return derive<Path>({
     name: 'paths',
     keyOf: row => row.node,
+    rowPerGroup: true,
     equal: (a, b) =>
       a.direct === b.direct && a.gateway === b.gateway && a.ifindex === b.ifindex && a.reason === b.reason,
     inputs: [

@@ -20,6 +20,7 @@ export function derivePodRanges<Node extends { readonly podCidrs: readonly strin
   const holders = derive<{ readonly node: string; readonly cluster: string; readonly ranges: string[] }>({
     name: `${name}-holders`,
     keyOf: row => row.node,
+    rowPerGroup: true,
     equal: (a, b) => a.cluster === b.cluster && a.ranges.join() === b.ranges.join(),
     indexes: { range: row => row.ranges },
     inputs: [input(nodes, (_row, { key }) => [key])],
@@ -32,6 +33,7 @@ export function derivePodRanges<Node extends { readonly podCidrs: readonly strin
   return derive<PodRange>({
     name,
     keyOf: row => row.prefix,
+    rowPerGroup: true,
     equal: (a, b) => a.clusters.join() === b.clusters.join(),
     inputs: [input(holders, row => row.ranges)],
     compute(prefix) {
@@ -47,25 +49,36 @@ export class PodRangeLookup {
   readonly #ranges: ReadonlyTable<PodRange>;
   /** Of each family, longest first. */
   readonly #lengths: { readonly ipv4: number[]; readonly ipv6: number[] } = { ipv4: [], ipv6: [] };
+  /** IPv4 ranges by length, then by their first address: every address of every cluster is looked up. */
+  readonly #ipv4 = new Map<number, Map<number, PodRange>>();
 
   constructor(ranges: ReadonlyTable<PodRange>) {
     this.#ranges = ranges;
-    const learn = (prefix: string): void => {
+    const learn = (prefix: string, range: PodRange | undefined): void => {
       const length = lengthOf(prefix);
       const known = this.#lengthsFor(prefix);
       if (!known.includes(length)) known.splice(0, known.length, ...[...known, length].sort((a, b) => b - a));
+      if (prefix.includes(':')) return;
+      const ofLength = this.#ipv4.get(length) ?? new Map<number, PodRange>();
+      this.#ipv4.set(length, ofLength);
+      if (range) ofLength.set(ipv4Number(prefix), range);
+      else ofLength.delete(ipv4Number(prefix));
     };
-    ranges.subscribe(({ after }) => after && learn(after.prefix));
-    for (const { prefix } of ranges.values()) learn(prefix);
+    ranges.subscribe(({ key, after }) => learn(key, after));
+    for (const range of ranges.values()) learn(range.prefix, range);
   }
 
   /** Every range that holds all of a prefix (canonical, or a bare address), the smallest first. */
   *around(prefix: string): Generator<PodRange> {
-    const [address = ''] = prefix.split('/');
-    const own = prefix.includes('/') ? lengthOf(prefix) : 128;
-    for (const length of this.#lengthsFor(prefix)) {
+    const slash = prefix.indexOf('/');
+    const ipv6 = prefix.includes(':');
+    const own = slash < 0 ? 128 : Number(prefix.slice(slash + 1));
+    const address = ipv6 ? 0 : ipv4Number(prefix);
+    for (const length of ipv6 ? this.#lengths.ipv6 : this.#lengths.ipv4) {
       if (length > own) continue;
-      const found = this.#ranges.get(canonicalPrefix(`${address}/${length}`) ?? '');
+      const found = ipv6
+        ? this.#ranges.get(canonicalPrefix(`${slash < 0 ? prefix : prefix.slice(0, slash)}/${length}`) ?? '')
+        : this.#ipv4.get(length)?.get(length === 0 ? 0 : (address & (-1 << (32 - length))) >>> 0);
       if (found) yield found;
     }
   }
@@ -85,6 +98,20 @@ export class PodRangeLookup {
   #lengthsFor(prefix: string): number[] {
     return prefix.includes(':') ? this.#lengths.ipv6 : this.#lengths.ipv4;
   }
+}
+
+/** The number of the address that an IPv4 text, with or without a length, begins with. */
+function ipv4Number(text: string): number {
+  let [number, part] = [0, 0];
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === 47 /* slash */) break;
+    if (code === 46 /* dot */) {
+      number = number * 256 + part;
+      part = 0;
+    } else part = part * 10 + code - 48;
+  }
+  return number * 256 + part;
 }
 
 const lengthOf = (prefix: string): number => Number(prefix.slice(prefix.indexOf('/') + 1));

@@ -86,6 +86,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
   const globals = derive<{ readonly service: string }>({
     name: 'global-services',
     keyOf: row => row.service,
+    rowPerGroup: true,
     equal: () => true,
     inputs: [input(services, row => [serviceKey(row)])],
     compute(key) {
@@ -95,11 +96,15 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
   });
   // What concerns all of them changes often while clusters are being heard: their annotations are read once.
   const globalServices = (): Iterable<string> => globals.keys();
-  const mesh: Mesh = {
+  let mesh: Mesh = {
     cluster: options.cluster,
     regionOf: of => regions.get(of)?.region ?? '',
     mayServe: options.mayServe,
   };
+  // What was found with the pod ranges of before holds no more.
+  options.ownRanges.subscribe(() => {
+    mesh = { ...mesh };
+  });
   const claims = derive<Frontend>({
     name: 'frontend-claims',
     keyOf: row => `${frontendAddress(row)} ${row.service}`,
@@ -140,6 +145,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
   const frontends = derive<Frontend>({
     name: 'frontends',
     keyOf: frontendAddress,
+    rowPerGroup: true,
     equal: sameFrontend,
     inputs: [claims, ...(hostPorts ? [hostPorts] : [])].map(table =>
       input(table, row => [frontendAddress(row)]),

@@ -5,6 +5,8 @@ import { isIP, isIPv4 } from 'node:net';
  * shortened ('10.1.2.3/8' → '10.0.0.0/8'). A bare address is a prefix of its own. Undefined for anything else.
  */
 export function canonicalPrefix(text: string): string | undefined {
+  // An IPv4 address has one text: with nothing but digits and dots, no zero before another digit.
+  if (isIPv4(text)) return `${text}/32`;
   const [address = '', bits, ...rest] = text.trim().split('/');
   const width = isIPv4(address) ? 32 : 128;
   if (isIP(address) === 0 || rest.length || (bits !== undefined && !/^\d{1,3}$/.test(bits))) return undefined;

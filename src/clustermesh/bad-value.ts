@@ -23,6 +23,11 @@ export function parseJson<T>(key: string, text: string, schema: z.ZodType<T>): T
   } catch {
     throw new BadValue(key, '', text, 'a JSON object');
   }
+  return parseValue(key, value, schema);
+}
+
+/** The same for what is parsed already; `field` is where it stands in the whole. @throws BadValue */
+export function parseValue<T>(key: string, value: unknown, schema: z.ZodType<T>, field = ''): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
@@ -30,7 +35,7 @@ export function parseJson<T>(key: string, text: string, schema: z.ZodType<T>): T
     (at, name) => (typeof at === 'object' && at !== null ? Reflect.get(at, name) : undefined),
     value,
   );
-  throw new BadValue(key, issue.path.join('.'), found, issue.message);
+  throw new BadValue(key, [...(field ? [field] : []), ...issue.path].join('.'), found, issue.message);
 }
 
 function show(value: unknown): string {

@@ -14,16 +14,20 @@ export interface ClaimedRange {
 export function findOverlaps(
   ranges: Iterable<ClaimedRange>,
 ): { readonly a: ClaimedRange; readonly b: ClaimedRange }[] {
-  const sorted = [...ranges]
-    .flatMap(range => {
-      const bounds = boundsOf(range.cidr);
-      return bounds ? [{ range, ...bounds }] : [];
-    })
-    .sort((x, y) => (x.first < y.first ? -1 : x.first > y.first ? 1 : 0));
+  const bounded = [...ranges].flatMap(range => {
+    const bounds = boundsOf(range.cidr);
+    return bounds ? [{ range, ...bounds }] : [];
+  });
+  // IPv4 has numbers that sort quickly, and there may be tens of thousands of ranges.
+  const ipv6 = bounded.filter(each => typeof each.first === 'bigint');
+  const ipv4 = bounded.filter(each => typeof each.first === 'number');
+  const sorted = [ipv4, ipv6].flatMap(family =>
+    family.sort((x, y) => (x.first < y.first ? -1 : x.first > y.first ? 1 : 0)),
+  );
   const found = new Map<string, { a: ClaimedRange; b: ClaimedRange }>();
   let open: typeof sorted = [];
   for (const each of sorted) {
-    open = open.filter(other => other.last >= each.first);
+    open = open.filter(other => typeof other.last === typeof each.first && other.last >= each.first);
     for (const other of open) {
       if (other.range.cluster === each.range.cluster) continue;
       const [a, b] = [other.range, each.range].sort((x, y) => (x.cluster < y.cluster ? -1 : 1)) as [
@@ -38,10 +42,21 @@ export function findOverlaps(
   return [...found.values()];
 }
 
-function boundsOf(cidr: string): { first: bigint; last: bigint } | undefined {
+interface Bounds {
+  readonly first: number | bigint;
+  readonly last: number | bigint;
+}
+
+/** The first and the last address: a number of IPv4, a bigint of IPv6; undefined for what is no prefix. */
+function boundsOf(cidr: string): Bounds | undefined {
   try {
     const { addr, length } = parsePrefix(cidr);
-    const first = BigInt(`0x${Buffer.from(addr).toString('hex')}`);
+    const bytes = Buffer.from(addr);
+    if (!cidr.includes(':')) {
+      const first = bytes.readUInt32BE(12);
+      return { first, last: first + 2 ** (128 - length) - 1 };
+    }
+    const first = BigInt(`0x${bytes.toString('hex')}`);
     return { first, last: first | ((1n << BigInt(128 - length)) - 1n) };
   } catch {
     return undefined;

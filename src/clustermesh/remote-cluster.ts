@@ -1,5 +1,3 @@
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { MaxClusters } from '../api/identity-number.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
@@ -9,6 +7,7 @@ import { type Entry, encodeKey, getKey } from '../kvstore/range.ts';
 import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
 import { PrefixFollower, type PrefixSink } from '../kvstore/watch.ts';
 import type { Table } from '../table/table.ts';
+import { certificateEnd } from './certificate-end.ts';
 import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import {
   canaryKey,
@@ -517,7 +516,7 @@ export class RemoteCluster {
     const { cluster, reader } = this.#options;
     let ends: Date;
     try {
-      ends = new X509Certificate(readFileSync(this.#remote.tls.cert)).validToDate;
+      ends = certificateEnd(this.#remote.tls.cert);
     } catch {
       return []; // that there is no certificate is an error of the connection, and told as such
     }

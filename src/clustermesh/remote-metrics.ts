@@ -6,6 +6,17 @@ export function registerRemoteMetrics(
   registry: Registry,
   status: () => readonly RemoteClusterStatus[],
 ): void {
+  // A scrape asks for every gauge in turn: all are told of one state, which is computed once.
+  let present: readonly RemoteClusterStatus[] | undefined;
+  const presentStatus = (): readonly RemoteClusterStatus[] => {
+    if (present === undefined) {
+      present = status();
+      setImmediate(() => {
+        present = undefined;
+      });
+    }
+    return present;
+  };
   const gauge = (
     name: string,
     help: string,
@@ -18,7 +29,7 @@ export function registerRemoteMetrics(
       registers: [registry],
       collect() {
         this.reset();
-        for (const each of status()) {
+        for (const each of presentStatus()) {
           const found = value(each);
           if (found !== undefined) this.set({ target_cluster: each.name }, found);
         }
@@ -30,7 +41,7 @@ export function registerRemoteMetrics(
     help: 'Configured remote clusters',
     registers: [registry],
     collect() {
-      this.set(status().length);
+      this.set(presentStatus().length);
     },
   });
   gauge('remote_cluster_readiness_status', '1 while the remote cluster is ready', each =>

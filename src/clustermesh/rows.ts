@@ -1,7 +1,8 @@
 import type { Labels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
+import { formatPrefix, parsePrefix } from '../datapath/address.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
-import { remoteServiceTable } from '../loadbalancer/remote-service.ts';
+import { remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
 import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 
@@ -87,12 +88,48 @@ export interface WritableRemoteTables extends RemoteTables {
   readonly pending: Table<PendingCluster>;
 }
 
+/** As long as the pod ranges of nodes are nearly everywhere. */
+const NEAR_BITS = { ipv4: 24, ipv6: 64 } as const;
+/** Of so many fewer bits a range is looked into bucket by bucket. */
+const NEAR_STEPS = 8;
+
+const nearBits = (prefix: string): number => (prefix.includes(':') ? NEAR_BITS.ipv6 : NEAR_BITS.ipv4);
+
 /** What addresses that begin alike have in common: what a change of a pod range touches is found by it. */
-export const nearOf = (prefix: string): string => {
-  const [address = '', length] = prefix.split('/');
-  const bits = prefix.includes(':') ? 48 : 16;
-  return canonicalPrefix(`${address}/${Math.min(Number(length), bits)}`) ?? '';
-};
+export function nearOf(prefix: string): string {
+  const at = prefix.lastIndexOf('/');
+  const length = Number(prefix.slice(at + 1));
+  const bits = nearBits(prefix);
+  if (length < bits) return prefix;
+  if (bits === NEAR_BITS.ipv4) return `${prefix.slice(0, prefix.lastIndexOf('.', at))}.0/${bits}`;
+  return canonicalPrefix(`${prefix.slice(0, at)}/${bits}`) ?? '';
+}
+
+/** Every value that `nearOf` has for prefixes inside a canonical one; undefined where these are too many to say. */
+export function nearInside(prefix: string): string[] | undefined {
+  const at = prefix.lastIndexOf('/');
+  const length = Number(prefix.slice(at + 1));
+  const bits = nearBits(prefix);
+  if (length >= bits) return [nearOf(prefix)];
+  if (bits - length > NEAR_STEPS) return undefined;
+  const names: string[] = [prefix];
+  let parts = [prefix];
+  for (let longer = length + 1; longer <= bits; longer++) {
+    parts = parts.flatMap(part => halves(part, longer));
+    names.push(...parts);
+  }
+  return names;
+}
+
+/** The two prefixes of one bit more. */
+function halves(prefix: string, length: number): string[] {
+  const { addr } = parsePrefix(prefix);
+  const width = prefix.includes(':') ? 128 : 32;
+  const bit = 128 - width + length - 1;
+  const upper = addr.slice();
+  upper[bit >> 3] = upper[bit >> 3]! | (0x80 >> (bit & 7));
+  return [addr, upper].map(each => formatPrefix({ addr: each, length: 128 - width + length }));
+}
 
 /**
  * Keys: nodes `cluster/name` (index `cluster`), identities their number, endpoints `cluster/prefix` (indexes
@@ -139,10 +176,7 @@ export function remoteTables(): WritableRemoteTables {
         a.serviceAccount === b.serviceAccount &&
         a.clusterId === b.clusterId,
     }),
-    services: new Table<RemoteService>({
-      ...remoteServiceTable,
-      equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
-    }),
+    services: new Table<RemoteService>({ ...remoteServiceTable, equal: sameRemoteService }),
     serviceExports: new Table<ExportedService>(exportedServiceTable),
   };
 }

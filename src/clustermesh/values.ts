@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import * as z from 'zod';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
@@ -6,7 +6,7 @@ import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteBackends, RemoteService } from '../loadbalancer/remote-service.ts';
-import { BadValue, parseJson } from './bad-value.ts';
+import { BadValue, parseJson, parseValue } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
 import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
 
@@ -135,7 +135,8 @@ const ports = z.record(
     Port: z.int().min(0).max(65535),
   }),
 );
-const backendPorts = z.record(z.string(), ports).nullish();
+/** Address → ports, which {@link backendsOf} looks at: there are few different ones, and many addresses. */
+const backendPorts = z.record(z.string(), z.unknown()).nullish();
 const serviceSchema = z.object({
   cluster: z.string(),
   namespace: z.string(),
@@ -184,13 +185,25 @@ function backendsOf(
   value: z.infer<typeof backendPorts>,
 ): RemoteBackends | undefined {
   if (!value) return undefined;
+  // Nearly all backends of a service have the same ports: each text is checked once, and is one object.
+  const known = new Map<string, RemoteBackends[string]>();
+  const found: Record<string, RemoteBackends[string]> = {};
+  for (const address of Object.keys(value)) {
+    const text = JSON.stringify(value[address]);
+    let named = known.get(text);
+    if (named === undefined) {
+      named = portsOf(key, `${field}.${address}`, value[address]);
+      known.set(text, named);
+    }
+    found[canonicalAddress(key, field, address)] = named;
+  }
+  return found;
+}
+
+function portsOf(key: string, field: string, value: unknown): RemoteBackends[string] {
+  const parsed = parseValue(key, value, ports, field);
   return Object.fromEntries(
-    Object.entries(value).map(([address, named]) => [
-      canonicalAddress(key, field, address),
-      Object.fromEntries(
-        Object.entries(named).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
-      ),
-    ]),
+    Object.entries(parsed).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
   );
 }
 
@@ -283,6 +296,7 @@ function addressesOf(key: string, field: string, ...list: readonly string[]): st
  * another key here and the same row of a map there; one with a zone means something on its own link only.
  */
 function canonicalAddress(key: string, field: string, text: string): string {
+  if (isIPv4(text)) return text;
   const prefix =
     isIP(text) !== 0 && !text.includes('%') && !isMapped(text) ? canonicalPrefix(text) : undefined;
   if (prefix === undefined) throw new BadValue(key, field, text, 'an IP address');

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import { type ConnectionOptions, dialEndpoint, type EtcdConnection } from './connection.ts';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { describeFailure, EtcdFailure, type Failure } from './failure.ts';
@@ -31,6 +32,8 @@ export async function keepSession(
   while (!signal.aborted) {
     let connection: EtcdConnection | undefined;
     try {
+      // Of hundreds of clusters that are connected at once: each reads its files and begins a TLS session.
+      while (turnIsOver()) await nextTurn();
       connection = await dial(options.endpoints(), options, signal, avoid);
       const { lost } = connection;
       const startedAt = performance.now();

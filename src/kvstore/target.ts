@@ -89,7 +89,7 @@ export class EtcdTarget implements Target<EtcdRow> {
       try {
         const keys: string[] = [];
         for (const prefix of this.#options.prefixes)
-          await listPrefix(connection, prefix, page => keys.push(...page.map(each => each.key)), {
+          await listPrefix(connection, prefix, page => void keys.push(...page.map(each => each.key)), {
             keysOnly: true,
           });
         return keys;

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import type { EtcdConnection } from './connection.ts';
 import { EtcdFailure } from './failure.ts';
 import { type WatchRequest, WatchRequestSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
@@ -72,14 +73,18 @@ export class PrefixFollower {
 
   async #list(connection: EtcdConnection, signal: AbortSignal): Promise<bigint> {
     const stale = new Set(this.#known.keys());
-    const take = (entries: readonly Entry[]): void => {
+    const take = async (entries: readonly Entry[]): Promise<void> => {
       for (const entry of entries) {
+        while (turnIsOver()) await nextTurn();
         stale.delete(entry.key);
         this.#take(entry);
       }
     };
     const revision = await listPrefix(connection, this.prefix, take, { signal });
-    for (const key of stale) this.#forget(key);
+    for (const key of stale) {
+      while (turnIsOver()) await nextTurn();
+      this.#forget(key);
+    }
     this.#sink.listed();
     return revision;
   }
@@ -100,6 +105,7 @@ export class PrefixFollower {
         }
         for (const { type, kv } of response.events) {
           if (!kv) continue;
+          while (turnIsOver()) await nextTurn();
           if (type === Event_EventType.DELETE) this.#forget(decodeText(kv.key));
           else this.#take(entryOf(kv));
         }

@@ -104,7 +104,8 @@ function sameBackends(a: readonly Backend[], b: readonly Backend[]): boolean {
   for (let i = 0; i < a.length; i++) {
     const x = a[i]!;
     const y = b[i]!;
-    if (x.key !== y.key || x.state !== y.state || x.cluster !== y.cluster || x.node !== y.node) return false;
+    if (x !== y && (x.key !== y.key || x.state !== y.state || x.cluster !== y.cluster || x.node !== y.node))
+      return false;
   }
   return true;
 }

@@ -52,7 +52,10 @@ export interface Mesh {
   readonly cluster: string;
   /** Region of a cluster by its name; '' where unknown. */
   readonly regionOf: (cluster: string) => string;
-  /** False for a backend that another cluster names and that is a pod of the own one: it is passed over. */
+  /**
+   * False for a backend that another cluster names and that is a pod of the own one: it is passed over. Whoever
+   * would answer otherwise than before is another mesh: what was found with this one is kept.
+   */
   readonly mayServe: (address: string) => boolean;
 }
 
@@ -66,8 +69,11 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
   if (service.headless || service.type === 'ExternalName') return [];
   if (PROXY_NAME_LABEL in service.labels) return [];
   const annotations = parseServiceAnnotations(service.annotations);
-  const slices = [...input.slices];
-  const remotes = annotations.global ? [...input.remotes] : [];
+  // In a stable order whatever order they came in.
+  const slices = [...input.slices].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const remotes = annotations.global
+    ? [...input.remotes].sort((a, b) => (a.cluster < b.cluster ? -1 : 1))
+    : [];
   const unreachable = input.unreachable ?? allReachable;
   const key = serviceKey(service);
   // Where every range is wrong, or of the other family, nobody is let in.
@@ -229,7 +235,40 @@ function expectedBackends(slices: readonly EndpointSlice[], port: ServicePort, i
 
 interface Candidate {
   readonly endpoint: SliceEndpoint;
-  readonly backend: Backend;
+  /** Where it listens for the port in question. */
+  readonly port: number;
+  /** Undefined where it can not be sent to. */
+  readonly backend: Backend | undefined;
+}
+
+/** Rows never change, and most of a large service's are those of before: what is found in one is kept with it. */
+const foundInSlices = new WeakMap<EndpointSlice, Map<string, readonly Candidate[]>>();
+const foundInRemotes = new WeakMap<
+  RemoteService,
+  { readonly mesh: Mesh; readonly lists: Map<string, Backend[]> }
+>();
+
+/** A slice's endpoints that listen for a port, in a stable order, as they are while their nodes are reached. */
+function candidatesOf(slice: EndpointSlice, port: ServicePort): readonly Candidate[] {
+  const lists = foundInSlices.get(slice) ?? new Map<string, readonly Candidate[]>();
+  foundInSlices.set(slice, lists);
+  const name = `${port.protocol} ${port.name}`;
+  let list = lists.get(name);
+  if (list === undefined) {
+    list = slice.ports
+      .filter(target => target.name === port.name && target.protocol === port.protocol)
+      .flatMap(target =>
+        slice.endpoints.map(endpoint => {
+          const state = stateOf(endpoint, false);
+          const { address, node } = endpoint;
+          const backend = state && toBackend(address, target.port, port.protocol, '', node, state);
+          return { endpoint, port: target.port, backend };
+        }),
+      )
+      .sort((a, b) => (a.endpoint.address < b.endpoint.address ? -1 : 1));
+    lists.set(name, list);
+  }
+  return list;
 }
 
 function ownBackends(
@@ -240,23 +279,21 @@ function ownBackends(
   place: Place,
   unreachable: Unreachable,
 ): Backend[] {
-  const candidates: Candidate[] = [];
+  const candidates: { readonly endpoint: SliceEndpoint; readonly backend: Backend }[] = [];
   let hinted = false;
   for (const slice of slices) {
     if (slice.addressType !== (ipv6 ? 'IPv6' : 'IPv4')) continue;
-    for (const target of slice.ports) {
-      if (target.name !== port.name || target.protocol !== port.protocol) continue;
-      for (const endpoint of slice.endpoints) {
-        // A node reaches its own pods, whatever others think of it.
-        const lost = endpoint.node !== place.node && unreachable.node(endpoint.node);
-        const state = stateOf(endpoint, lost);
-        if (!state || (local && endpoint.node !== place.node)) continue;
-        hinted ||= endpoint.forZones.length > 0 || endpoint.forNodes.length > 0;
-        candidates.push({
-          endpoint,
-          backend: toBackend(endpoint.address, target.port, port.protocol, '', endpoint.node, state),
-        });
-      }
+    for (const { endpoint, port: target, backend: reached } of candidatesOf(slice, port)) {
+      if (local && endpoint.node !== place.node) continue;
+      // A node reaches its own pods, whatever others think of it.
+      const lost = endpoint.node !== place.node && unreachable.node(endpoint.node);
+      const state = lost ? stateOf(endpoint, true) : undefined;
+      const backend = lost
+        ? state && toBackend(endpoint.address, target, port.protocol, '', endpoint.node, state)
+        : reached;
+      if (!backend) continue;
+      hinted ||= endpoint.forZones.length > 0 || endpoint.forNodes.length > 0;
+      candidates.push({ endpoint, backend });
     }
   }
   const chosen =
@@ -274,7 +311,7 @@ function ownBackends(
   // While an endpoint moves between slices it is in two of them: the better state is the newer.
   for (const { backend } of chosen)
     if (found.get(backend.key)?.state !== 'active') found.set(backend.key, backend);
-  return sorted(found);
+  return [...found.values()];
 }
 
 function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefined {
@@ -292,20 +329,42 @@ function remoteBackends(
   mesh: Mesh,
   unreachable: Unreachable,
 ): Backend[] {
+  if (remotes.length === 0) return [];
   const taken = new Set(own.map(each => each.key));
   const found = new Map<string, Backend>();
-  for (const remote of remotes) {
-    const dead = unreachable.cluster(remote.cluster);
+  for (const remote of remotes)
+    for (const backend of backendsOfRemote(remote, port, ipv6, mesh, unreachable.cluster(remote.cluster)))
+      if (!taken.has(backend.key)) found.set(backend.key, backend);
+  return [...found.values()];
+}
+
+/** In a stable order. */
+function backendsOfRemote(
+  remote: RemoteService,
+  port: ServicePort,
+  ipv6: boolean,
+  mesh: Mesh,
+  dead: boolean,
+): readonly Backend[] {
+  let known = foundInRemotes.get(remote);
+  if (known?.mesh !== mesh) {
+    known = { mesh, lists: new Map() };
+    foundInRemotes.set(remote, known);
+  }
+  const name = `${port.protocol} ${port.name} ${ipv6} ${dead}`;
+  let list = known.lists.get(name);
+  if (list === undefined) {
     const { terminating } = remote;
     const backends = terminating ? { ...terminating, ...remote.backends } : remote.backends;
-    for (const [addr, target] of matching(backends, port, ipv6, mesh)) {
+    list = Array.from(matching(backends, port, ipv6, mesh), ([addr, target]) => {
       const leaves = terminating !== undefined && Object.hasOwn(terminating, addr);
       const state = dead ? 'unhealthy' : leaves ? 'terminating' : 'active';
-      const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
-      if (!taken.has(backend.key)) found.set(backend.key, backend);
-    }
+      return toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
+    });
+    list.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+    known.lists.set(name, list);
   }
-  return sorted(found);
+  return list;
 }
 
 /** By cluster, how many backends are there and not ready. */
@@ -347,9 +406,4 @@ function toBackend(
   state: BackendState,
 ): Backend {
   return { key: backendKey(addr, port, protocol), addr, port, protocol, cluster, node, state };
-}
-
-/** A stable order whatever order the slices came in. */
-function sorted(found: ReadonlyMap<string, Backend>): Backend[] {
-  return [...found.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
 }

@@ -50,3 +50,32 @@ export const remoteServiceTable = {
     [REMOTE_BY_CLUSTER]: (row: RemoteService) => [row.cluster],
   },
 } as const;
+
+/** Whether two rows of one key say the same. */
+export function sameRemoteService(a: RemoteService, b: RemoteService): boolean {
+  return (
+    a.clusterId === b.clusterId &&
+    sameRecord(a.backends, b.backends, samePorts) &&
+    sameRecord(a.terminating, b.terminating, samePorts) &&
+    sameRecord(a.notReady, b.notReady, samePorts) &&
+    sameRecord(a.hostnames, b.hostnames, (x, y) => x === y)
+  );
+}
+
+const samePorts = (a: RemoteBackends[string], b: RemoteBackends[string]): boolean =>
+  sameRecord(a, b, (x, y) => x.protocol === y.protocol && x.port === y.port);
+
+/** Same keys in the same order, with the same values. */
+function sameRecord<V>(
+  a: Readonly<Record<string, V>> | undefined,
+  b: Readonly<Record<string, V>> | undefined,
+  same: (a: V, b: V) => boolean,
+): boolean {
+  if (a === b) return true;
+  if (!a || !b) return false;
+  const keys = Object.keys(a);
+  const others = Object.keys(b);
+  return (
+    keys.length === others.length && keys.every((key, at) => key === others[at] && same(a[key]!, b[key]!))
+  );
+}

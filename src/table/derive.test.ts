@@ -49,6 +49,28 @@ test('rows present before the derivation are derived, later changes follow', asy
   assert.equal(out.has('x'), false);
 });
 
+test('a derivation of one row for each group follows as well', async () => {
+  const source = items();
+  const out = derive<{ group: string; count: number }>({
+    name: 'counts',
+    keyOf: row => row.group,
+    rowPerGroup: true,
+    inputs: [input(source, row => [row.group])],
+    compute(group) {
+      const count = [...source.by('group', group)].length;
+      return count ? [{ group, count }] : [];
+    },
+  });
+  source.upsert({ id: 'a', group: 'x', weight: 1 });
+  source.upsert({ id: 'b', group: 'x', weight: 1 });
+  await settled();
+  assert.equal(out.get('x')?.count, 2);
+  source.delete('a');
+  source.upsert({ id: 'b', group: 'y', weight: 1 });
+  await settled();
+  assert.deepEqual([...out.keys()], ['y']);
+});
+
 test('only the groups a change touches are computed again, once for a burst', async () => {
   const source = items();
   for (let i = 0; i < 100; i++) source.upsert({ id: `i${i}`, group: `g${i % 10}`, weight: 1 });

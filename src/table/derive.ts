@@ -33,6 +33,8 @@ export interface Derivation<Out> extends TableOptions<Out> {
   readonly inputs: readonly Input[];
   /** Pure: all output rows of one group, from the present state of the inputs. */
   readonly compute: (group: string) => Iterable<Out>;
+  /** Each group has one row at most, whose key is the group's: nothing need be remembered of who made which row. */
+  readonly rowPerGroup?: boolean;
 }
 
 /** Groups computed before the clock is asked: a few changes are in the table as soon as they are known. */
@@ -52,22 +54,29 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
   const produced = new Map<string, readonly string[]>();
   let scheduled = false;
 
+  const replaceRows = (group: string): void => {
+    const rows = [...spec.compute(group)];
+    const keys = rows.map(spec.keyOf);
+    const before = produced.get(group);
+    if (before) {
+      const present = new Set(keys);
+      for (const key of before) if (!present.has(key)) out.delete(key);
+    }
+    for (const row of rows) out.upsert(row);
+    if (keys.length) produced.set(group, keys);
+    else produced.delete(group);
+  };
   const run = (): void => {
     scheduled = false;
     turnIsOver();
     let done = 0;
     for (const group of dirty) {
       dirty.delete(group);
-      const rows = [...spec.compute(group)];
-      const keys = rows.map(spec.keyOf);
-      const before = produced.get(group);
-      if (before) {
-        const present = new Set(keys);
-        for (const key of before) if (!present.has(key)) out.delete(key);
-      }
-      for (const row of rows) out.upsert(row);
-      if (keys.length) produced.set(group, keys);
-      else produced.delete(group);
+      if (spec.rowPerGroup) {
+        const [row] = spec.compute(group);
+        if (row === undefined) out.delete(group);
+        else out.upsert(row);
+      } else replaceRows(group);
       if (++done >= PIECE && turnIsOver() && dirty.size) {
         scheduled = true;
         setImmediate(run);
