@@ -1,4 +1,4 @@
-/** Two joined clusters of three nodes with one global service, and a client in each. */
+/** Two joined clusters of three nodes with global services, and clients in each. */
 import { join } from 'node:path';
 import * as z from 'zod';
 import { kubeFromConfig } from '../../src/kube/client.ts';
@@ -10,16 +10,27 @@ import { run } from '../../src/lab/process.ts';
 import { labNames } from '../../src/lab/state.ts';
 import { buildLoad, Client, putLoad } from './client.ts';
 
-const namespace = 'chaos';
+export const namespace = 'chaos';
 export const PER_SECOND = 60;
+const image = 'registry.k8s.io/e2e-test-images/agnhost:2.57';
+
+/**
+ * `web` has a backend on each worker of both clusters. `mark` has those pods that carry the label mark=on: what becomes
+ * of a change is seen by who answers. `rolling` has the pods of Deployments that scenarios make.
+ */
+const services = { web: { app: 'web' }, mark: { mark: 'on' }, rolling: { app: 'rolling' } };
+export type ServiceName = keyof typeof services;
 
 export interface Side {
   readonly cluster: LabCluster;
   /** What the agents of this cluster say of a remote one, by node; undefined where an agent does not answer. */
   states(remote: string): Promise<readonly RemoteState[]>;
   kubectl(...args: readonly string[]): Promise<string>;
-  /** Starts requests to the service, from a pod on the node `worker`. */
-  client(): Client;
+  apply(object: object): Promise<unknown>;
+  /** Starts requests to a service, from a pod on the node `worker`. */
+  client(service?: ServiceName, perSecond?: number): Client;
+  /** What the command `isthmus …` says in each agent of this cluster. */
+  agents(...command: readonly string[]): Promise<readonly string[]>;
 }
 
 export interface Bed extends AsyncDisposable {
@@ -92,13 +103,15 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
     ...typeOf(resources.namespaces),
     metadata: { name: namespace },
   });
-  const made = createdService.parse(
-    await client.create(pathOf(resources.services, { namespace }), {
+  const addresses = {} as Record<ServiceName, string>;
+  for (const [service, selector] of Object.entries(services)) {
+    const made = await client.create(pathOf(resources.services, { namespace }), {
       ...typeOf(resources.services),
-      metadata: { name: 'web', annotations: { 'service.cilium.io/global': 'true' } },
-      spec: { selector: { app: 'web' }, ports: [{ port: 80, targetPort: 8080 }] },
-    }),
-  );
+      metadata: { name: service, annotations: { 'service.cilium.io/global': 'true' } },
+      spec: { selector, ports: [{ port: 80, targetPort: 8080 }] },
+    });
+    addresses[service as ServiceName] = createdService.parse(made).spec.clusterIP;
+  }
   // Both clusters have a backend on each worker; the clients are on the node `worker`, faults are for `worker2`.
   const pods = [
     { name: 'client', node: `${name}-worker`, app: 'client' },
@@ -114,39 +127,29 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
   ];
   const exec = words('-n', namespace, 'exec', '-i', 'client', '--');
   await putLoad(cluster, exec, load);
+  const agents = async (...command: readonly string[]): Promise<string[]> => {
+    const pods = await kubectl('-n', 'kube-system', 'get', 'pods', '-l', 'k8s-app=isthmus', '-o', 'name');
+    return Promise.all(
+      pods
+        .trim()
+        .split('\n')
+        .map(pod => kubectl('-n', 'kube-system', 'exec', pod, '-c', 'agent', '--', 'isthmus', ...command)),
+    );
+  };
   return {
     cluster,
     kubectl,
-    client: () => new Client(exec, made.spec.clusterIP, 80, PER_SECOND),
+    agents,
+    apply: object => {
+      const [file, ...args] = words('apply', '-f', '-');
+      return run(file!, args, { input: JSON.stringify(object) });
+    },
+    client: (service = 'web', perSecond = PER_SECOND) => new Client(exec, addresses[service], 80, perSecond),
     states: async remote => {
-      const agents = (
-        await kubectl('-n', 'kube-system', 'get', 'pods', '-l', 'k8s-app=isthmus', '-o', 'name')
-      )
-        .trim()
-        .split('\n');
-      const answers = await Promise.all(
-        agents.map(async pod => {
-          const [file, ...args] = words(
-            ...[
-              '-n',
-              'kube-system',
-              'exec',
-              pod,
-              '-c',
-              'agent',
-              '--',
-              'isthmus',
-              'agent',
-              'status',
-              '-o',
-              'json',
-            ],
-          );
-          const { clusters } = agentAnswer.parse(JSON.parse(await run(file!, args)));
-          return clusters.find(each => each.name === remote);
-        }),
+      const answers = await agents('agent', 'status', '-o', 'json');
+      return answers.flatMap(
+        text => agentAnswer.parse(JSON.parse(text)).clusters.find(each => each.name === remote) ?? [],
       );
-      return answers.filter(each => each !== undefined);
     },
   };
 }
@@ -163,7 +166,7 @@ function startPod(
       containers: [
         {
           name,
-          image: 'registry.k8s.io/e2e-test-images/agnhost:2.57',
+          image,
           args: ['netexec', '--http-port=8080'],
           readinessProbe: { httpGet: { path: '/healthz', port: 8080 }, periodSeconds: 1 },
         },
@@ -171,7 +174,39 @@ function startPod(
     },
   };
   return kubectl(
-    ...['-n', namespace, 'run', name, '--image=registry.k8s.io/e2e-test-images/agnhost:2.57'],
+    ...['-n', namespace, 'run', name, `--image=${image}`],
     ...['--labels', `app=${app}`, '--overrides', JSON.stringify(overrides)],
   );
+}
+
+/**
+ * A Deployment behind the service `rolling` whose pods go on serving for three seconds after they are told to end, as
+ * any server behind any load balancer has to.
+ */
+export function rollingDeployment(replicas: number): object {
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'rolling', namespace },
+    spec: {
+      replicas,
+      selector: { matchLabels: services.rolling },
+      strategy: { rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
+      template: {
+        metadata: { labels: services.rolling },
+        spec: {
+          terminationGracePeriodSeconds: 10,
+          containers: [
+            {
+              name: 'web',
+              image,
+              args: ['netexec', '--http-port=8080'],
+              lifecycle: { preStop: { sleep: { seconds: 3 } } },
+              readinessProbe: { httpGet: { path: '/healthz', port: 8080 }, periodSeconds: 1 },
+            },
+          ],
+        },
+      },
+    },
+  };
 }

@@ -74,6 +74,8 @@ export async function putLoad(cluster: LabCluster, exec: readonly string[], load
 export interface Cost {
   readonly requests: number;
   readonly failed: number;
+  /** Of these, how many did not merely wait too long, as some do on a busy machine. */
+  readonly refused: number;
   /** Seconds from the fault to the end of the last quarter of a second in which one of ten requests failed; 0: none. */
   readonly until: number;
 }
@@ -88,5 +90,6 @@ export function costOf(requests: readonly Request[], from: number): Cost {
   const bad = Map.groupBy(failed, windowOf);
   const broken = [...bad].filter(([window, { length }]) => length * 10 >= all.get(window)!.length);
   const last = Math.max(-1, ...broken.map(([window]) => window));
-  return { requests: requests.length, failed: failed.length, until: ((last + 1) * WINDOW) / 1000 };
+  const refused = failed.filter(each => each.outcome !== 'timeout').length;
+  return { requests: requests.length, failed: failed.length, refused, until: ((last + 1) * WINDOW) / 1000 };
 }

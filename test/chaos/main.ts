@@ -6,8 +6,9 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { fault } from '../../src/lab/fault.ts';
 import { makeBed, PER_SECOND } from './bed.ts';
-import { PATIENCE } from './client.ts';
-import { type Row, scenarios } from './scenarios.ts';
+import { monotonic, PATIENCE } from './client.ts';
+import { isKept, type Row } from './scenario.ts';
+import { scenarios } from './scenarios.ts';
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -20,22 +21,27 @@ async function main(): Promise<number> {
   const say = (line: string): void => console.error(line);
   await using bed = await makeBed({ lab: values.lab, keep: values.keep, report: say });
   const rows: Row[] = [];
+  const broken: string[] = [];
   for (const scenario of chosen) {
-    say(scenario.name);
+    const at = monotonic();
     try {
-      rows.push(...(await scenario.run(bed)));
+      const found = await scenario.run(bed);
+      rows.push(...found);
+      say(tableText(found));
+    } catch (error) {
+      broken.push(`${scenario.name}: ${error instanceof Error ? error.message : error}`);
     } finally {
       await fault(values.lab, { kind: 'heal' });
     }
+    say(`${scenario.name}: ${((monotonic() - at) / 1000).toFixed(0)} s`);
   }
   process.stdout.write(
     `${PER_SECOND} requests per second and client, each of at most ${PATIENCE / 1000} s\n`,
   );
   process.stdout.write(`${tableText(rows)}\n`);
-  return rows.every(isKept) ? 0 : 1;
+  for (const line of broken) process.stdout.write(`✘ ${line}\n`);
+  return rows.every(isKept) && broken.length === 0 ? 0 : 1;
 }
-
-const isKept = ({ cost, limit }: Row): boolean => cost.until <= limit;
 
 function tableText(rows: readonly Row[]): string {
   const table = new Table({
