@@ -141,7 +141,7 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
     kubectl,
     agents,
     apply: object => {
-      const [file, ...args] = words('apply', '-f', '-');
+      const [file, ...args] = words('apply', '--server-side', '--force-conflicts', '-f', '-');
       return run(file!, args, { input: JSON.stringify(object) });
     },
     client: (service = 'web', perSecond = PER_SECOND) => new Client(exec, addresses[service], 80, perSecond),

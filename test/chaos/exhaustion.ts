@@ -1,5 +1,5 @@
 /** The mesh etcd of eu gets neither memory nor space. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { targetProcesses } from '../../src/lab/node-process.ts';
@@ -15,34 +15,36 @@ function meshEtcd({ lab }: Bed): number {
   return pid;
 }
 
-/** Gives its cgroup a limit that it cannot keep; the one that is started in its place has its own. */
+/** Gives its cgroup no more than it has, while what it keeps grows. The one that is started in its place has its own. */
 export const noMemory = outage('the mesh etcd runs out of memory', {
   async begin(bed) {
     const pid = meshEtcd(bed);
-    const [, v2] = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? [];
-    const [, v1] = /^\d+:memory:(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? [];
-    const unified = join('/sys/fs/cgroup', v2 ?? '', 'memory.max');
-    await until('its end', 60, async () => {
-      if (!existsSync(`/proc/${pid}/exe`)) return true;
-      if (v1 === undefined) writeFileSync(unified, '1M');
-      else squeeze(join('/sys/fs/cgroup/memory', v1));
-      await grow(bed, 20);
-      return undefined;
-    });
+    const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+    const [, older] = /^\d+:memory:(.*)$/m.exec(cgroups) ?? [];
+    const [, unified = ''] = /^0::(.*)$/m.exec(cgroups) ?? [];
+    const [used, limit] =
+      older === undefined
+        ? ['memory.current', 'memory.max'].map(name => join('/sys/fs/cgroup', unified, name))
+        : ['usage', 'limit'].map(name => join('/sys/fs/cgroup/memory', older, `memory.${name}_in_bytes`));
+    await untilItEnds(bed, pid, () =>
+      writeFileSync(limit!, String(Number(readFileSync(used!, 'utf8')) + 65_536)),
+    );
   },
-  end: async bed => shrink(bed),
+  end: shrink,
 });
 
-/** The older hierarchy refuses a limit below what cannot be taken back: as near to it as it lets us. */
-function squeeze(cgroup: string): void {
-  for (let spare = 1; spare < 2 ** 30; spare *= 2)
+/** Services change until it does. */
+async function untilItEnds(bed: Bed, pid: number, press: () => void = () => undefined): Promise<void> {
+  await until('the end of the mesh etcd', 60, async () => {
     try {
-      const used = Number(readFileSync(join(cgroup, 'memory.usage_in_bytes'), 'utf8'));
-      writeFileSync(join(cgroup, 'memory.limit_in_bytes'), String(Math.floor(used / 2) + spare * 4096));
-      return;
+      press();
+      process.kill(pid, 0);
     } catch {
-      // EBUSY
+      return true;
     }
+    await grow(bed);
+    return undefined;
+  });
 }
 
 const meshPod = z.object({
@@ -62,16 +64,12 @@ async function resize({ eu }: Bed, size: (used: number) => string): Promise<void
   await eu.cluster.exec(spec.nodeName, 'mount', '-o', `remount,size=${size(Number(used))}`, folder);
 }
 
-/** The folder takes 64 KiB more, and then services that change until etcd gives up. */
+/** The folder takes 64 KiB more than there is, in files that are not full yet. */
 export const noSpace = outage('the mesh etcd has no space left', {
   async begin(bed) {
     const pid = meshEtcd(bed);
     await resize(bed, used => `${used + 64}k`);
-    await until('its end', 60, async () => {
-      if (!existsSync(`/proc/${pid}/exe`)) return true;
-      await grow(bed, 200);
-      return undefined;
-    });
+    await untilItEnds(bed, pid);
   },
   async end(bed) {
     await resize(bed, () => '2g');
@@ -81,9 +79,10 @@ export const noSpace = outage('the mesh etcd has no space left', {
 
 let version = 0;
 
-/** Changes a service of eu that has so many backends, none of which is there. */
-async function grow({ eu }: Bed, backends: number): Promise<void> {
+/** Changes a service of eu with as many backends as a slice can name, none of which is there, and long hints to each. */
+async function grow({ eu }: Bed): Promise<void> {
   version++;
+  const zones = Array.from({ length: 8 }, (_, at) => `${at}${'z'.repeat(62)}`);
   const metadata = { name: 'large', namespace };
   await eu.apply({
     apiVersion: 'v1',
@@ -101,8 +100,10 @@ async function grow({ eu }: Bed, backends: number): Promise<void> {
         metadata: { ...metadata, labels: { 'kubernetes.io/service-name': 'large' } },
         addressType: 'IPv4',
         ports: [{ port: 1024 + version }],
-        endpoints: Array.from({ length: backends }, (_, at) => ({
+        endpoints: Array.from({ length: 1000 }, (_, at) => ({
           addresses: [`10.2.${200 + Math.floor(at / 250)}.${1 + (at % 250)}`],
+          zone: zones[0],
+          hints: { forZones: zones.map(name => ({ name })) },
         })),
       },
     ],

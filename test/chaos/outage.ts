@@ -11,11 +11,16 @@ export interface Outage {
   end?(bed: Bed): Promise<unknown>;
   /** Lasts until us calls eu so; default: for some seconds. */
   readonly until?: string;
+  /** It is over as soon as it has begun. */
+  readonly passing?: boolean;
   /** False: nothing can be changed in eu while it lasts. */
   readonly changeable?: boolean;
 }
 
-export function outage(what: string, { begin, end, until: state, changeable = true }: Outage): Scenario {
+export function outage(
+  what: string,
+  { begin, end, until: state, passing = false, changeable = true }: Outage,
+): Scenario {
   const heal = end ?? ((bed: Bed) => fault(bed.lab.plan.name, { kind: 'heal' }));
   return {
     name: what,
@@ -37,11 +42,12 @@ export function outage(what: string, { begin, end, until: state, changeable = tr
       const asked = monotonic();
       await mark(bed.us, true);
       const own = seconds(asked, await answered('us-one', asked));
-      if (state === undefined) await nothingHappens();
-      else await until(`us calls eu ${state}`, 60, async () => (await stateOf(bed.us, 'eu')) === state);
+      if (state !== undefined)
+        await until(`us calls eu ${state}`, 60, async () => (await stateOf(bed.us, 'eu')) === state);
+      else if (!passing) await nothingHappens();
       if (changeable) await mark(bed.eu, true);
 
-      const healed = monotonic();
+      const healed = passing ? at : monotonic();
       await stack.disposeAsync();
       if (!changeable)
         await until('eu takes a change', 120, async () => {
@@ -81,7 +87,7 @@ export function processOutages(
       fault(bed.lab.plan.name, { kind, target } satisfies FaultOrder);
   const { changeable = true } = paused;
   return [
-    outage(`${what} is killed`, { begin: order('kill'), changeable }),
+    outage(`${what} is killed`, { begin: order('kill'), passing: true, changeable }),
     outage(`${what} is paused`, { begin: order('pause'), ...paused }),
   ];
 }
