@@ -1,14 +1,22 @@
 /** Two joined clusters of three nodes with global services, and clients in each. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { kubeFromConfig } from '../../src/kube/client.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
 import { parseConfig } from '../../src/lab/config.ts';
 import { down, up } from '../../src/lab/lab.ts';
-import { executableFolder, type Lab, type LabCluster, openLab } from '../../src/lab/open-lab.ts';
+import { nodeRoot } from '../../src/lab/node-disk.ts';
+import {
+  commandOnNode,
+  executableFolder,
+  type Lab,
+  type LabCluster,
+  openLab,
+} from '../../src/lab/open-lab.ts';
 import { run } from '../../src/lab/process.ts';
 import { labNames } from '../../src/lab/state.ts';
-import { buildLoad, Client, putLoad } from './client.ts';
+import { buildLoad, Client, loadInPod, putLoad } from './client.ts';
 
 export const namespace = 'chaos';
 export const PER_SECOND = 60;
@@ -29,6 +37,8 @@ export interface Side {
   apply(object: object): Promise<unknown>;
   /** Starts requests to a service, from a pod on the node `worker`. */
   client(service?: ServiceName, perSecond?: number): Client;
+  /** The same from the node itself, which nobody needs an API server for. */
+  nodeClient(): Client;
   /** What the command `isthmus …` says in each agent of this cluster. */
   agents(...command: readonly string[]): Promise<readonly string[]>;
 }
@@ -59,7 +69,7 @@ export async function makeBed({ lab: name, keep, report }: BedOptions): Promise<
     const lab = openLab(name);
     const load = buildLoad();
     const [us, eu] = await Promise.all(['us', 'eu'].map(each => deploy(lab, lab.cluster(each), load)));
-    await moveApiserver(lab.cluster('eu'), report);
+    await moveApiserver(lab.cluster('eu'), 'eu-worker');
     return { lab, us: us!, eu: eu!, [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
@@ -67,17 +77,17 @@ export async function makeBed({ lab: name, keep, report }: BedOptions): Promise<
   }
 }
 
-/** Off the node that is to die: with the only clustermesh-apiserver dies the cluster's voice in the mesh, too. */
-async function moveApiserver({ kubectl }: LabCluster, report: (line: string) => void): Promise<void> {
+/** With the only clustermesh-apiserver dies a cluster's voice in the mesh: where it runs is part of the question. */
+export async function moveApiserver({ kubectl, plan }: LabCluster, to: string): Promise<void> {
   const of = ['-n', 'kube-system'];
   const pods = ['-l', 'app.kubernetes.io/name=clustermesh-apiserver'];
-  const busy = await kubectl(...of, 'get', 'pods', ...pods, '-o', 'jsonpath={.items[*].spec.nodeName}');
-  if (!busy.includes('eu-worker2')) return;
-  report('clustermesh-apiserver of eu leaves eu-worker2');
-  await kubectl('cordon', 'eu-worker2');
+  const found = await kubectl(...of, 'get', 'pods', ...pods, '-o', 'jsonpath={.items[*].spec.nodeName}');
+  if (found.trim() === to) return;
+  const others = plan.nodes.map(({ name }) => name).filter(name => name !== to);
+  await kubectl('cordon', ...others);
   await kubectl(...of, 'delete', 'pods', ...pods);
   await kubectl(...of, 'rollout', 'status', 'deployment/clustermesh-apiserver', '--timeout=120s');
-  await kubectl('uncordon', 'eu-worker2');
+  await kubectl('uncordon', ...others);
 }
 
 const kindDocument = (name: string): string =>
@@ -127,6 +137,8 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
   ];
   const exec = words('-n', namespace, 'exec', '-i', 'client', '--');
   await putLoad(cluster, exec, load);
+  const [, worker] = cluster.plan.nodes;
+  writeFileSync(join(nodeRoot(worker!), 'root/load'), load, { mode: 0o755 });
   const agents = async (...command: readonly string[]): Promise<string[]> => {
     const pods = await kubectl('-n', 'kube-system', 'get', 'pods', '-l', 'k8s-app=isthmus', '-o', 'name');
     return Promise.all(
@@ -144,7 +156,10 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
       const [file, ...args] = words('apply', '--server-side', '--force-conflicts', '-f', '-');
       return run(file!, args, { input: JSON.stringify(object) });
     },
-    client: (service = 'web', perSecond = PER_SECOND) => new Client(exec, addresses[service], 80, perSecond),
+    client: (service = 'web', perSecond = PER_SECOND) =>
+      new Client([...exec, loadInPod], addresses[service], 80, perSecond),
+    nodeClient: () =>
+      new Client(commandOnNode(lab.layout, worker!, ['/root/load']), addresses.web, 80, PER_SECOND),
     states: async remote => {
       const answers = await agents('agent', 'status', '-o', 'json');
       return answers.flatMap(

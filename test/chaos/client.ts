@@ -33,8 +33,9 @@ export class Client implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
 
+  /** `command` starts load.c somewhere. */
   constructor(command: readonly string[], to: string, port: number, perSecond: number) {
-    const [file, ...args] = [...command, '/tmp/load', to, String(port), String(perSecond), String(PATIENCE)];
+    const [file, ...args] = [...command, to, String(port), String(perSecond), String(PATIENCE)];
     this.#child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: this.#child.stdout! });
     lines.on('line', line => {
@@ -60,9 +61,12 @@ export class Client implements AsyncDisposable {
   }
 }
 
+/** Where {@link putLoad} puts it. */
+export const loadInPod = '/tmp/load';
+
 /** Puts the client into a pod. */
 export async function putLoad(cluster: LabCluster, exec: readonly string[], load: Buffer): Promise<void> {
-  const [file, ...args] = [...exec, 'sh', '-c', 'cat >/tmp/load && chmod +x /tmp/load'];
+  const [file, ...args] = [...exec, 'sh', '-c', `cat >${loadInPod} && chmod +x ${loadInPod}`];
   const child = spawn(file!, args, { stdio: ['pipe', 'inherit', 'inherit'] });
   child.stdin.end(load);
   const code = await new Promise(resolve => child.once('close', resolve));

@@ -13,6 +13,10 @@ const folder = '/var/lib/isthmus-chaos';
 const workloads = ['daemonset/isthmus', 'deployment/isthmus-operator', 'deployment/clustermesh-apiserver'];
 const containers = ['agent', 'operator', 'apiserver'];
 
+const of = ['-n', 'kube-system'];
+/** Written by the operator's own clock every few seconds. */
+const renewed = 'jsonpath={.spec.renewTime}';
+
 /** Writes the shift that the library looks for once a second; '+0' is none. */
 async function shift({ eu }: Bed, by: string): Promise<void> {
   for (const { name } of eu.cluster.plan.nodes)
@@ -20,8 +24,7 @@ async function shift({ eu }: Bed, by: string): Promise<void> {
 }
 
 const rolledOut = async ({ eu }: Bed): Promise<void> => {
-  for (const workload of workloads)
-    await eu.kubectl('-n', 'kube-system', 'rollout', 'status', workload, '--timeout=240s');
+  for (const workload of workloads) await eu.kubectl(...of, 'rollout', 'status', workload, '--timeout=240s');
 };
 
 export const clockSkew: Scenario = {
@@ -31,7 +34,7 @@ export const clockSkew: Scenario = {
     const { eu, us } = bed;
     await shift(bed, '+0');
     for (const [at, workload] of workloads.entries())
-      await eu.kubectl('-n', 'kube-system', 'patch', workload, '--patch', patchOf(containers[at]!));
+      await eu.kubectl(...of, 'patch', workload, '--patch', patchOf(containers[at]!));
     try {
       await rolledOut(bed);
       await using near = await steady(eu, 'us');
@@ -42,6 +45,10 @@ export const clockSkew: Scenario = {
         const what = `clocks of eu's daemons: ${by} s`;
         const at = monotonic();
         await shift(bed, by);
+        await until('the operator has that clock', 60, async () => {
+          const written = await eu.kubectl(...of, 'get', 'lease', 'isthmus-operator', '-o', renewed);
+          return Math.abs(Date.parse(written) - Date.now() - Number(by) * 1000) < 30_000;
+        });
         await nothingHappens();
         await mark(eu, true);
         const marked = monotonic();
@@ -62,7 +69,7 @@ export const clockSkew: Scenario = {
       return rows;
     } finally {
       await shift(bed, '+0');
-      for (const workload of workloads) await eu.kubectl('-n', 'kube-system', 'rollout', 'undo', workload);
+      for (const workload of workloads) await eu.kubectl(...of, 'rollout', 'undo', workload);
       await rolledOut(bed);
     }
   },

@@ -22,8 +22,7 @@ export async function until<T>(
 export const nothingHappens = (): Promise<void> => sleep(6000);
 
 /** A client whose requests have all been answered for three seconds, by every backend. */
-export async function steady(side: Side, remote: string): Promise<Client> {
-  const client = side.client();
+export async function steady(side: Side, remote: string, client = side.client()): Promise<Client> {
   const wanted = [side.cluster.name, remote].flatMap(each => [`${each}-one`, `${each}-two`]);
   await until('every backend answers', 180, () => {
     const recent = client.since(monotonic() - 3000);

@@ -54,7 +54,7 @@ function tableText(rows: readonly Row[]): string {
       isKept(row) ? '✔' : '✘',
       what,
       client,
-      `${cost.failed} of ${cost.requests}`,
+      `${cost.failed} of ${cost.requests}${cost.refused ? ` (${cost.refused} refused)` : ''}`,
       cost.until ? `${cost.until.toFixed(2)} s` : '–',
       limit === 0 ? 'none' : `≤ ${limit} s`,
       note,

@@ -25,7 +25,7 @@ export function outage(
   return {
     name: what,
     async run(bed) {
-      await using near = await steady(bed.eu, 'us');
+      await using near = await steady(bed.eu, 'us', bed.eu.nodeClient());
       await using far = await steady(bed.us, 'eu');
       await using marks = bed.us.client('mark', 20);
       await unmark(bed, marks);

@@ -1,7 +1,7 @@
 /** What is broken, and what must hold while it is: each number here is a promise of docs/failover.md. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fault } from '../../src/lab/fault.ts';
-import type { Bed } from './bed.ts';
+import { type Bed, moveApiserver } from './bed.ts';
 import { type Client, costOf, monotonic } from './client.ts';
 import { clockSkew } from './clock.ts';
 import { answersOf, isWithout, nothingHappens, stateOf, steady, until } from './conditions.ts';
@@ -37,6 +37,13 @@ export const scenarios: readonly Scenario[] = [
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
     restore: bed => replicas(bed, 1),
     limit: PROMISE,
+  }),
+  nodeFault('a node with the only clustermesh-apiserver is killed', {
+    prepare: bed => moveApiserver(bed.eu.cluster, 'eu-worker2'),
+    begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
+    restore: bed => moveApiserver(bed.eu.cluster, 'eu-worker'),
+    limit: PROMISE,
+    detour: KUBERNETES,
   }),
   nodeFault('a node can send nothing (cut one way)', { begin: cutNode('to'), limit: PROMISE }),
   nodeFault('a node receives nothing (cut one way)', { begin: cutNode('from'), limit: PROMISE }),
@@ -108,10 +115,12 @@ interface NodeFault {
   end?(bed: Bed): Promise<unknown>;
   restore?(bed: Bed): Promise<unknown>;
   readonly limit: number;
+  /** Of the other cluster. */
+  readonly detour?: number;
 }
 
 /** A fault of eu-worker2, seen by a client in its own cluster and by one in the other. */
-function nodeFault(what: string, { prepare, begin, end, restore, limit }: NodeFault): Scenario {
+function nodeFault(what: string, { prepare, begin, end, restore, limit, detour }: NodeFault): Scenario {
   return {
     name: what,
     async run(bed) {
@@ -129,7 +138,7 @@ function nodeFault(what: string, { prepare, begin, end, restore, limit }: NodeFa
         what,
         client: name,
         cost: costOf(client.since(at), at),
-        limit: name === 'us' && limit === PROMISE ? DETOUR : limit,
+        limit: name === 'us' ? (detour ?? (limit === PROMISE ? DETOUR : limit)) : limit,
         note: limit === 0 ? answersOf(client, at, 'eu-two') : '',
       });
       const rows = [row(near, 'eu'), row(far, 'us')];
