@@ -174,6 +174,21 @@ test('endpoints of a dead cluster are not ready, and are again when it is back',
   assert.deepEqual(ready(), [[true]]);
 });
 
+test('an endpoint that terminates in its own cluster does so here', async () => {
+  const { services, present, remote, offer, apply } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.2.0.7');
+  await apply();
+  const offered = remote.services.get('eu/shop/cart')!;
+  remote.services.upsert({ ...offered, terminating: offered.backends });
+  await apply();
+  const [{ slice } = assert.fail()] = present.values();
+  assert.deepEqual(
+    slice.endpoints.map(({ ready, serving, terminating }) => ({ ready, serving, terminating })),
+    [{ ready: false, serving: true, terminating: true }],
+  );
+});
+
 test('what somebody changed by hand is put right', async () => {
   const { services, present, offer, apply } = world();
   services.upsert(service('cart'));

@@ -141,7 +141,7 @@ export function sliceFixes(
   const fixes: ObjectFix[] = [];
   for (const slice of wanted) {
     const name = slice.name ?? freeName(service.name, cluster, taken);
-    const object = meshSliceObject(service, cluster, name, slice, dead);
+    const object = meshSliceObject(service, offered, name, slice, dead);
     const there = open.get(name);
     open.delete(name);
     if (there?.text === toMeshSlice(meshSliceSchema.parse(object))?.text) continue;
@@ -171,7 +171,7 @@ function freeName(service: string, cluster: string, taken: Set<string>): string 
 
 function meshSliceObject(
   service: Service,
-  cluster: string,
+  { cluster, terminating = {} }: RemoteService,
   name: string,
   { addressType, ports, endpoints }: RemoteSlice,
   dead: boolean,
@@ -194,10 +194,13 @@ function meshSliceObject(
     },
     addressType,
     ports: ports.map(({ name: port, protocol, port: number }) => ({ name: port, protocol, port: number })),
-    endpoints: endpoints.map(({ address, hostname }) => ({
-      addresses: [address],
-      conditions: { ready: !dead, serving: !dead, terminating: false },
-      ...(hostname ? { hostname } : {}),
-    })),
+    endpoints: endpoints.map(({ address, hostname }) => {
+      const leaves = Object.hasOwn(terminating, address);
+      return {
+        addresses: [address],
+        conditions: { ready: !dead && !leaves, serving: !dead, terminating: leaves },
+        ...(hostname ? { hostname } : {}),
+      };
+    }),
   };
 }
