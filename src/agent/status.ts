@@ -14,6 +14,7 @@ export interface ClusterHealth {
   /** One line for people. */
   readonly status: string;
   readonly disconnectedAge: number | undefined;
+  readonly lastOutage: { readonly seconds: number; readonly age: number } | undefined;
   readonly heartbeatAge: number | undefined;
   readonly deadAge: number | undefined;
   readonly unheardBy: readonly string[];

@@ -52,6 +52,7 @@ function status(agent: NodeAgent): AgentStatus {
       state: each.state,
       status: each.status,
       disconnectedAge: each.disconnectedAge,
+      lastOutage: each.lastOutage,
       heartbeatAge: each.heartbeatAge,
       deadAge: each.deadAge,
       unheardBy: each.unheardBy,

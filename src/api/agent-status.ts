@@ -51,6 +51,8 @@ export const AgentStatus = z.looseObject({
         status: z.string().default(''),
         /** Seconds, by the agent's own monotonic clock: since the connection was lost (0: it is there), since its last heartbeat, since it is dead. */
         disconnectedAge: z.number().optional(),
+        /** The last time it could not be heard, and how long ago everything had been read anew. */
+        lastOutage: z.object({ seconds: z.number(), age: z.number() }).optional(),
         heartbeatAge: z.number().optional(),
         deadAge: z.number().optional(),
         /** Nodes of this cluster that say that no node of it answers their probes. */

@@ -36,6 +36,16 @@ test('a mesh that is well', () => {
   );
 });
 
+test('when a cluster was heard again, and how long it was not', () => {
+  const after = (seconds: number, age: number): string =>
+    meshStatusText({
+      ...ready,
+      clusters: { eu: { configured: 3, connected: 3, states: { ready: 3 }, lastOutage: { seconds, age } } },
+    });
+  assert.match(after(31.2, 14.4), /3\/3 connected, heard again for 14 s after 31 s of silence\n/);
+  assert.match(after(31, 3700), /3\/3 connected\n/);
+});
+
 test('errors of several nodes are said once', () => {
   const error = (node: string, age: number) => ({
     node,

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import type { MeshStatus, NodeProblem } from './mesh-status.ts';
+import type { MeshStatus, NodeProblem, Outage } from './mesh-status.ts';
 
 /** The status as `cilium clustermesh status` lays it out. */
 export function meshStatusText(status: MeshStatus): string {
@@ -35,11 +35,11 @@ export function meshStatusText(status: MeshStatus): string {
       '',
       '🔌 Cluster Connections:',
       ...names.map(name => {
-        const { configured, connected: ready, states } = clusters[name]!;
+        const { configured, connected: ready, states, lastOutage } = clusters[name]!;
         const others = Object.entries(states)
           .filter(([state]) => state !== 'ready')
           .map(([state, count]) => `, ${state} on ${count}`);
-        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected${others.join('')}`;
+        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected${others.join('')}${outageText(lastOutage)}`;
       }),
     );
   } else lines.push('🔌 No cluster connected');
@@ -51,6 +51,12 @@ export function meshStatusText(status: MeshStatus): string {
     );
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** What ended an hour ago is no news. */
+function outageText(outage: Outage | undefined): string {
+  if (!outage || outage.age > 3600) return '';
+  return `, heard again for ${Math.round(outage.age)} s after ${Math.max(1, Math.round(outage.seconds))} s of silence`;
 }
 
 /** One line per cluster and message, with the nodes it concerns. */

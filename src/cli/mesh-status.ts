@@ -47,6 +47,14 @@ export interface MeshClusterStatus {
   readonly connected: number;
   /** ready, stale, dead…: clustermesh/remote-status.ts. */
   readonly states: Readonly<Record<string, number>>;
+  /** The last time a node that hears it now could not, in seconds: of all nodes the one that ended last. */
+  readonly lastOutage?: Outage | undefined;
+}
+
+export interface Outage {
+  readonly seconds: number;
+  /** Since its end. */
+  readonly age: number;
 }
 
 export interface NodeProblem {
@@ -97,6 +105,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   const clusters: Record<string, MeshClusterStatus> = {};
   for (const name of names) {
     const tally = { configured: 0, connected: 0, states: {} as Record<string, number> };
+    let lastOutage: Outage | undefined;
     for (const { pod, clusters: known, failure } of accounts) {
       const at = { node: pod.node, pod: pod.name, cluster: name };
       const found = known.find(each => each.name === name);
@@ -105,6 +114,8 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
         const state = found.state || (found.ready ? 'ready' : 'not ready');
         tally.states[state] = (tally.states[state] ?? 0) + 1;
       }
+      if (found?.lastOutage && !(lastOutage && lastOutage.age < found.lastOutage.age))
+        lastOutage = found.lastOutage;
       if (found?.ready) tally.connected++;
       else
         errors.push({
@@ -113,7 +124,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
         });
       for (const message of found?.warnings ?? []) warnings.push({ ...at, message });
     }
-    clusters[name] = tally;
+    clusters[name] = lastOutage ? { ...tally, lastOutage } : tally;
   }
   const counts = accounts.map(each => each.clusters.filter(({ ready }) => ready).length);
   return {
@@ -162,6 +173,7 @@ interface Account {
     readonly ready: boolean;
     readonly state: string;
     readonly status: string;
+    readonly lastOutage?: Outage | undefined;
     readonly warnings: readonly string[];
   }[];
   /** Why the agent could not be asked. */

@@ -392,12 +392,15 @@ test('a cluster whose control plane alone is silent is stale, and its age is sho
   t.after(() => stop.abort());
   const { tables, of } = mesh(remotes(folder, stop));
   await until(() => of('eu')?.ready === true, 'ready');
+  assert.equal(of('eu')!.lastOutage, undefined);
   eu.etcd.signal('SIGSTOP');
   await until(() => of('eu')?.state === 'stale', 'stale', 10_000);
   await until(() => of('eu')!.disconnectedAge! > 0, 'its age');
   assert.equal(tables.clusters.get('eu')?.dead, false);
   eu.etcd.signal('SIGCONT');
   await until(() => of('eu')?.ready === true, 'ready again', 20_000);
+  await until(() => of('eu')!.lastOutage !== undefined, 'when it was heard again');
+  assert.ok(of('eu')!.lastOutage!.seconds > 0 && of('eu')!.lastOutage!.age >= 0);
 });
 
 test('heartbeats that stop are noticed though etcd answers', { skip }, async t => {

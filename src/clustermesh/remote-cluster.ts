@@ -92,6 +92,10 @@ export class RemoteCluster {
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
+  /** Since the connection was lost on which everything had been read. */
+  #outdatedAt: number | undefined;
+  /** When everything had been read again after that, and how long it took. */
+  #outage: { readonly milliseconds: number; readonly end: number } | undefined;
   readonly #startedAt = performance.now();
   /** Kinds that were listed whole on the present connection. */
   readonly #confirmed = new Set<Kind>();
@@ -178,6 +182,10 @@ export class RemoteCluster {
       },
       heartbeatAge,
       disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
+      lastOutage: this.#outage && {
+        seconds: Math.round(this.#outage.milliseconds / 100) / 10,
+        age: seconds(this.#outage.end),
+      },
       deadAge: this.#deadSince === undefined ? undefined : seconds(this.#deadSince),
       unheardBy: this.#unheardBy,
       refused: Object.fromEntries(this.#refused),
@@ -227,6 +235,11 @@ export class RemoteCluster {
     return [
       `none of its nodes answers ${this.#unheardBy.join(', ')}, but its control plane does: its backends stay in service`,
     ];
+  }
+
+  /** Everything has been read on the present connection. */
+  get #isConfirmed(): boolean {
+    return this.#connection !== undefined && this.#kinds.every(kind => this.#confirmed.has(kind));
   }
 
   /** A cluster that is in a mesh tells of its nodes at the least. */
@@ -286,6 +299,7 @@ export class RemoteCluster {
       ended.abort();
       this.#lastEtcd = connection.clusterId;
       if (this.#connection) this.#lostAt = performance.now();
+      if (this.#isConfirmed) this.#outdatedAt = this.#lostAt;
       this.#connection = undefined;
       await Promise.all(tasks);
     }
@@ -302,8 +316,8 @@ export class RemoteCluster {
         this.#connection?.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
       }
       if (!this.#unheardBy.length && this.#deadSince !== undefined) {
-        const confirmed = this.#connection && this.#kinds.every(kind => this.#confirmed.has(kind));
-        if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
+        if (this.#isConfirmed || performance.now() - this.#unheardUntil > trustNodesAfter)
+          this.#setDead(false);
       }
       await pause(lookEvery, this.#stop.signal);
     }
@@ -417,6 +431,11 @@ export class RemoteCluster {
 
   #listed(kind: Kind): void {
     this.#confirmed.add(kind);
+    if (this.#outdatedAt !== undefined && this.#isConfirmed) {
+      const end = performance.now();
+      this.#outage = { milliseconds: end - this.#outdatedAt, end };
+      this.#outdatedAt = undefined;
+    }
     if (this.#synced.has(kind)) return;
     this.#synced.add(kind);
     this.#options.onSynced(kind);

@@ -284,6 +284,7 @@ function brokenStatus(name: string, reason: string): RemoteClusterStatus {
     lastFailure: undefined,
     heartbeatAge: undefined,
     disconnectedAge: undefined,
+    lastOutage: undefined,
     deadAge: undefined,
     unheardBy: [],
     refused: {},

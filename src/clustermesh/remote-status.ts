@@ -35,6 +35,8 @@ export interface RemoteClusterStatus {
   readonly heartbeatAge: number | undefined;
   /** Since the connection was lost; 0 while connected, undefined when there never was one. */
   readonly disconnectedAge: number | undefined;
+  /** The last time it could not be heard: for how long, and since when everything has been read anew. */
+  readonly lastOutage: { readonly seconds: number; readonly age: number } | undefined;
   /** Since it was given up for dead; undefined while it is not. */
   readonly deadAge: number | undefined;
   /** Own nodes that say that no node of it answers their probes. */
