@@ -18,6 +18,7 @@ export const resources = {
   secrets: resource('', 'v1', 'secrets', 'Secret', true),
   configMaps: resource('', 'v1', 'configmaps', 'ConfigMap', true),
   events: resource('', 'v1', 'events', 'Event', true),
+  deployments: resource('apps', 'v1', 'deployments', 'Deployment', true),
   leases: resource('coordination.k8s.io', 'v1', 'leases', 'Lease', true),
   crds: resource(
     'apiextensions.k8s.io',

@@ -24,6 +24,13 @@ const settings = {
   'clustermesh-enable-mcs-api': flag(false),
   /** Install its definitions; false: somebody else does. */
   'clustermesh-mcs-api-install-crds': flag(true),
+  /** Have this cluster's CoreDNS answer for the clusterset. */
+  'clustermesh-mcs-api-configure-coredns': flag(false),
+  'coredns-namespace': z.string().default('kube-system'),
+  'coredns-config-map': z.string().default('coredns'),
+  'coredns-deployment': z.string().default('coredns'),
+  'coredns-cluster-domain': z.string().default('cluster.local'),
+  'coredns-clusterset-domain': z.string().default('clusterset.local'),
   /** Name under which this cluster reads others: `cluster` its own (`remote-<cluster>`), else `remote`. */
   'clustermesh-auth-mode': z.enum(['legacy', 'migration', 'cluster']).default('migration'),
   /** Further names and addresses of the mesh etcd's server certificate. */

@@ -3,13 +3,10 @@ import * as z from 'zod';
 import { ciliumEndpointDefinition } from '../api/crds/cilium-endpoint.ts';
 import { ciliumIdentityDefinition } from '../api/crds/cilium-identity.ts';
 import { ciliumNodeDefinition } from '../api/crds/cilium-node.ts';
-import {
-  type CustomResourceDefinition,
-  schemaVersion,
-  schemaVersionAnnotation,
-} from '../api/crds/custom-resource.ts';
+import { type CustomResourceDefinition, schemaVersionAnnotation } from '../api/crds/custom-resource.ts';
 import { l2AnnouncementPolicyDefinition } from '../api/crds/l2-announcement-policy.ts';
 import { loadBalancerIPPoolDefinition } from '../api/crds/load-balancer-ip-pool.ts';
+import { serviceExportDefinition, serviceImportDefinition } from '../api/crds/mcs-api.gen.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Condition, conditionOf } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
@@ -23,8 +20,15 @@ export const definitions: readonly CustomResourceDefinition[] = [
   l2AnnouncementPolicyDefinition,
 ];
 
+/** Those of the Multi-Cluster Services API, of SIG Multicluster: whoever installs them first, nobody puts older ones in their place. */
+export const mcsDefinitions: readonly CustomResourceDefinition[] = [
+  serviceExportDefinition,
+  serviceImportDefinition,
+];
+
+const strings = z.record(z.string(), z.string()).nullish();
 const Installed = z.object({
-  metadata: z.object({ name: z.string(), annotations: z.record(z.string(), z.string()).nullish() }),
+  metadata: z.object({ name: z.string(), annotations: strings, labels: strings }),
   status: z.object({ conditions: z.array(Condition).nullish() }).nullish(),
 });
 
@@ -34,9 +38,14 @@ const Installed = z.object({
  */
 export async function installDefinitions(
   client: KubeClient,
-  options: { signal: AbortSignal; onInstalled?: (name: string) => void },
+  options: {
+    /** Default: those that agents wait for. */
+    definitions?: readonly CustomResourceDefinition[];
+    signal: AbortSignal;
+    onInstalled?: (name: string) => void;
+  },
 ): Promise<void> {
-  await Promise.all(definitions.map(each => install(client, each, options)));
+  await Promise.all((options.definitions ?? definitions).map(each => install(client, each, options)));
 }
 
 async function install(
@@ -48,7 +57,7 @@ async function install(
   const { name } = definition.metadata;
   const path = pathOf(resources.crds, { name });
   let present = await find(client, path, signal);
-  if (versionOf(present) < schemaVersion) {
+  if (!present || isOlder(present, definition)) {
     await client.apply(path, definition, { signal });
     options.onInstalled?.(name);
     present = await find(client, path, signal);
@@ -74,7 +83,24 @@ async function find(
   }
 }
 
-/** 0: absent, or not one of ours yet. */
-function versionOf(present: z.infer<typeof Installed> | undefined): number {
-  return Number(present?.metadata.annotations?.[schemaVersionAnnotation] ?? 0) || 0;
+type Versioned = {
+  readonly metadata: {
+    readonly annotations?: Readonly<Record<string, string>> | null | undefined;
+    readonly labels?: Readonly<Record<string, string>> | null | undefined;
+  };
+};
+
+/** By our own number of the schema; of SIG Multicluster's by release and revision, which its definitions carry. */
+function isOlder(present: Versioned, wanted: Versioned): boolean {
+  const ours = ({ metadata }: Versioned): number[] => [
+    Number(metadata.annotations?.[schemaVersionAnnotation] ?? 0) || 0,
+  ];
+  const theirs = ({ metadata: { labels } }: Versioned): number[] => [
+    ...(labels?.['multicluster.x-k8s.io/release-version']?.match(/\d+/g) ?? []).map(Number),
+    Number(labels?.['multicluster.x-k8s.io/crd-schema-revision'] ?? 0) || 0,
+  ];
+  const of = wanted.metadata.annotations?.[schemaVersionAnnotation] === undefined ? theirs : ours;
+  const [before, after] = [of(present), of(wanted)];
+  const at = after.findIndex((each, n) => each !== (before[n] ?? 0));
+  return at >= 0 && (before[at] ?? 0) < after[at]!;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import { remoteTables } from '../clustermesh/rows.ts';
+import { derivedName } from '../mcsapi/derived-name.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import {
@@ -34,7 +35,7 @@ function world() {
   const remote = remoteTables();
   services.markSynced();
   present.markSynced();
-  const fixes = deriveSliceFixes({ services, present, remote });
+  const fixes = deriveSliceFixes({ services, present, remote }, { global: true, derived: false });
   const offer = (cluster: string, name: string, ...addresses: string[]): void =>
     remote.services.upsert({
       cluster,
@@ -79,12 +80,24 @@ test('which services want slices', () => {
     [cluster, sync('true'), true],
     [{ type: 'ExternalName' }, sync('true'), false],
   ];
-  for (const [spec, annotations, expected] of cases)
+  const all = { global: true, derived: true };
+  for (const [spec, annotations, expected] of cases) {
+    const row = service('cart', spec, annotations);
+    assert.equal(wantsSlices(row, all), expected, JSON.stringify([spec, annotations]));
+    assert.equal(wantsSlices(row, { global: false, derived: true }), false);
+    const derived = {
+      ...row,
+      name: derivedName('shop', 'cart'),
+      labels: { 'multicluster.kubernetes.io/service-name': 'cart' },
+    };
+    const wanted =
+      annotations === globally || row.annotations['service.cilium.io/global-sync-endpoint-slices'] === 'true';
     assert.equal(
-      wantsSlices(service('cart', spec, annotations)),
-      expected,
-      JSON.stringify([spec, annotations]),
+      wantsSlices(derived, { global: false, derived: true }),
+      wanted && row.type !== 'ExternalName',
     );
+    assert.equal(wantsSlices(derived, { global: true, derived: false }), false);
+  }
 });
 
 test("a slice of each cluster's endpoints appears, follows and goes with its service", async () => {

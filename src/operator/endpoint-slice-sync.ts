@@ -23,13 +23,12 @@ import {
   remoteServiceKey,
 } from '../loadbalancer/remote-service.ts';
 import { type RemoteSlice, remoteSlices } from '../loadbalancer/remote-slices.ts';
+import { derivedName } from '../mcsapi/derived-name.ts';
+import { MCS_SERVICE_LABEL, SOURCE_CLUSTER_LABEL } from '../mcsapi/objects.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ObjectFix, objectFixTable } from './object-fixes.ts';
 import { type PresentObject, presentMetadata, presentObject } from './present-object.ts';
-
-/** Whose endpoints a slice has, by the label of that name (KEP-1645). */
-export const SOURCE_CLUSTER_LABEL = 'multicluster.kubernetes.io/source-cluster';
 
 /** A slice that this operator, or Cilium's, has made of another cluster's endpoints. */
 export interface MeshSlice extends PresentObject {
@@ -71,9 +70,19 @@ export const meshSliceTable = {
  * Other clusters' endpoints of a service are wanted as slices: it is global, and says so or is headless, so that DNS
  * has nothing else to answer from. Source: Cilium documentation, "EndpointSlice synchronization".
  */
-export function wantsSlices(service: Service): boolean {
+export function wantsSlices(service: Service, which: SliceChoice): boolean {
   const { global, syncSlices } = parseServiceAnnotations(service.annotations);
-  return global && service.type !== 'ExternalName' && (syncSlices ?? service.headless);
+  if (!global || service.type === 'ExternalName') return false;
+  const isDerived = service.name === derivedName(service.namespace, service.labels[MCS_SERVICE_LABEL] ?? '');
+  return isDerived ? which.derived && syncSlices !== false : which.global && (syncSlices ?? service.headless);
+}
+
+/** Services that may want slices. */
+export interface SliceChoice {
+  /** Those that users have made global. */
+  readonly global: boolean;
+  /** Those behind ServiceImports: each cluster has slices of all endpoints (KEP-1645), unless an annotation says no. */
+  readonly derived: boolean;
 }
 
 export interface SliceSyncTables {
@@ -86,7 +95,10 @@ export interface SliceSyncTables {
  * The tables of this cluster must be synced. Slices of a cluster that has not been heard yet are not removed; those of
  * one that is dead are not ready. Work follows the service and cluster that change.
  */
-export function deriveSliceFixes({ services, present, remote }: SliceSyncTables): ReadonlyTable<ObjectFix> {
+export function deriveSliceFixes(
+  { services, present, remote }: SliceSyncTables,
+  which: SliceChoice,
+): ReadonlyTable<ObjectFix> {
   const groupsOf = function* (cluster: string): Iterable<string> {
     for (const row of remote.services.by(REMOTE_BY_CLUSTER, cluster)) yield remoteServiceKey(row);
     for (const row of present.by(MESH_SLICES_BY_CLUSTER, cluster)) yield groupOf(row);
@@ -110,7 +122,7 @@ export function deriveSliceFixes({ services, present, remote }: SliceSyncTables)
       const service = services.get(group.slice(cluster.length + 1));
       const there = [...present.by(MESH_SLICES_BY_GROUP, group)];
       const offered = remote.services.get(group);
-      const wanted = service && wantsSlices(service) ? service : undefined;
+      const wanted = service && wantsSlices(service, which) ? service : undefined;
       if (wanted && !offered && remote.pending.has(cluster)) return [];
       return wanted && offered
         ? sliceFixes(wanted, offered, there, remote.clusters.get(cluster)?.dead === true)

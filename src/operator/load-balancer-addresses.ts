@@ -5,7 +5,6 @@
 import {
   CiliumLoadBalancerIPPool,
   type PoolRow,
-  type PresentCondition,
   poolConditions,
   poolRow,
 } from '../api/crds/load-balancer-ip-pool.ts';
@@ -22,10 +21,10 @@ import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/events.ts';
 import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
-import { timestamp } from '../kube/time.ts';
 import { AddressAllocation, type Assignment, type PoolState } from '../loadbalancer/address-allocation.ts';
 import { Reconciler, type Target } from '../table/reconciler.ts';
 import { type Change, Table } from '../table/table.ts';
+import { sameCondition, sinceOf, type WantedCondition, withTime } from './condition.ts';
 import { eachObject } from './each-object.ts';
 
 export interface LoadBalancerAddressOptions {
@@ -40,13 +39,6 @@ export interface LoadBalancerAddressOptions {
   /** A watch or a write failed and will be tried again. */
   readonly onError: (what: string, error: Error) => void;
 }
-
-/** A condition as it is to be; the time of its last transition is the writer's to say. */
-type WantedCondition = Omit<PresentCondition, 'lastTransitionTime' | 'observedGeneration'> & {
-  readonly observedGeneration: number;
-  /** Time of the last transition where the status stays what it is. */
-  readonly since: string | undefined;
-};
 
 /** What is to be changed in a Service's status, and of its finalizers. */
 export interface ServiceFix {
@@ -266,27 +258,6 @@ export function poolFix({ pool, conflict, total, used }: PoolState): PoolFix | u
     conditions: wanted.map(each => ({ ...each, since: sinceOf(presentOf(each.type), each.status) })),
   };
 }
-
-function sameCondition(
-  present: PresentCondition | undefined,
-  wanted: Omit<WantedCondition, 'since'> | undefined,
-): boolean {
-  if (!present || !wanted) return present === wanted;
-  return (
-    present.status === wanted.status &&
-    present.reason === wanted.reason &&
-    present.message === wanted.message &&
-    (present.observedGeneration ?? 0) === wanted.observedGeneration
-  );
-}
-
-const sinceOf = (present: PresentCondition | undefined, status: string): string | undefined =>
-  present?.status === status ? present.lastTransitionTime : undefined;
-
-const withTime = ({ since, ...condition }: WantedCondition): object => ({
-  ...condition,
-  lastTransitionTime: since ?? timestamp(),
-});
 
 function serviceStatusTarget(client: KubeClient): Target<ServiceFix> {
   return eachObject(async row => {

@@ -1,18 +1,41 @@
 /** What a cluster makes of other clusters' services, beside its datapath: objects that DNS and other programs read. */
 
 import type { NodeRow } from '../api/crds/cilium-node.ts';
-import { MANAGED_BY_LABEL, MESH_SLICES } from '../api/endpoint-slice.ts';
-import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import {
+  type ServiceExport,
+  ServiceExportObject,
+  serviceExportTable,
+  toServiceExport,
+} from '../api/crds/service-export.ts';
+import {
+  type ServiceImport,
+  ServiceImportObject,
+  serviceImportTable,
+  toServiceImport,
+} from '../api/crds/service-import.ts';
+import {
+  type EndpointSlice,
+  endpointSliceSchema,
+  endpointSliceTable,
+  MANAGED_BY_LABEL,
+  MESH_SLICES,
+  toEndpointSlice,
+} from '../api/endpoint-slice.ts';
+import { serviceKey } from '../api/service.ts';
 import { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { deriveVerdicts } from '../clustermesh/verdict-tables.ts';
 import type { KubeClient } from '../kube/client.ts';
+import type { EventRecorder } from '../kube/events.ts';
 import { AnyObject } from '../kube/objects.ts';
 import { type BadObject, type Reflection, type ReflectOptions, reflect } from '../kube/reflect.ts';
-import { pathOf, resources } from '../kube/resource.ts';
+import { MCS_GROUP, mcsResources, mcsVersions, pathOf, resources } from '../kube/resource.ts';
+import { servedVersion } from '../kube/served-version.ts';
 import { logOf } from '../log.ts';
+import { MIRRORED_SLICES } from '../mcsapi/objects.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import type { OperatorConfig } from './config.ts';
+import { configureCoredns } from './coredns.ts';
 import {
   deriveSliceFixes,
   type MeshSlice,
@@ -20,6 +43,16 @@ import {
   meshSliceTable,
   toMeshSlice,
 } from './endpoint-slice-sync.ts';
+import {
+  deriveMcsFixes,
+  type MirroredSlice,
+  mirroredSliceSchema,
+  mirroredSliceTable,
+  type OwnedService,
+  ownedServiceSchema,
+  toMirroredSlice,
+  toOwnedService,
+} from './mcs-api.ts';
 import { type ObjectFix, objectFixTarget } from './object-fixes.ts';
 
 const log = logOf('mesh');
@@ -29,6 +62,7 @@ export interface MeshOptions {
   readonly config: OperatorConfig;
   /** Nodes of this cluster: what they say of other clusters tells which are dead. */
   readonly nodes: ReadonlyTable<NodeRow>;
+  readonly events: EventRecorder;
   readonly signal: AbortSignal;
 }
 
@@ -55,13 +89,19 @@ export async function runMesh(options: MeshOptions): Promise<void> {
   const keep = (name: string, fixes: ReadonlyTable<ObjectFix>): void => {
     new Reconciler(
       fixes,
-      objectFixTarget(client, ({ path, apply }) => log.debug({ path, removed: !apply }, name)),
+      objectFixTarget(client, ({ path, apply, event }) => {
+        log.debug({ path, removed: !apply }, name);
+        if (event) options.events.warn(event.subject, event.reason, event.message);
+      }),
       { signal, onError: (path, error, attempt) => log.warn({ path, error, attempt }, name) },
     );
   };
 
-  const slices = config['clustermesh-enable-endpoint-sync'];
-  if (config['cluster-id'] === 0 || !slices) {
+  const which = {
+    global: config['clustermesh-enable-endpoint-sync'],
+    derived: config['clustermesh-enable-mcs-api'],
+  };
+  if (config['cluster-id'] === 0 || !(which.global || which.derived)) {
     await removeMeshSlices(client, signal);
     return;
   }
@@ -70,14 +110,14 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     cluster: config['cluster-name'],
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
-    kinds: ['services'],
+    kinds: which.derived ? ['services', 'serviceexports'] : ['services'],
     unheard: deriveVerdicts(options.nodes).clusters,
     signal,
   }).tables;
-  const services = follow(new Table<Service>({ name: 'services', keyOf: serviceKey }), {
+  const services = follow(new Table<OwnedService>({ name: 'services', keyOf: serviceKey }), {
     path: pathOf(resources.services),
-    schema: serviceSchema,
-    toRow: toService,
+    schema: ownedServiceSchema,
+    toRow: toOwnedService,
   });
   const meshSlices = follow(new Table<MeshSlice>(meshSliceTable), {
     path: pathOf(resources.endpointSlices),
@@ -86,9 +126,92 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     toRow: toMeshSlice,
   });
   // What is not known yet must not look as if it were not wanted.
-  await Promise.all([services, meshSlices].map(table => table.whenSynced()));
-  keep('endpoint slices of other clusters', deriveSliceFixes({ services, present: meshSlices, remote }));
+  await allSynced([services, meshSlices], signal);
+  if (signal.aborted) return;
+  keep(
+    'endpoint slices of other clusters',
+    deriveSliceFixes({ services, present: meshSlices, remote }, which),
+  );
+  if (which.derived) {
+    const version = await servedVersion(client, MCS_GROUP, mcsVersions, {
+      signal,
+      onError: error => log.warn({ error }, 'waiting for the definitions of the Multi-Cluster Services API'),
+    }).catch(() => undefined);
+    if (version === undefined) return;
+    const api = mcsResources(version);
+    const own = {
+      serviceExports: follow(new Table<ServiceExport>(serviceExportTable), {
+        path: pathOf(api.serviceExports),
+        schema: ServiceExportObject,
+        toRow: toServiceExport,
+      }),
+      imports: follow(new Table<ServiceImport>(serviceImportTable), {
+        path: pathOf(api.serviceImports),
+        schema: ServiceImportObject,
+        toRow: toServiceImport,
+      }),
+      slices: follow(new Table<EndpointSlice>(endpointSliceTable), {
+        path: pathOf(resources.endpointSlices),
+        labelSelector: `${MANAGED_BY_LABEL} notin (${MESH_SLICES},${MIRRORED_SLICES})`,
+        schema: endpointSliceSchema,
+        toRow: toEndpointSlice,
+      }),
+      mirrored: follow(new Table<MirroredSlice>(mirroredSliceTable), {
+        path: pathOf(resources.endpointSlices),
+        labelSelector: `${MANAGED_BY_LABEL}=${MIRRORED_SLICES}`,
+        schema: mirroredSliceSchema,
+        toRow: toMirroredSlice,
+      }),
+      namespaces: follow(
+        new Table<{ readonly name: string }>({
+          name: 'namespaces',
+          keyOf: row => row.name,
+          equal: () => true,
+        }),
+        {
+          path: pathOf(resources.namespaces),
+          metadataOnly: true,
+          schema: AnyObject,
+          toRow: ({ metadata }) => (metadata.deletionTimestamp ? undefined : { name: metadata.name }),
+        },
+      ),
+    };
+    await allSynced(Object.values(own), signal);
+    if (signal.aborted) return;
+    if (config['clustermesh-mcs-api-configure-coredns'])
+      void configureCoredns({
+        client,
+        namespace: config['coredns-namespace'],
+        configMap: config['coredns-config-map'],
+        deployment: config['coredns-deployment'],
+        domains: {
+          cluster: config['coredns-cluster-domain'],
+          clusterset: config['coredns-clusterset-domain'],
+        },
+        signal,
+      });
+    const families = [
+      ...(config['enable-ipv4'] ? (['IPv4'] as const) : []),
+      ...(config['enable-ipv6'] ? (['IPv6'] as const) : []),
+    ];
+    keep(
+      'multi-cluster services',
+      deriveMcsFixes({ services, remote, ...own }, { cluster: config['cluster-name'], families, api }),
+    );
+  }
   await Promise.all(watches.map(each => each.done));
+}
+
+/** Resolves when all have been read, or nothing is to be done any more. */
+async function allSynced(
+  tables: readonly { whenSynced(): Promise<void> }[],
+  signal: AbortSignal,
+): Promise<void> {
+  const aborted = new Promise<void>(resolve => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  await Promise.race([Promise.all(tables.map(each => each.whenSynced())), aborted]);
 }
 
 /** Where they are not wanted any more, slices made before would stay as they are for ever. */

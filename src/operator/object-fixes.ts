@@ -1,14 +1,20 @@
 import type { KubeClient } from '../kube/client.ts';
+import type { EventSubject } from '../kube/events.ts';
 import { isBeingTerminated, isConflict, isNotFound } from '../kube/status.ts';
 import type { Target } from '../table/reconciler.ts';
 import type { TableOptions } from '../table/table.ts';
+import { type WantedCondition, withTime } from './condition.ts';
 
 /** What is to be changed about one object: the difference between what is wanted of it and what is there. */
 export interface ObjectFix {
   /** Path of the object, or of its status. */
   readonly path: string;
   /** As it is to be, for server-side apply. Undefined: it is to go. */
-  readonly apply?: object;
+  readonly apply?: object & { readonly metadata: object; readonly status?: object };
+  /** Conditions of its status; they get the time when they are written. */
+  readonly conditions?: readonly WantedCondition[];
+  /** Told to whoever looks at the object, once it is written. */
+  readonly event?: { readonly subject: EventSubject; readonly reason: string; readonly message: string };
   /** Of the object that is to go; one that has come in its place stays. */
   readonly uid?: string;
 }
@@ -34,8 +40,7 @@ export function objectFixTarget(
         batch.map(async ({ key, row }) => {
           if (!row) return;
           try {
-            if (row.apply) await client.apply(row.path, row.apply);
-            else await client.delete(row.path, row.uid ? { preconditions: { uid: row.uid } } : {});
+            await write(client, row);
             onFixed(row);
           } catch (error) {
             const gone = isNotFound(error) || isBeingTerminated(error) || (!row.apply && isConflict(error));
@@ -46,4 +51,14 @@ export function objectFixTarget(
       return failed;
     },
   };
+}
+
+async function write(client: KubeClient, { path, apply, conditions, uid }: ObjectFix): Promise<void> {
+  if (!apply) await client.delete(path, uid ? { preconditions: { uid } } : {});
+  else if (!conditions) await client.apply(path, apply);
+  else
+    await client.apply(path, {
+      ...apply,
+      status: { ...apply.status, conditions: conditions.map(withTime) },
+    });
 }

@@ -123,7 +123,7 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if and (ne $id 0) (eq .Values.cluster.name "default") -}}
   {{- fail "cluster.name: found default, expected a name of its own, because cluster.id is not 0" -}}
 {{- end -}}
-{{- if and (eq $id 0) (or .Values.clustermesh.useAPIServer .Values.clustermesh.config.enabled) -}}
+{{- if and (eq $id 0) (or .Values.clustermesh.useAPIServer .Values.clustermesh.config.enabled .Values.clustermesh.mcsapi.enabled) -}}
   {{- fail (printf "cluster.id: found 0, expected 1 to %d, because clustermesh is on" $max) -}}
 {{- end -}}
 {{- range include "isthmus.remoteClusters" . | fromJsonArray -}}
@@ -134,6 +134,9 @@ How Node is started, as elements of a command. The space for young objects may g
   {{- if ne (empty $tls.cert) (empty $tls.key) -}}
     {{- fail (printf "clustermesh.config.clusters: tls of %s needs cert and key together" .name) -}}
   {{- end -}}
+{{- end -}}
+{{- if and .Values.clustermesh.mcsapi.corednsAutoConfigure.enabled (not .Values.clustermesh.mcsapi.enabled) -}}
+  {{- fail "clustermesh.mcsapi.corednsAutoConfigure.enabled: found true, expected false, because clustermesh.mcsapi.enabled is false" -}}
 {{- end -}}
 {{- if ne (empty .Values.tls.ca.cert) (empty .Values.tls.ca.key) -}}
   {{- fail "tls.ca: found only one of cert and key, expected both or none" -}}
