@@ -10,6 +10,7 @@ import { parseAgentConfig } from '../../src/agent/config.ts';
 import { chartFolder } from '../../src/cli/helm.ts';
 import { etcdArguments } from '../../src/clustermesh/etcd-server.ts';
 import { parseRemoteUsers } from '../../src/clustermesh/remote-users.ts';
+import { parseOperatorConfig } from '../../src/operator/config.ts';
 import { packageRoot } from '../../src/package-root.ts';
 import { find, helmPath, meshed, plain, type Rendered, refusal, render, renderText } from './rendering.ts';
 
@@ -151,6 +152,60 @@ test('L2 announcement is an option, with the rights it needs only then', async (
       each.kind === 'Role' && each.metadata.name === 'isthmus' ? [each.metadata.name] : [],
     );
   assert.deepEqual([roles(on), roles(await render(plain))], [['isthmus'], []]);
+});
+
+test('the Multi-Cluster Services API is an option, with the rights it needs only then', async () => {
+  const mcsApi = 'clustermesh.mcsapi.enabled=true';
+  const coredns = 'clustermesh.mcsapi.corednsAutoConfigure.enabled=true';
+  const [off, on, all] = await Promise.all([
+    render(meshed),
+    render([...meshed, mcsApi]),
+    render([...meshed, mcsApi, coredns]),
+  ]);
+  const configOf = (objects: readonly Rendered[]) =>
+    parseOperatorConfig(
+      z.object({ data: z.record(z.string(), z.string()) }).parse(find(objects, 'ConfigMap', 'isthmus-config'))
+        .data,
+    );
+  const settings = [off, on, all].map(objects => {
+    const config = configOf(objects);
+    return [
+      config['clustermesh-enable-endpoint-sync'],
+      config['clustermesh-enable-mcs-api'],
+      config['clustermesh-mcs-api-install-crds'],
+      config['clustermesh-mcs-api-configure-coredns'],
+    ];
+  });
+  assert.deepEqual(settings, [
+    [true, false, true, false],
+    [true, true, true, false],
+    [true, true, true, true],
+  ]);
+  const groups = (objects: readonly Rendered[], role: string): boolean =>
+    rulesOf(find(objects, 'ClusterRole', role)).some(rule =>
+      rule.apiGroups.includes('multicluster.x-k8s.io'),
+    );
+  for (const role of ['isthmus-operator', 'clustermesh-apiserver'])
+    assert.deepEqual([groups(off, role), groups(on, role)], [false, true], role);
+  const named = (objects: readonly Rendered[]): string[] =>
+    objects
+      .filter(each => /coredns/.test(each.metadata.name))
+      .map(each => `${each.kind} ${each.metadata.name}`);
+  assert.deepEqual(named(on), []);
+  assert.deepEqual(named(all), [
+    'ClusterRole coredns-mcsapi',
+    'ClusterRoleBinding coredns-mcsapi',
+    'Role isthmus-operator-coredns',
+    'RoleBinding isthmus-operator-coredns',
+  ]);
+  assert.match(
+    await refusal([...meshed, coredns]),
+    /^clustermesh\.mcsapi\.corednsAutoConfigure\.enabled: found true/,
+  );
+  assert.match(
+    await refusal([...plain, mcsApi, 'cluster.id=0', 'cluster.name=default']),
+    /^cluster\.id: found 0/,
+  );
 });
 
 test('Helm makes no certificate and nothing random', async () => {
