@@ -72,7 +72,7 @@ test('who disagrees is said, with the value in force', () => {
   const found = merge(of('us'), of('eu', { type: 'Headless' }), of('ap', { type: 'Headless' }));
   assert.equal(
     found.conflicts[0]?.message,
-    'type: eu, ap (2 of 3 clusters) says otherwise; "ClusterSetIP" of the oldest export, that of us, is in force',
+    'type: "ClusterSetIP" of the oldest export, that of us, is in force; 2 of 3 clusters have another: eu, ap',
   );
 });
 

@@ -147,14 +147,16 @@ function commonFamilies(ordered: readonly ExportedService[]): {
 const compared: readonly {
   readonly reason: ConflictReason;
   readonly field: string;
-  readonly of: (each: ExportedService) => unknown;
+  readonly of: (each: ExportedService, oldest: ExportedService) => unknown;
 }[] = [
   { reason: 'TypeConflict', field: 'type', of: each => each.type },
   { reason: 'SessionAffinityConflict', field: 'sessionAffinity', of: each => each.sessionAffinity },
   {
     reason: 'SessionAffinityConfigConflict',
     field: 'sessionAffinityConfig.clientIP.timeoutSeconds',
-    of: each => each.affinityTimeout,
+    // Who has no affinity has no seconds: that is one conflict, not two.
+    of: (each, oldest) =>
+      each.sessionAffinity === oldest.sessionAffinity ? each.affinityTimeout : oldest.affinityTimeout,
   },
   { reason: 'AnnotationsConflict', field: 'exportedAnnotations', of: each => ordered(each.annotations) },
   { reason: 'LabelsConflict', field: 'exportedLabels', of: each => ordered(each.labels) },
@@ -178,9 +180,9 @@ function disagreement(
   oldest: ExportedService,
   all: readonly ExportedService[],
 ): Conflict[] {
-  const text = (each: ExportedService): string => JSON.stringify(of(each)) ?? 'nothing';
+  const text = (each: ExportedService): string => JSON.stringify(of(each, oldest)) ?? 'nothing';
   const others = all.filter(each => text(each) !== text(oldest)).map(each => each.cluster);
   if (others.length === 0) return [];
-  const message = `${field}: ${others.join(', ')} (${others.length} of ${all.length} clusters) says otherwise; ${text(oldest)} of the oldest export, that of ${oldest.cluster}, is in force`;
+  const message = `${field}: ${text(oldest)} of the oldest export, that of ${oldest.cluster}, is in force; ${others.length} of ${all.length} clusters have another: ${others.join(', ')}`;
   return [{ reason, message }];
 }

@@ -90,11 +90,16 @@ test('which services want slices', () => {
       name: derivedName('shop', 'cart'),
       labels: { 'multicluster.kubernetes.io/service-name': 'cart' },
     };
-    const wanted =
-      annotations === globally || row.annotations['service.cilium.io/global-sync-endpoint-slices'] === 'true';
+    // DNS answers for a headless import from slices alone; for another one they are left out where that is asked for.
+    const isGlobal = 'service.cilium.io/global' in row.annotations;
     assert.equal(
       wantsSlices(derived, { global: false, derived: true }),
-      wanted && row.type !== 'ExternalName',
+      isGlobal && row.type !== 'ExternalName',
+    );
+    const refused = { ...derived, annotations: { ...row.annotations, ...sync('false') } };
+    assert.equal(
+      wantsSlices(refused, { global: false, derived: true }),
+      row.headless && row.type !== 'ExternalName',
     );
     assert.equal(wantsSlices(derived, { global: true, derived: false }), false);
   }

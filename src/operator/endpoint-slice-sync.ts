@@ -74,14 +74,17 @@ export function wantsSlices(service: Service, which: SliceChoice): boolean {
   const { global, syncSlices } = parseServiceAnnotations(service.annotations);
   if (!global || service.type === 'ExternalName') return false;
   const isDerived = service.name === derivedName(service.namespace, service.labels[MCS_SERVICE_LABEL] ?? '');
-  return isDerived ? which.derived && syncSlices !== false : which.global && (syncSlices ?? service.headless);
+  return isDerived
+    ? which.derived && (service.headless || syncSlices !== false)
+    : which.global && (syncSlices ?? service.headless);
 }
 
 /** Services that may want slices. */
 export interface SliceChoice {
   /** Those that users have made global. */
   readonly global: boolean;
-  /** Those behind ServiceImports: each cluster has slices of all endpoints (KEP-1645), unless an annotation says no. */
+  /** Those behind ServiceImports: each cluster has slices of all endpoints (KEP-1645), unless an annotation says no; of a headless one
+   * DNS has nothing else. */
   readonly derived: boolean;
 }
 

@@ -286,7 +286,7 @@ test('a conflict is shown with its reason, told once, and taken back', async () 
   await us.settle();
   assert.equal(us.conditions()[2], 'Conflict=True TypeConflict');
   assert.deepEqual(us.events, [
-    'ServiceExport ledger TypeConflict: type: eu (1 of 2 clusters) says otherwise; "ClusterSetIP" of the oldest export, that of us, is in force',
+    'ServiceExport ledger TypeConflict: type: "ClusterSetIP" of the oldest export, that of us, is in force; 1 of 2 clusters have another: eu',
   ]);
   us.remoteExport('eu');
   await us.settle();
