@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
 import { isNotFound } from '../kube/status.ts';
+import { removeMeshSlices } from '../operator/remove-mesh-slices.ts';
 import { findApiServer } from './api-server.ts';
 import { cleanMissedNodes, cleanNodes, reportMissed } from './clean-nodes.ts';
 import { readAgentTemplate } from './clean-pod.ts';
@@ -84,9 +85,21 @@ export async function uninstallIsthmus(options: Omit<ReleaseOptions, 'values'>):
   // The chart's own hook would clean the nodes a second time.
   await helm(['uninstall', releaseName, '--ignore-not-found', '--no-hooks'], options);
   await releaseServices(cluster, report);
+  await removeSlices(cluster, report);
   await cleanMissedNodes(missed, template, { cluster, report, signal });
   report('✅ Isthmus was uninstalled');
   report('ℹ️  Its CRDs (cilium.io) with their objects, its CA and its certificates stay, for another install');
+}
+
+/** The operator is gone, and with it whoever knew what other clusters have. */
+async function removeSlices(cluster: ClusterChoice, report: (line: string) => void): Promise<void> {
+  const client = clientOf(cluster);
+  try {
+    const removed = await removeMeshSlices(client);
+    if (removed) report(`🧹 EndpointSlices of other clusters removed: ${removed}`);
+  } finally {
+    client.close();
+  }
 }
 
 /** For those who remove the release themselves: names the nodes that are left, since agents may still start there. */

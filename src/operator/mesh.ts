@@ -54,6 +54,7 @@ import {
   toOwnedService,
 } from './mcs-api.ts';
 import { type ObjectFix, objectFixTarget } from './object-fixes.ts';
+import { removeMeshSlices } from './remove-mesh-slices.ts';
 
 const log = logOf('mesh');
 
@@ -102,7 +103,11 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     derived: config['clustermesh-enable-mcs-api'],
   };
   if (config['cluster-id'] === 0 || !(which.global || which.derived)) {
-    await removeMeshSlices(client, signal);
+    const removed = await removeMeshSlices(client, signal).catch((error: unknown) => {
+      if (!signal.aborted) log.warn({ error }, 'slices of other clusters cannot be removed');
+      return 0;
+    });
+    if (removed) log.info({ removed }, 'slices of other clusters are not wanted any more');
     return;
   }
   const remote = new RemoteClusters({
@@ -212,26 +217,4 @@ async function allSynced(
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
   await Promise.race([Promise.all(tables.map(each => each.whenSynced())), aborted]);
-}
-
-/** Where they are not wanted any more, slices made before would stay as they are for ever. */
-async function removeMeshSlices(client: KubeClient, signal: AbortSignal): Promise<void> {
-  const once = new AbortController();
-  const found = new Table<{ readonly path: string }>({ name: 'mesh-slices', keyOf: row => row.path });
-  const watch = reflect(client, {
-    path: pathOf(resources.endpointSlices),
-    labelSelector: `${MANAGED_BY_LABEL}=${MESH_SLICES}`,
-    metadataOnly: true,
-    schema: AnyObject,
-    table: found,
-    toRow: ({ metadata: { namespace, name } }) => ({
-      path: pathOf(resources.endpointSlices, { namespace, name }),
-    }),
-    signal: AbortSignal.any([signal, once.signal]),
-    onError: error => log.warn({ error }, 'endpoint slices'),
-  });
-  await Promise.race([found.whenSynced(), watch.done]);
-  once.abort();
-  for (const { path } of found.values())
-    await client.delete(path).catch((error: unknown) => log.warn({ path, error }, 'cannot be removed'));
 }

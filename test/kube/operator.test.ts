@@ -9,6 +9,7 @@ import { isForbidden, isNotFound } from '../../src/kube/status.ts';
 import { parseOperatorConfig } from '../../src/operator/config.ts';
 import { installDefinitions } from '../../src/operator/crds.ts';
 import { runDuties } from '../../src/operator/duties.ts';
+import { removeMeshSlices } from '../../src/operator/remove-mesh-slices.ts';
 import { plain, render } from '../chart/rendering.ts';
 import { LocalApiServer, missingBinaries, until } from './local-api-server.ts';
 
@@ -157,6 +158,26 @@ test('an agent may not change nodes', { skip }, async () => {
     api.client('agent').patch(pathOf(resources.nodes, { name: 'n1' }), 'merge', patch),
     error => isForbidden(error),
   );
+});
+
+test('slices of other clusters go where nobody keeps them any more; all others stay', { skip }, async () => {
+  const slices = pathOf(resources.endpointSlices, { namespace: 'default' });
+  for (const [name, by] of [
+    ['db-eu-00000', 'endpointslice-mesh-controller.cilium.io'],
+    ['db-abcde', 'endpointslice-controller.k8s.io'],
+  ])
+    await admin.create(slices, {
+      ...typeOf(resources.endpointSlices),
+      metadata: { name, labels: { 'endpointslice.kubernetes.io/managed-by': by } },
+      addressType: 'IPv4',
+      endpoints: [],
+    });
+  assert.equal(await removeMeshSlices(api.client('operator')), 1);
+  assert.equal(
+    await exists(resources.endpointSlices, { namespace: 'default', name: 'db-eu-00000' }),
+    undefined,
+  );
+  assert.ok(await exists(resources.endpointSlices, { namespace: 'default', name: 'db-abcde' }));
 });
 
 test('kubectl shows the columns of Cilium', { skip }, async () => {
