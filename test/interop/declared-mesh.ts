@@ -11,6 +11,8 @@ export interface DeclaredMesh {
   readonly members: readonly MeshMember[];
   /** 255 or 511. Default 255. */
   readonly maxClusters?: number;
+  /** ServiceExports and ServiceImports. */
+  readonly mcsApi?: boolean;
 }
 
 export interface MeshMember {
@@ -48,6 +50,7 @@ export function declaredValues(mesh: DeclaredMesh, member: MeshMember) {
     clustermesh: {
       useAPIServer: true,
       maxConnectedClusters: mesh.maxClusters ?? 255,
+      mcsapi: { enabled: mesh.mcsApi ?? false },
       config: {
         enabled: true,
         clusters: Object.fromEntries(

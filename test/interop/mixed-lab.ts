@@ -29,6 +29,7 @@ export async function mixedLab({ name, maxClusters, report, signal }: MixedLabOp
   const mesh = {
     authority: await meshAuthority(),
     maxClusters,
+    mcsApi: true,
     // Isthmus reads Cilium as `remote`, Cilium reads Isthmus as `remote-eu`.
     members: [
       memberOf(us, { authMode: 'migration', ...(large && { id: 300 }) }),
