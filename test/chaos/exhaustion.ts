@@ -1,10 +1,14 @@
 /** The mesh etcd of eu gets neither memory nor space. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
+import type { EtcdConnection } from '../../src/kvstore/connection.ts';
+import { encodeKey, prefixEnd } from '../../src/kvstore/range.ts';
+import { dial } from '../../src/kvstore/session.ts';
 import { targetProcesses } from '../../src/lab/node-process.ts';
 import { parseTarget } from '../../src/lab/target.ts';
-import { type Bed, namespace } from './bed.ts';
+import type { Bed } from './bed.ts';
 import { until } from './conditions.ts';
 import { outage } from './outage.ts';
 
@@ -30,21 +34,72 @@ export const noMemory = outage('the mesh etcd runs out of memory', {
       writeFileSync(limit!, String(Number(readFileSync(used!, 'utf8')) + 65_536)),
     );
   },
-  end: shrink,
+  end: tidy,
 });
 
-/** Services change until it does. */
+/** Writes into it until it does, below a prefix that nobody reads. */
 async function untilItEnds(bed: Bed, pid: number, press: () => void = () => undefined): Promise<void> {
+  using etcd = await connectAsAdmin(bed);
+  let written = 0;
   await until('the end of the mesh etcd', 60, async () => {
+    if (!isAlive(pid)) return true;
+    press();
     try {
-      press();
-      process.kill(pid, 0);
+      const key = encodeKey(`${prefix}${written}`);
+      await etcd.kv.put({ key, value: encodeKey('x'.repeat(1_000_000)) });
+      written++;
     } catch {
-      return true;
+      // It is about to end.
     }
-    await grow(bed);
     return undefined;
   });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const prefix = 'chaos/';
+
+async function tidy(bed: Bed): Promise<void> {
+  await until('the mesh etcd answers', 180, async () => {
+    try {
+      using etcd = await connectAsAdmin(bed);
+      return await etcd.kv.deleteRange({ key: encodeKey(prefix), rangeEnd: prefixEnd(prefix) });
+    } catch {
+      return undefined;
+    }
+  });
+}
+
+const tlsSecret = z.object({
+  data: z.object({ 'ca.crt': z.string(), 'tls.crt': z.string(), 'tls.key': z.string() }),
+});
+
+async function connectAsAdmin({ eu }: Bed): Promise<EtcdConnection> {
+  const name = 'clustermesh-apiserver-admin-cert';
+  const found = await eu.kubectl('-n', 'kube-system', 'get', 'secret', name, '-o', 'json');
+  const { data } = tlsSecret.parse(JSON.parse(found));
+  const folder = mkdtempSync(join(tmpdir(), 'isthmus-chaos-'));
+  try {
+    for (const [file, value] of Object.entries(data))
+      writeFileSync(join(folder, file), Buffer.from(value, 'base64'), { mode: 0o600 });
+    const tls = {
+      ca: join(folder, 'ca.crt'),
+      cert: join(folder, 'tls.crt'),
+      key: join(folder, 'tls.key'),
+    };
+    const [node] = eu.cluster.plan.nodes;
+    const endpoint = { host: node!.address, port: 32_379, serverName: 'eu.mesh.cilium.io' };
+    return await dial([endpoint], { tls }, AbortSignal.timeout(10_000));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 const meshPod = z.object({
@@ -73,43 +128,6 @@ export const noSpace = outage('the mesh etcd has no space left', {
   },
   async end(bed) {
     await resize(bed, () => '2g');
-    await shrink(bed);
+    await tidy(bed);
   },
 });
-
-let version = 0;
-
-/** Changes a service of eu with as many backends as a slice can name, none of which is there, and long hints to each. */
-async function grow({ eu }: Bed): Promise<void> {
-  version++;
-  const zones = Array.from({ length: 8 }, (_, at) => `${at}${'z'.repeat(62)}`);
-  const metadata = { name: 'large', namespace };
-  await eu.apply({
-    apiVersion: 'v1',
-    kind: 'List',
-    items: [
-      {
-        apiVersion: 'v1',
-        kind: 'Service',
-        metadata: { ...metadata, annotations: { 'service.cilium.io/global': 'true' } },
-        spec: { ports: [{ port: 80 }] },
-      },
-      {
-        apiVersion: 'discovery.k8s.io/v1',
-        kind: 'EndpointSlice',
-        metadata: { ...metadata, labels: { 'kubernetes.io/service-name': 'large' } },
-        addressType: 'IPv4',
-        ports: [{ port: 1024 + version }],
-        endpoints: Array.from({ length: 1000 }, (_, at) => ({
-          addresses: [`10.2.${200 + Math.floor(at / 250)}.${1 + (at % 250)}`],
-          zone: zones[0],
-          hints: { forZones: zones.map(name => ({ name })) },
-        })),
-      },
-    ],
-  });
-}
-
-async function shrink({ eu }: Bed): Promise<void> {
-  await eu.kubectl('-n', namespace, 'delete', 'service/large', 'endpointslice/large', '--ignore-not-found');
-}

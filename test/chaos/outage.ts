@@ -84,7 +84,13 @@ export function processOutages(
   const order =
     (kind: 'kill' | 'pause') =>
     (bed: Bed): Promise<unknown> =>
-      fault(bed.lab.plan.name, { kind, target } satisfies FaultOrder);
+      until(`${target} runs`, 120, async () => {
+        try {
+          return await fault(bed.lab.plan.name, { kind, target } satisfies FaultOrder);
+        } catch {
+          return undefined; // it is being started again after the fault before
+        }
+      });
   const { changeable = true } = paused;
   return [
     outage(`${what} is killed`, { begin: order('kill'), passing: true, changeable }),
