@@ -72,23 +72,31 @@ static __always_inline bool is_inside(const struct addr *addr)
 	return (info && !addr_is_zero(&info->tunnel)) || is_node(addr);
 }
 
+/* Whether a destination, as clients outside see it, is a service's. A backend in its node's own network may be one. */
+static __always_inline bool is_frontend(const struct flow *flow)
+{
+	return frontend_find(&flow->daddr, flow->dport, flow->proto,
+			     is_node_of_cluster(&flow->daddr, NODE_OWN_CLUSTER), false);
+}
+
 /*
- * Whether a backend may answer this client past this node: the frontend is to be served so, the client is outside,
- * and the backend is on a node of this cluster that is reached without a tunnel. A node of another cluster may
- * know nothing of the frontend, and its network may not let out what has the frontend's address.
+ * Whether the backend `to` leads to may answer this client past this node: the frontend is to be served so, the client
+ * is outside, and the backend is on a node of this cluster that is reached without a tunnel. A node of another cluster
+ * may know nothing of the frontend, and its network may not let out what has the frontend's address. What is a frontend
+ * itself would be balanced once more by its node.
  */
-__noinline int dsr_possible(const struct packet *p, const struct frontend_value *frontend, const struct addr *backend)
+__noinline int dsr_possible(const struct packet *p, const struct frontend_value *frontend, const struct flow *to)
 {
 	struct node_key key = {};
 	struct ipcache_value *info;
 	struct node_value *node;
 
-	if (!p || !frontend || !backend)
+	if (!p || !frontend || !to)
 		return 0;
-	if (!(frontend->flags & FRONTEND_DSR) || is_inside(&p->flow.saddr))
+	if (!(frontend->flags & FRONTEND_DSR) || to->cluster_id || is_inside(&p->flow.saddr) || is_frontend(to))
 		return 0;
-	info = ipcache_find(backend, 0);
-	key.addr = info && !addr_is_zero(&info->tunnel) ? info->tunnel : *backend;
+	info = ipcache_find(&to->daddr, 0);
+	key.addr = info && !addr_is_zero(&info->tunnel) ? info->tunnel : to->daddr;
 	node = bpf_map_lookup_elem(&nodes, &key);
 	return node && (node->flags & (NODE_OWN_CLUSTER | NODE_DIRECT)) == (NODE_OWN_CLUSTER | NODE_DIRECT);
 }
@@ -341,6 +349,8 @@ __noinline int dsr_accept(struct packet *p)
 		return 0;
 	if (p->kind != PACKET_PORTS || (p->flow.proto != IPPROTO_TCP && p->flow.proto != IPPROTO_UDP) ||
 	    !dsr_tells(p) || is_inside(&p->flow.saddr))
+		return DROP_DSR_FORGED;
+	if (is_frontend(&p->flow))
 		return DROP_DSR_FORGED;
 	asked = room->pair.from.daddr;
 	port = room->pair.from.dport;

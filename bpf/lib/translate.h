@@ -33,7 +33,7 @@ static __always_inline void service_source(const struct packet *p, enum origin o
 		config_addr(&pair->to.saddr, internal_ip(p->v6));
 		pair->flags |= NAT_SOURCE;
 	} else if ((target.kind == TARGET_OTHER || target.kind == TARGET_DIRECT) && origin == ORIGIN_NETDEV) {
-		if (!pair->to.cluster_id && dsr_possible(p, frontend, &pair->to.daddr)) {
+		if (dsr_possible(p, frontend, &pair->to)) {
 			pair->flags |= NAT_DSR;
 			return;
 		}

@@ -269,6 +269,15 @@ for (const [name, own] of FAMILIES)
       assert.ok(masked(NODE_B), 'the client is a node');
       a.ipcache(name === 'IPv4' ? '10.2.0.9/32' : 'fd00:2::9/128', 131_072 + 300, REMOTE_NODE);
       assert.ok(masked(name === 'IPv4' ? '10.2.0.9' : 'fd00:2::9'), 'the client is a pod');
+      const backends = [{ id: 560, address: NODE_B, port: 80 }];
+      a.service(660, NODE_B, 80, PROTO.tcp, backends, { flags: FRONTEND.external | FRONTEND.dsr });
+      a.service(661, LB, 94, PROTO.tcp, backends, { flags: FRONTEND.external | FRONTEND.dsr });
+      const { out: twice } = a.send('from_netdev', tcp(ports(WORLD, LB, port++, 94)));
+      assert.deepEqual(
+        [read(twice).from, optionOf(twice)],
+        [own.NODE, []],
+        'the backend is a service itself',
+      );
       services(a, 0);
       assert.ok(masked(), 'the frontend has no such flag');
       services(a, FRONTEND.dsr);
@@ -307,6 +316,8 @@ for (const [name, own] of FAMILIES)
       assert.deepEqual(forged(tcp(to), option(own.VIP, 80)), dropped, 'for clients inside');
       assert.deepEqual(forged(tcp({ ...to, flags: TCP_FLAG.ack }), asked), dropped, 'no first packet');
       assert.deepEqual(forged(tcp({ ...to, from: own.NODE }), asked), dropped, 'a node as client');
+      const toService = tcp(ports(WORLD, NODE_B, port, NODEPORT));
+      assert.deepEqual(forged(toService, option(LB, LB_PORT)), dropped, 'to a service');
       assert.deepEqual(forged(tcp({ ...to, from: NEIGHBOUR }), asked), dropped, 'a pod as client');
       assert.deepEqual(forged(icmp(WORLD, REMOTE, types.echo, 0, [0, 1, 0, 1]), asked), dropped, 'echo');
       b.service(651, LB, 92, PROTO.tcp, [{ id: 551, address: REMOTE, port: 8080 }], {

@@ -2,6 +2,10 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { rm, writeFile } from 'node:fs/promises';
+import { Agent, get, type IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
@@ -28,7 +32,6 @@ const families = [
 
 const apply = async (...objects: readonly object[]): Promise<void> => {
   const path = `${us.kubeconfig}.objects`;
-  const { writeFile, rm } = await import('node:fs/promises');
   await writeFile(path, JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }));
   await us.kubectl('apply', '-f', path).finally(() => rm(path));
 };
@@ -230,8 +233,8 @@ after(async () => {
 
 describe('loadBalancer.mode dsr', () => {
   before(async () => {
-    const text = await configure('routingMode=native', 'loadBalancer.mode=dsr');
-    assert.match(text, /✔ Load balancer dsr /);
+    const status = await configure('routingMode=native', 'loadBalancer.mode=dsr');
+    assert.match(status, /✔ Load balancer dsr /);
   });
 
   for (const [family, client, addressOf] of families) {
@@ -259,9 +262,9 @@ describe('loadBalancer.mode dsr', () => {
 
     test(`${family}: a datagram that the option makes too large is told, and comes in pieces`, async () => {
       const size = 1500 - (family === 'IPv4' ? 28 : 48);
-      const text = 'x'.repeat(size - 'echo '.length);
-      const heard = await overUdp(addressOf(first), UDP, `echo ${text}`);
-      assert.equal(heard.at(-1), text, heard.map(each => each.slice(0, 20)).join());
+      const words = 'x'.repeat(size - 'echo '.length);
+      const heard = await overUdp(addressOf(first), UDP, `echo ${words}`);
+      assert.equal(heard.at(-1), words, heard.map(each => each.slice(0, 20)).join());
       const [route] = JSON.parse(await run('ip', ['-j', 'route', 'get', addressOf(first)])) as [
         { readonly metrics?: readonly { readonly mtu?: number }[] },
       ];
@@ -306,11 +309,42 @@ describe('loadBalancer.mode dsr', () => {
   });
 });
 
-test('loadBalancer.mode hybrid: TCP keeps the client, UDP gets the node', async () => {
-  assert.match(await configure('routingMode=native', 'loadBalancer.mode=hybrid'), /Load balancer hybrid /);
-  for (const [, client, addressOf] of families) {
-    assert.equal(await overTcp(addressOf(first), HTTP), client);
-    assert.equal(await clientByUdp(addressOf(first), UDP), addressOf(first));
+/** A connection that stays: asks by it, again and again, who the client is. */
+function openConnection(address: string): { ask(): Promise<string>; close(): void } {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  let socket: Socket | undefined;
+  return {
+    async ask() {
+      const question = get({ agent, host: address, port: HTTP, path: '/clientip', timeout: 5_000 });
+      const [response] = (await once(question, 'response')) as [IncomingMessage];
+      socket ??= response.socket;
+      assert.equal(response.socket, socket, 'it is the same connection');
+      return withoutPort(await text(response));
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+test('loadBalancer.mode hybrid: TCP keeps the client, UDP gets the node; connections of before go on', async () => {
+  const connections = families.map(([, client, addressOf]) => ({
+    client,
+    ...openConnection(addressOf(first)),
+  }));
+  try {
+    for (const { ask, client } of connections) assert.equal(await ask(), client);
+    assert.match(await configure('routingMode=native', 'loadBalancer.mode=hybrid'), /Load balancer hybrid /);
+    for (const [, client, addressOf] of families) {
+      assert.equal(await overTcp(addressOf(first), HTTP), client);
+      assert.equal(await clientByUdp(addressOf(first), UDP), addressOf(first));
+    }
+    for (const { ask, client } of connections) assert.equal(await ask(), client);
+
+    await configure('routingMode=native', 'loadBalancer.mode=snat');
+    for (const [, , addressOf] of families)
+      assert.equal(await overTcp(addressOf(first), HTTP), addressOf(first));
+    for (const { ask, client } of connections) assert.equal(await ask(), client);
+  } finally {
+    for (const { close } of connections) close();
   }
 });
 
