@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathOf, resources } from '../../src/kube/resource.ts';
 import { now } from '../control-plane/bed.ts';
+import { watchServices } from '../control-plane/map-watch.ts';
 import { type Result, spread } from '../control-plane/report.ts';
 import { cpuOf } from '../lab-daemons.ts';
 import type { Bed } from '../services/bed.ts';
@@ -45,15 +46,24 @@ export async function remoteChanges(bed: MeshBed, perSecond: number, time: numbe
     `10.${cluster.id}.${n % cluster.nodes}.${100 + (Math.floor(n / cluster.nodes) % 150)}`;
   for (const { name, address } of services) await createGlobal(bed, name, address);
   await mesh.put(services.map(({ name, address }) => globalService(cluster, name, address, [pod(0)])));
-  using followed = await follow(
+  const [answers, arrivals]: [number[], number[]] = [[], []];
+  /** By service: changes that have not arrived. */
+  const awaited = services.map((): { readonly to: string; readonly started: number }[] => []);
+  const numbers = new Map(services.map(({ address }, n) => [address, n]));
+  using _watch = await watchServices(
     bed,
+    bed.node,
     services.map(each => each.address),
+    (service, backend, stamp) => {
+      const list = awaited[numbers.get(service)!]!;
+      const at = list.findIndex(each => each.to === backend);
+      // A change that was overtaken by the next one of its service has arrived with it.
+      for (const { started } of list.splice(0, at + 1)) arrivals.push(stamp - started);
+    },
   );
-  await Promise.all(services.map((_, n) => followed.arrival(n, pod(0))));
   const agent = agentPid(bed);
   const [agentCpu, etcdCpu] = [cpuOf(agent), cpuOf(mesh.etcd.pid)];
   process.kill(agent, 'SIGUSR2');
-  const [answers, arrivals]: [number[], number[]] = [[], []];
   const underWay: Promise<unknown>[] = [];
   const began = now();
   for (let n = 0; n < perSecond * time; n++) {
@@ -68,12 +78,12 @@ export async function remoteChanges(bed: MeshBed, perSecond: number, time: numbe
       addressRow(cluster, to, n % cluster.nodes, which),
     ];
     const gone = from.map(each => addressRow(cluster, each, 0, 0).key);
-    underWay.push(
-      mesh.put(rows, gone).then(() => answers.push(now() - started)),
-      followed.arrival(which, to).then(stamp => arrivals.push(stamp - started)),
-    );
+    awaited[which]!.push({ to, started });
+    underWay.push(mesh.put(rows, gone).then(() => answers.push(now() - started)));
   }
   await Promise.all(underWay);
+  for (const limit = now() + 60e6; awaited.some(list => list.length); await pause(50))
+    if (now() > limit) throw new Error('some changes did not arrive within 60 s');
   const took = (now() - began) / 1000;
   const what = `${perSecond} remote endpoints changed a second, of ${mesh.clusters.length} clusters`;
   const share = (milliseconds: number): string => ((milliseconds / took) * 100).toFixed(1);

@@ -19,6 +19,8 @@ export interface MeshIdentity {
   readonly maxClusters: number;
   /** clustermesh-apiserver is part of the installation. */
   readonly apiserver: boolean;
+  /** A namespace that does not say is exported. */
+  readonly globalByDefault: boolean;
 }
 
 /** How others reach the mesh etcd of a cluster. */
@@ -49,6 +51,7 @@ export async function readMeshIdentity(
       id: Number(data['cluster-id'] ?? 0),
       maxClusters: Number(data['max-connected-clusters'] ?? 255),
       apiserver: data['enable-clustermesh-apiserver'] === 'true',
+      globalByDefault: data['clustermesh-default-global-namespace'] !== 'false',
     };
   } catch (error) {
     if (!isNotFound(error)) throw error;

@@ -5,9 +5,10 @@ import { meshStatusText } from './mesh-status-text.ts';
 
 const ready: MeshStatus = {
   context: 'isthmus-us',
-  cluster: { name: 'us', id: 1, maxClusters: 255, apiserver: true },
+  cluster: { name: 'us', id: 1, maxClusters: 255, apiserver: true, globalByDefault: true },
   service: { type: 'NodePort', ips: ['172.18.1.2', '172.18.1.3'], port: 32379 },
   apiserverReady: true,
+  localNamespaces: [],
   configured: ['eu'],
   nodes: { total: 3, connected: 3 },
   connected: { min: 1, avg: 1, max: 1 },
@@ -44,6 +45,18 @@ test('when a cluster was heard again, and how long it was not', () => {
     });
   assert.match(after(31.2, 14.4), /3\/3 connected, heard again for 14 s after 31 s of silence\n/);
   assert.match(after(31, 3700), /3\/3 connected\n/);
+});
+
+test('namespaces that are not exported are named', () => {
+  assert.match(
+    meshStatusText({ ...ready, localNamespaces: ['dev', 'test'] }),
+    /ℹ️ {2}Not exported, because not global: 2 namespaces \(dev, test\)\n/,
+  );
+  const many = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
+  assert.match(
+    meshStatusText({ ...ready, localNamespaces: many }),
+    /7 namespaces \(a, b, c, d, e and 2 more\)/,
+  );
 });
 
 test('errors of several nodes are said once', () => {

@@ -21,6 +21,7 @@ export function meshStatusText(status: MeshStatus): string {
       ? '✅ Deployment clustermesh-apiserver is ready'
       : '❌ Deployment clustermesh-apiserver is not ready',
     'ℹ️  Agents read remote clusters directly (no KVStoreMesh)',
+    ...localText(status.localNamespaces),
     ...problems.map(each => `❌ ${each}`),
     '',
   );
@@ -57,6 +58,14 @@ export function meshStatusText(status: MeshStatus): string {
 function outageText(outage: Outage | undefined): string {
   if (!outage || outage.age > 3600) return '';
   return `, heard again for ${Math.round(outage.age)} s after ${Math.max(1, Math.round(outage.seconds))} s of silence`;
+}
+
+/** Namespaces that other clusters know nothing of: a few by name. */
+function localText(names: readonly string[]): string[] {
+  if (names.length === 0) return [];
+  const shown =
+    names.length > 6 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
+  return [`ℹ️  Not exported, because not global: ${names.length} namespaces (${shown})`];
 }
 
 /** One line per cluster and message, with the nodes it concerns. */

@@ -1,8 +1,10 @@
+import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
+import { isGlobalNamespace } from '../api/global-namespace.ts';
 import { isRemoteConfig } from '../clustermesh/remote-config.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { execInPod } from '../kube/exec.ts';
-import { Secret } from '../kube/objects.ts';
+import { Namespace, Secret } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
 import { agentPods, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
@@ -30,6 +32,8 @@ export interface MeshStatus {
   readonly service: MeshService | undefined;
   /** clustermesh-apiserver has written everything this cluster exports. */
   readonly apiserverReady: boolean;
+  /** Namespaces of which nothing is exported. */
+  readonly localNamespaces: readonly string[];
   /** Names of the clusters this one is configured to connect to. */
   readonly configured: readonly string[];
   readonly nodes: { readonly total: number; readonly connected: number };
@@ -80,7 +84,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   const { namespace, context } = choice;
   const cluster = await readMeshIdentity(client, choice);
   const problems: string[] = [];
-  const [service, pods, agents, configured] = await Promise.all([
+  const [service, pods, agents, configured, localNamespaces] = await Promise.all([
     cluster.apiserver
       ? readMeshService(client, choice).catch((error: unknown) => {
           if (!(error instanceof NotYet)) throw error;
@@ -91,6 +95,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     isthmusPods(client, namespace),
     agentPods(client, namespace),
     configuredClusters(client, namespace),
+    cluster.apiserver ? namespacesNotExported(client, cluster.globalByDefault) : [],
   ]);
   if (!cluster.apiserver) problems.push('clustermesh is not enabled: isthmus clustermesh enable');
   const apiservers = pods.filter(pod => pod.component === 'clustermesh-apiserver');
@@ -132,6 +137,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     cluster,
     service,
     apiserverReady: apiservers.some(pod => pod.ready),
+    localNamespaces,
     configured: names,
     nodes: { total: agents.length, connected: counts.filter(count => count === names.length).length },
     connected: {
@@ -144,6 +150,14 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     warnings,
     problems,
   };
+}
+
+async function namespacesNotExported(client: KubeClient, globalByDefault: boolean): Promise<string[]> {
+  const { items } = await client.get(pathOf(resources.namespaces), z.object({ items: z.array(Namespace) }));
+  return items
+    .filter(({ metadata }) => !isGlobalNamespace(metadata.annotations, globalByDefault))
+    .map(({ metadata }) => metadata.name)
+    .sort();
 }
 
 /** Clusters the Secrets have a configuration of: what agents are to connect to. */

@@ -9,6 +9,8 @@ const settings = {
   'clustermesh-enable-mcs-api': flag(false),
   'clustermesh-apiserver-health-port': whole(9880, 1, 65535),
   'clustermesh-apiserver-prometheus-serve-addr': listenAddress(':9964'),
+  /** Objects of a namespace that does not say whether it is global are exported. */
+  'clustermesh-default-global-namespace': flag(true),
   /** How long a key outlives this process. */
   'kvstore-lease-ttl': duration('15m'),
 } as const;

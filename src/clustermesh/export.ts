@@ -10,6 +10,7 @@ import {
   type SliceEndpoint,
 } from '../api/endpoint-slice.ts';
 import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
+import { labelNames } from '../api/labels.ts';
 import { type Service, serviceKey as serviceName } from '../api/service.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
 import { exportedService, isExportable } from '../mcsapi/exported-service.ts';
@@ -20,8 +21,16 @@ import { formatServiceExport } from './service-export.ts';
 import { formatAddress, formatNode, type Origin } from './values.ts';
 import { deriveVerdicts } from './verdict-tables.ts';
 
-/** What a cluster keeps in Kubernetes that others may know. */
+/** Whether what is in a namespace is for other clusters. */
+export interface ExportNamespace {
+  readonly name: string;
+  readonly global: boolean;
+}
+
+/** What a cluster keeps in Kubernetes that others may know. Services, endpoints, identities: index {@link BY_NAMESPACE}. */
 export interface ExportSources {
+  /** One that is not known yet is not global. */
+  readonly namespaces: ReadonlyTable<ExportNamespace>;
   readonly services: ReadonlyTable<Service>;
   /** Empty, and synced, without MCS-API. */
   readonly serviceExports: ReadonlyTable<ServiceExport>;
@@ -36,6 +45,13 @@ export interface ExportSources {
 /** Index of the endpoints table that finds who claims an address. */
 export const ENDPOINTS_BY_ADDRESS = 'address';
 
+/** Index that finds what is in a namespace. */
+export const BY_NAMESPACE = 'namespace';
+
+/** Namespace of the pods that an identity stands for. */
+export const namespaceOfIdentity = ({ labels }: Pick<IdentityRow, 'labels'>): string =>
+  labels[`k8s:${labelNames.namespace}`] ?? '';
+
 /** The keys a cluster's etcd is to hold, one table for each kind of object. */
 export function deriveExport(sources: ExportSources, origin: Origin): Record<Kind, ReadonlyTable<EtcdRow>> {
   const options = (kind: Kind) => ({
@@ -43,7 +59,8 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
     keyOf: (row: EtcdRow) => row.key,
     equal: (a: EtcdRow, b: EtcdRow) => a.value === b.value,
   });
-  const { services, serviceExports, slices, nodes, identities, endpoints } = sources;
+  const { namespaces, services, serviceExports, slices, nodes, identities, endpoints } = sources;
+  const isGlobal = (namespace: string): boolean => namespaces.get(namespace)?.global === true;
   const verdicts = deriveVerdicts(nodes).nodes;
   const isDead = (node: string): boolean => verdicts.get(node)?.dead === true;
   return {
@@ -57,23 +74,36 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
     }),
     identities: derive<EtcdRow>({
       ...options('identities'),
-      inputs: [input(identities, row => [String(row.identity)])],
+      inputs: [
+        input(identities, row => [String(row.identity)]),
+        input(namespaces, function* ({ name }) {
+          for (const row of identities.by(BY_NAMESPACE, name)) yield String(row.identity);
+        }),
+      ],
       compute: number => {
         const row = identities.get(number);
-        return row && isOwn(row.identity, origin)
+        return row && isOwn(row.identity, origin) && isGlobal(namespaceOfIdentity(row))
           ? [{ key: identityKey(origin.cluster, row.identity), value: row.text }]
           : [];
       },
     }),
     ip: derive<EtcdRow>({
       ...options('ip'),
-      inputs: [input(endpoints, row => row.addresses)],
-      compute: address => exportAddress(address, endpoints, origin),
+      inputs: [
+        input(endpoints, row => row.addresses),
+        input(namespaces, function* ({ name }) {
+          for (const row of endpoints.by(BY_NAMESPACE, name)) yield* row.addresses;
+        }),
+      ],
+      compute: address => exportAddress(address, endpoints, origin, isGlobal),
     }),
     services: derive<EtcdRow>({
       ...options('services'),
       inputs: [
         input(services, row => [serviceName(row)]),
+        input(namespaces, function* ({ name }) {
+          for (const row of services.by(BY_NAMESPACE, name)) yield serviceName(row);
+        }),
         input(slices, row => (row.service === '' ? [] : [row.service])),
         input(verdicts, function* ({ node }) {
           for (const slice of slices.by(SLICES_BY_NODE, node)) if (slice.service !== '') yield slice.service;
@@ -81,20 +111,25 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
       ],
       compute: name => {
         const service = services.get(name);
-        return service ? exportService(service, slices.by(SLICES_BY_SERVICE, name), origin, isDead) : [];
+        if (!service || !isGlobal(service.namespace)) return [];
+        return exportService(service, slices.by(SLICES_BY_SERVICE, name), origin, isDead);
       },
     }),
     serviceexports: derive<EtcdRow>({
       ...options('serviceexports'),
       inputs: [
         input(serviceExports, row => [serviceName(row)]),
+        input(namespaces, function* ({ name }) {
+          for (const row of services.by(BY_NAMESPACE, name))
+            if (serviceExports.has(serviceName(row))) yield serviceName(row);
+        }),
         // Of all services of a cluster few are exported.
         input(services, row => (serviceExports.has(serviceName(row)) ? [serviceName(row)] : [])),
       ],
       compute: name => {
         const service = services.get(name);
         const found = serviceExports.get(name);
-        if (!service || !found || !isExportable(service)) return [];
+        if (!service || !found || !isExportable(service) || !isGlobal(service.namespace)) return [];
         const value = formatServiceExport(exportedService(origin.cluster, service, found));
         return [{ key: serviceExportKey(origin.cluster, service.namespace, service.name), value }];
       },
@@ -107,9 +142,11 @@ function exportAddress(
   address: string,
   endpoints: ReadonlyTable<EndpointObjectRow>,
   origin: Origin,
+  isGlobal: (namespace: string) => boolean,
 ): EtcdRow[] {
   const [owner] = endpoints.by(ENDPOINTS_BY_ADDRESS, address);
-  if (!owner || !mayClaim(owner.identity, origin.clusterId, origin.maxClusters)) return [];
+  if (!owner || !isGlobal(owner.namespace)) return [];
+  if (!mayClaim(owner.identity, origin.clusterId, origin.maxClusters)) return [];
   const value = formatAddress({
     address,
     nodeIp: owner.nodeIp,

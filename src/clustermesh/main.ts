@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { EVERYWHERE } from '../api/config.ts';
+import { type Service, serviceKey } from '../api/service.ts';
 import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
-import { kubeInCluster } from '../kube/client.ts';
+import { type KubeClient, kubeInCluster } from '../kube/client.ts';
+import { EventRecorder } from '../kube/events.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import type { EtcdConnection, TlsFiles } from '../kvstore/connection.ts';
 import { listPrefix } from '../kvstore/range.ts';
@@ -12,7 +14,8 @@ import type { ReadonlyTable } from '../table/table.ts';
 import { syncRemoteUsers } from './access.ts';
 import { type ApiserverConfig, parseApiserverConfig } from './apiserver-config.ts';
 import { initializeEtcd } from './etcd-server.ts';
-import { deriveExport } from './export.ts';
+import { deriveExport, type ExportSources } from './export.ts';
+import { limitValues, type RefusedValue, VALUE_LIMIT } from './export-limit.ts';
 import { Exporter } from './exporter.ts';
 import { datapathKinds } from './layout.ts';
 import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
@@ -94,6 +97,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
   const { sources } = exportSources(client, {
     signal,
     mcsApi: config['clustermesh-enable-mcs-api'],
+    globalByDefault: config['clustermesh-default-global-namespace'],
     onError,
     onBad: (path, { object, error }) => log.warn({ path, object, error }, 'object ignored'),
   });
@@ -108,10 +112,13 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     help: 'Writes to the local etcd that failed and were tried again',
     registers: [registry],
   });
+  const desired = deriveExport(sources, origin);
+  const { rows: services, refused } = limitValues(desired.services);
+  tellRefused(refused, sources.services, client);
   const exporter = new Exporter(
     {
       cluster,
-      rows: deriveExport(sources, origin),
+      rows: { ...desired, services },
       config: {
         id: origin.clusterId,
         syncedCanaries: true,
@@ -129,6 +136,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     AbortSignal.any([signal, withdrawn.signal]),
   );
   registerMetrics(exporter, registry);
+  registerFilterMetrics(registry, sources, refused);
 
   let trouble: string | undefined = 'not connected yet';
   await serveHealth({
@@ -197,6 +205,50 @@ function admitRemotes(
     if (signal.aborted) end();
     else signal.addEventListener('abort', end, { once: true });
     apply();
+  });
+}
+
+/** An Event on each service whose value etcd would not take, and one when it would again. */
+function tellRefused(
+  refused: ReadonlyTable<RefusedValue>,
+  services: ReadonlyTable<Service>,
+  client: KubeClient,
+): void {
+  const events = new EventRecorder({ client, onError: error => log.warn({ error: error.message }, 'event') });
+  refused.subscribe(({ key, before, after }) => {
+    if (before && after) return;
+    const [namespace = '', name = ''] = key.split('/').slice(-2);
+    const service = services.get(serviceKey({ namespace, name }));
+    if (!service) return;
+    const subject = { apiVersion: 'v1', kind: 'Service', namespace, name, uid: service.uid };
+    if (!after) return events.say(subject, 'Exported', 'it is exported to other clusters again');
+    const kept = after.kept ? 'they keep what was exported before' : 'they know nothing of it';
+    const message = `not exported to other clusters: its backends take ${after.bytes} bytes, expected ${VALUE_LIMIT} or fewer, which is what etcd takes; ${kept}`;
+    log.warn({ service: `${namespace}/${name}` }, message);
+    events.warn(subject, 'ExportRefused', message);
+  });
+}
+
+function registerFilterMetrics(
+  registry: Registry,
+  { namespaces }: ExportSources,
+  refused: ReadonlyTable<RefusedValue>,
+): void {
+  new Gauge({
+    name: 'isthmus_clustermesh_local_namespaces',
+    help: 'Namespaces of which nothing is exported',
+    registers: [registry],
+    collect() {
+      this.set([...namespaces.values()].filter(each => !each.global).length);
+    },
+  });
+  new Gauge({
+    name: 'isthmus_clustermesh_refused_services',
+    help: 'Services whose value is too large for etcd',
+    registers: [registry],
+    collect() {
+      this.set(refused.size);
+    },
   });
 }
 

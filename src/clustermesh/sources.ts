@@ -13,16 +13,26 @@ import {
   ownEndpointSlices,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
+import { isGlobalNamespace } from '../api/global-namespace.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
 import type { KubeClient } from '../kube/client.ts';
+import { Namespace } from '../kube/objects.ts';
 import { type BadObject, type Reflection, reflect } from '../kube/reflect.ts';
 import { MCS_GROUP, mcsResources, mcsVersions, pathOf, type Resource, resources } from '../kube/resource.ts';
 import { servedVersion } from '../kube/served-version.ts';
 import { Table } from '../table/table.ts';
-import { ENDPOINTS_BY_ADDRESS, type ExportSources } from './export.ts';
+import {
+  BY_NAMESPACE,
+  ENDPOINTS_BY_ADDRESS,
+  type ExportNamespace,
+  type ExportSources,
+  namespaceOfIdentity,
+} from './export.ts';
 
 export interface SourceOptions {
+  /** What a namespace is that does not say. */
+  readonly globalByDefault: boolean;
   readonly signal: AbortSignal;
   /** Follow ServiceExports, too. Their definition may be installed later. */
   readonly mcsApi: boolean;
@@ -33,17 +43,26 @@ export interface SourceOptions {
 /** Follows what the cluster may export, in its own API server. */
 export function exportSources(
   client: KubeClient,
-  { signal, mcsApi, onBad, onError }: SourceOptions,
+  { signal, mcsApi, globalByDefault, onBad, onError }: SourceOptions,
 ): { readonly sources: ExportSources; readonly reflections: readonly Reflection[] } {
-  const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
+  const namespaces = new Table<ExportNamespace>({
+    name: 'namespaces',
+    keyOf: row => row.name,
+    equal: (a, b) => a.global === b.global,
+  });
+  const services = new Table<Service>({
+    name: 'services',
+    keyOf: serviceKey,
+    indexes: { [BY_NAMESPACE]: row => [row.namespace] },
+  });
   const serviceExports = new Table<ServiceExport>(serviceExportTable);
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
-  const identities = identitiesTable();
+  const identities = identitiesTable({ [BY_NAMESPACE]: row => [namespaceOfIdentity(row)] });
   const endpoints = new Table<EndpointObjectRow>({
     name: 'endpoints',
     keyOf: row => `${row.namespace}/${row.name}`,
-    indexes: { [ENDPOINTS_BY_ADDRESS]: row => row.addresses },
+    indexes: { [ENDPOINTS_BY_ADDRESS]: row => row.addresses, [BY_NAMESPACE]: row => [row.namespace] },
   });
   const to = (resource: Resource) => {
     const path = pathOf(resource);
@@ -55,6 +74,15 @@ export function exportSources(
     };
   };
   const reflections = [
+    reflect(client, {
+      ...to(resources.namespaces),
+      schema: Namespace,
+      table: namespaces,
+      toRow: ({ metadata: { name, annotations } }) => ({
+        name,
+        global: isGlobalNamespace(annotations, globalByDefault),
+      }),
+    }),
     reflect(client, { ...to(resources.services), schema: serviceSchema, table: services, toRow: toService }),
     reflect(client, {
       ...to(resources.endpointSlices),
@@ -87,5 +115,8 @@ export function exportSources(
       () => undefined, // the process ends
     );
   else serviceExports.markSynced();
-  return { sources: { services, serviceExports, slices, nodes, identities, endpoints }, reflections };
+  return {
+    sources: { namespaces, services, serviceExports, slices, nodes, identities, endpoints },
+    reflections,
+  };
 }

@@ -5,11 +5,13 @@ import { pathOf, resources } from '../kube/resource.ts';
 import { Table } from '../table/table.ts';
 
 /** All identities of the own cluster; index `text` finds them by their labels' canonical text. */
-export function identitiesTable(): Table<IdentityRow> {
+export function identitiesTable(
+  indexes: Readonly<Record<string, (row: IdentityRow) => readonly string[]>> = {},
+): Table<IdentityRow> {
   return new Table<IdentityRow>({
     name: 'identities',
     keyOf: row => String(row.identity),
-    indexes: { text: row => [row.text] },
+    indexes: { ...indexes, text: row => [row.text] },
   });
 }
 

@@ -49,6 +49,7 @@ export const Namespace = z.object({
     name: z.string(),
     uid: z.string(),
     labels: strings.nullish(),
+    annotations: strings.nullish(),
     deletionTimestamp: text,
   }),
 });
