@@ -46,7 +46,7 @@ export class SyntheticEtcd implements AsyncDisposable {
   static async start(cluster: string, host: string, port: number): Promise<SyntheticEtcd> {
     const { etcd } = await ensureBinaries(['etcd'], { report: line => console.error(line) });
     const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-etcd-'));
-    const authority = await createAuthority(`${cluster} CA`, ...life(10));
+    const authority = await createAuthority(`${cluster} CA`, ...life(90));
     const names = { dnsNames: ['*.mesh.cilium.io'], ipAddresses: ['127.0.0.1', host] };
     await writeCertificate(folder, authority, 'server', 'clustermesh-apiserver', names);
     await writeCertificate(folder, authority, 'admin', adminUser(cluster));

@@ -65,7 +65,9 @@ function localText(names: readonly string[]): string[] {
   if (names.length === 0) return [];
   const shown =
     names.length > 6 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
-  return [`ℹ️  Not exported, because not global: ${names.length} namespaces (${shown})`];
+  return [
+    `ℹ️  Not exported, because not global: ${names.length} ${names.length === 1 ? 'namespace' : 'namespaces'} (${shown})`,
+  ];
 }
 
 /** One line per cluster and message, with the nodes it concerns. */
