@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CiliumEndpoint, type EndpointObjectRow, endpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
-import type { CustomResourceDefinition } from '../api/crds/custom-resource.ts';
 import { allocationRange } from '../api/identity-number.ts';
 import { keepCertificates } from '../clustermesh/certificates.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
@@ -15,7 +14,7 @@ import { Reconciler } from '../table/reconciler.ts';
 import { Table } from '../table/table.ts';
 import { collectIdentities, endpointCollector, nodeCollector, type Round } from './collect.ts';
 import type { OperatorConfig } from './config.ts';
-import { definitions, installDefinitions, mcsDefinitions } from './crds.ts';
+import { installDefinitions } from './crds.ts';
 import type { LivePod } from './garbage.ts';
 import { assignLoadBalancerAddresses } from './load-balancer-addresses.ts';
 import { runMesh } from './mesh.ts';
@@ -106,8 +105,7 @@ export async function runDuties(options: DutyOptions): Promise<void> {
           },
         );
 
-  const mcsApi = config['clustermesh-enable-mcs-api'] && config['clustermesh-mcs-api-install-crds'];
-  await definitionsInstalled(client, [...definitions, ...(mcsApi ? mcsDefinitions : [])], signal);
+  await definitionsInstalled(client, signal);
   if (signal.aborted) return;
 
   const events = new EventRecorder({ client, onError: error => log.warn({ error }, 'event') });
@@ -215,15 +213,10 @@ export async function runDuties(options: DutyOptions): Promise<void> {
 }
 
 /** Tries until the API server takes the definitions: it may only just be starting. */
-async function definitionsInstalled(
-  client: KubeClient,
-  wanted: readonly CustomResourceDefinition[],
-  signal: AbortSignal,
-): Promise<void> {
+async function definitionsInstalled(client: KubeClient, signal: AbortSignal): Promise<void> {
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
       await installDefinitions(client, {
-        definitions: wanted,
         signal,
         onInstalled: name => log.info({ name }, 'definition installed'),
       });

@@ -10,6 +10,7 @@ import {
   type MeshSlice,
   meshSliceSchema,
   meshSliceTable,
+  type OwnRanges,
   toMeshSlice,
   wantsSlices,
 } from './endpoint-slice-sync.ts';
@@ -33,9 +34,11 @@ function world() {
   const services = new Table<Service>({ name: 'services', keyOf: serviceKey });
   const present = new Table<MeshSlice>(meshSliceTable);
   const remote = remoteTables();
+  const nodes = new Table<OwnRanges>({ name: 'nodes', keyOf: row => row.name });
+  nodes.upsert({ name: 'us-worker', podCidrs: ['10.1.0.0/24', 'fd00:10:1::/64'] });
   services.markSynced();
   present.markSynced();
-  const fixes = deriveSliceFixes({ services, present, remote }, { global: true, derived: false });
+  const fixes = deriveSliceFixes({ services, present, remote, nodes }, { global: true, derived: false });
   const offer = (cluster: string, name: string, ...addresses: string[]): void =>
     remote.services.upsert({
       cluster,
@@ -54,7 +57,7 @@ function world() {
     assert.deepEqual([...fixes.values()], []);
     return done.map(fix => `${fix.apply ? 'apply' : 'remove'} ${fix.path.split('/').at(-1)}`);
   };
-  return { services, present, remote, fixes, offer, apply };
+  return { services, present, remote, nodes, fixes, offer, apply };
 }
 
 function take(present: Table<MeshSlice>, { path, apply }: ObjectFix): void {
@@ -175,6 +178,17 @@ test('slices of a cluster that has not been heard yet stay; of one that is disco
   assert.equal(present.size, 1);
   remote.pending.delete('eu');
   assert.match((await apply()).join(), /^remove cart-eu-/);
+});
+
+test("this cluster's own pods are no other's to offer, also those of a node that comes later", async () => {
+  const { services, present, nodes, offer, apply } = world();
+  services.upsert(service('cart'));
+  offer('eu', 'cart', '10.1.0.9', '10.2.0.7', '10.1.1.9', 'fd00:10:1::9', 'fd00:10:2::9');
+  await apply();
+  assert.deepEqual(shown(present).sort(), ['cart-eu: 10.1.1.9 10.2.0.7', 'cart-eu: fd00:10:2::9']);
+  nodes.upsert({ name: 'us-worker2', podCidrs: ['10.1.1.0/24'] });
+  await apply();
+  assert.deepEqual(shown(present).sort(), ['cart-eu: 10.2.0.7', 'cart-eu: fd00:10:2::9']);
 });
 
 test('endpoints of a dead cluster are not ready, and are again when it is back', async () => {

@@ -3,6 +3,7 @@
  * what is to be changed about slices.
  */
 import { createHash } from 'node:crypto';
+import { BlockList } from 'node:net';
 import type * as z from 'zod';
 import { parseServiceAnnotations } from '../api/annotations.ts';
 import {
@@ -83,8 +84,10 @@ export function wantsSlices(service: Service, which: SliceChoice): boolean {
 export interface SliceChoice {
   /** Those that users have made global. */
   readonly global: boolean;
-  /** Those behind ServiceImports: each cluster has slices of all endpoints (KEP-1645), unless an annotation says no; of a headless one
-   * DNS has nothing else. */
+  /**
+   * Those behind ServiceImports: each cluster has slices of all endpoints (KEP-1645), unless an annotation says no; of a
+   * headless one DNS has nothing else.
+   */
   readonly derived: boolean;
 }
 
@@ -92,20 +95,40 @@ export interface SliceSyncTables {
   readonly services: ReadonlyTable<Service>;
   readonly present: ReadonlyTable<MeshSlice>;
   readonly remote: Pick<RemoteTables, 'services' | 'clusters' | 'pending'>;
+  /** Nodes of this cluster. */
+  readonly nodes: ReadonlyTable<OwnRanges>;
+}
+
+/** Pod ranges of a node of this cluster. */
+export interface OwnRanges {
+  readonly name: string;
+  readonly podCidrs: readonly string[];
 }
 
 /**
  * The tables of this cluster must be synced. Slices of a cluster that has not been heard yet are not removed; those of
- * one that is dead are not ready. Work follows the service and cluster that change.
+ * one that is dead are not ready. Addresses of this cluster's own pods are no other's to offer. Work follows the service and cluster that change.
  */
 export function deriveSliceFixes(
-  { services, present, remote }: SliceSyncTables,
+  { services, present, remote, nodes }: SliceSyncTables,
   which: SliceChoice,
 ): ReadonlyTable<ObjectFix> {
   const groupsOf = function* (cluster: string): Iterable<string> {
     for (const row of remote.services.by(REMOTE_BY_CLUSTER, cluster)) yield remoteServiceKey(row);
     for (const row of present.by(MESH_SLICES_BY_CLUSTER, cluster)) yield groupOf(row);
   };
+  // Nodes change all the time, their ranges hardly ever.
+  const ranges = derive<OwnRanges>({
+    name: 'own-pod-ranges',
+    keyOf: row => row.name,
+    equal: (a, b) => a.podCidrs.join() === b.podCidrs.join(),
+    inputs: [input(nodes, row => [row.name])],
+    compute: name => {
+      const node = nodes.get(name);
+      return node ? [{ name, podCidrs: node.podCidrs }] : [];
+    },
+  });
+  const isOwnPod = ownPodLookup(ranges);
   return derive<ObjectFix>({
     ...objectFixTable,
     name: 'mesh-slice-fixes',
@@ -119,6 +142,7 @@ export function deriveSliceFixes(
       input(remote.services, row => [remoteServiceKey(row)]),
       input(remote.clusters, row => groupsOf(row.cluster)),
       input(remote.pending, row => groupsOf(row.cluster)),
+      input(ranges, () => remote.services.keys()),
     ],
     compute(group) {
       const cluster = group.slice(0, group.indexOf('/'));
@@ -128,10 +152,41 @@ export function deriveSliceFixes(
       const wanted = service && wantsSlices(service, which) ? service : undefined;
       if (wanted && !offered && remote.pending.has(cluster)) return [];
       return wanted && offered
-        ? sliceFixes(wanted, offered, there, remote.clusters.get(cluster)?.dead === true)
+        ? sliceFixes(
+            wanted,
+            withoutOwn(offered, isOwnPod),
+            there,
+            remote.clusters.get(cluster)?.dead === true,
+          )
         : there.map(removal);
     },
   });
+}
+
+/** Tells addresses of this cluster's pods from others. */
+function ownPodLookup(ranges: ReadonlyTable<OwnRanges>): (address: string) => boolean {
+  let known: BlockList | undefined;
+  ranges.subscribe(() => {
+    known = undefined;
+  });
+  return address => {
+    if (!known) {
+      known = new BlockList();
+      for (const { podCidrs } of ranges.values())
+        for (const prefix of podCidrs) {
+          const [first = '', length] = prefix.split('/');
+          known.addSubnet(first, Number(length), familyOf(first));
+        }
+    }
+    return known.check(address, familyOf(address));
+  };
+}
+
+const familyOf = (address: string): 'ipv4' | 'ipv6' => (address.includes(':') ? 'ipv6' : 'ipv4');
+
+function withoutOwn(offered: RemoteService, isOwnPod: (address: string) => boolean): RemoteService {
+  const foreign = Object.entries(offered.backends).filter(([address]) => !isOwnPod(address));
+  return { ...offered, backends: Object.fromEntries(foreign) };
 }
 
 /** What is to be changed about the slices of one service and cluster. */

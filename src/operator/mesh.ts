@@ -1,5 +1,6 @@
 /** What a cluster makes of other clusters' services, beside its datapath: objects that DNS and other programs read. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import {
   type ServiceExport,
@@ -36,6 +37,7 @@ import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import type { OperatorConfig } from './config.ts';
 import { configureCoredns } from './coredns.ts';
+import { installDefinitions, mcsDefinitions } from './crds.ts';
 import {
   deriveSliceFixes,
   type MeshSlice,
@@ -131,13 +133,14 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     toRow: toMeshSlice,
   });
   // What is not known yet must not look as if it were not wanted.
-  await allSynced([services, meshSlices], signal);
+  await allSynced([services, meshSlices, options.nodes], signal);
   if (signal.aborted) return;
   keep(
     'endpoint slices of other clusters',
-    deriveSliceFixes({ services, present: meshSlices, remote }, which),
+    deriveSliceFixes({ services, present: meshSlices, remote, nodes: options.nodes }, which),
   );
   if (which.derived) {
+    if (config['clustermesh-mcs-api-install-crds']) void keepDefinitions(client, signal);
     const version = await servedVersion(client, MCS_GROUP, mcsVersions, {
       signal,
       onError: error => log.warn({ error }, 'waiting for the definitions of the Multi-Cluster Services API'),
@@ -205,6 +208,25 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     );
   }
   await Promise.all(watches.map(each => each.done));
+}
+
+/** Of these nobody but MCS-API waits: whatever keeps them from being installed is told, and tried again. */
+async function keepDefinitions(client: KubeClient, signal: AbortSignal): Promise<void> {
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    try {
+      await installDefinitions(client, {
+        definitions: mcsDefinitions,
+        signal,
+        onInstalled: name => log.info({ name }, 'definition installed'),
+      });
+      return;
+    } catch (error) {
+      if (!signal.aborted) log.warn({ error }, 'definitions of the Multi-Cluster Services API');
+    }
+    await sleep(Math.min(30_000, 100 * 2 ** Math.min(attempt, 10)), undefined, { signal }).catch(
+      () => undefined,
+    );
+  }
 }
 
 /** Resolves when all have been read, or nothing is to be done any more. */
