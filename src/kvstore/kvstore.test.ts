@@ -389,14 +389,17 @@ test('an etcd that reached its quota takes writes again: what it kept of the pas
   const session = keepSession({ endpoints: () => [own.endpoint], tls }, stop.signal, (connection, signal) =>
     target.serve(connection, signal),
   );
-  // Every value alone fits well; their history does not.
-  for (let version = 0; version < 12; version++) {
+  // Every value alone fits well; their history does not. How much of it etcd lets through is its own affair.
+  let version = 0;
+  const isFull = (): boolean => full.some(each => each.includes('database space exceeded'));
+  for (; !isFull() && version < 200; version++) {
     rows.upsert({ key: 'full/a', value: `${version} ${'x'.repeat(700_000)}` });
     await until(() => reconciler.status.quiet && !reconciler.status.failing.size, `version ${version}`);
   }
-  assert.match(full[0] ?? '', /database space exceeded/);
+  assert.ok(isFull(), full.join());
   using reader = await own.connect(admin);
-  assert.match((await getKey(reader, 'full/a'))!.value.slice(0, 3), /^11 /);
+  const { value } = (await getKey(reader, 'full/a'))!;
+  assert.equal(Number.parseInt(value, 10), version - 1);
   const { alarms } = await reader.maintenance.alarm({});
   assert.deepEqual(alarms, []);
   stop.abort();
