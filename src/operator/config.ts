@@ -20,6 +20,8 @@ const settings = {
   'lb-ipam-cleanup-finalizer': flag(false),
   /** Endpoints of other clusters are copied into EndpointSlices, for headless global services and those that ask for it. */
   'clustermesh-enable-endpoint-sync': flag(false),
+  /** This cluster exports to others. */
+  'enable-clustermesh-apiserver': flag(false),
   /** Multi-Cluster Services API: ServiceExports and ServiceImports. */
   'clustermesh-enable-mcs-api': flag(false),
   /** Install its definitions; false: somebody else does. */

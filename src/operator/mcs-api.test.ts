@@ -8,10 +8,12 @@ import { remoteTables } from '../clustermesh/rows.ts';
 import { mcsResources } from '../kube/resource.ts';
 import { derivedName } from '../mcsapi/derived-name.ts';
 import type { ExportedService } from '../mcsapi/exported-service.ts';
+import { mergeExports } from '../mcsapi/merge-exports.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import {
   deriveMcsFixes,
+  exportVerdicts,
   type MirroredSlice,
   mirroredSliceSchema,
   mirroredSliceTable,
@@ -36,6 +38,7 @@ class World {
   readonly fixes = deriveMcsFixes(this, {
     cluster: 'us',
     families: ['IPv4'],
+    exporting: true,
     api: mcsResources('v1beta1'),
   });
   /** Objects as applied, by kind and name. */
@@ -362,4 +365,17 @@ test('labels and annotations that are exported are on import and derived Service
     'service.cilium.io/affinity': 'local',
     'service.cilium.io/global': 'true',
   });
+});
+
+test('a cluster that exports nothing says so', () => {
+  const us = new World();
+  us.service();
+  us.remoteExport('eu');
+  const merged = mergeExports(us.remote.serviceExports.values());
+  const of = (exporting: boolean): string[] =>
+    exportVerdicts(us.services.get('bank/ledger'), merged, exporting).map(
+      each => `${each.type}=${each.status}`,
+    );
+  assert.deepEqual(of(true), ['Valid=True', 'Ready=True', 'Conflict=False']);
+  assert.deepEqual(of(false), ['Valid=True', 'Ready=False', 'Conflict=False']);
 });

@@ -97,6 +97,8 @@ export interface McsOptions {
   readonly cluster: string;
   /** Families that Services have here. */
   readonly families: readonly IpFamily[];
+  /** This cluster has a clustermesh-apiserver, without which no other hears of its exports. */
+  readonly exporting: boolean;
   /** The API in the version that is served. */
   readonly api: ReturnType<typeof mcsResources>;
 }
@@ -309,9 +311,12 @@ function exportStatusFix(
   { namespace, name, uid, generation, conditions }: ServiceExport,
   service: Service | undefined,
   merged: MergedService | undefined,
-  { api }: McsOptions,
+  { api, exporting }: McsOptions,
 ): ObjectFix[] {
-  const wanted = exportVerdicts(service, merged).map(each => ({ ...each, observedGeneration: generation }));
+  const wanted = exportVerdicts(service, merged, exporting).map(each => ({
+    ...each,
+    observedGeneration: generation,
+  }));
   if (isSame(conditions, wanted)) return [];
   const bad = wanted.find(
     each =>
@@ -335,7 +340,11 @@ function exportStatusFix(
 }
 
 /** The conditions of a ServiceExport whose Service and merged service are these. */
-export function exportVerdicts(service: Service | undefined, merged: MergedService | undefined): Verdict[] {
+export function exportVerdicts(
+  service: Service | undefined,
+  merged: MergedService | undefined,
+  exporting: boolean,
+): Verdict[] {
   const invalid = !service
     ? verdict('Valid', false, 'NoService', 'there is no Service of this name in this namespace')
     : !isExportable(service)
@@ -354,7 +363,14 @@ export function exportVerdicts(service: Service | undefined, merged: MergedServi
   const [first] = merged.conflicts;
   return [
     verdict('Valid', true, 'Valid', 'the Service can be exported'),
-    verdict('Ready', true, 'Ready', 'the Service is exported'),
+    exporting
+      ? verdict('Ready', true, 'Ready', 'the Service is exported')
+      : verdict(
+          'Ready',
+          false,
+          'Pending',
+          'no other cluster hears of it: this one has no clustermesh-apiserver (isthmus clustermesh enable)',
+        ),
     first
       ? verdict('Conflict', true, first.reason, merged.conflicts.map(each => each.message).join('. '))
       : verdict('Conflict', false, 'NoConflicts', 'all clusters that export it agree'),

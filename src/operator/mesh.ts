@@ -204,7 +204,15 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     ];
     keep(
       'multi-cluster services',
-      deriveMcsFixes({ services, remote, ...own }, { cluster: config['cluster-name'], families, api }),
+      deriveMcsFixes(
+        { services, remote, ...own },
+        {
+          cluster: config['cluster-name'],
+          families,
+          exporting: config['enable-clustermesh-apiserver'],
+          api,
+        },
+      ),
     );
   }
   await Promise.all(watches.map(each => each.done));
