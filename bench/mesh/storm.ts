@@ -51,6 +51,8 @@ export async function storms(readers: number): Promise<Result[]> {
   const watching = setInterval(() => {
     peak = Math.max(peak, memoryOf(etcd.pid));
   }, 50);
+  // None of them has noticed yet.
+  while (failures.length < readers) await pause(5);
   await ready();
   const took = performance.now() - started;
   clearInterval(watching);
