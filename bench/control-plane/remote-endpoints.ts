@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
-import { refreshAgentVolumes } from '../../src/cli/refresh-volumes.ts';
+import { refreshMeshVolumes } from '../../src/cli/refresh-volumes.ts';
 import { pathOf, resources } from '../../src/kube/resource.ts';
 import { cpuOf, daemons } from '../lab-daemons.ts';
 import type { Bed } from './bed.ts';
@@ -38,7 +38,7 @@ export async function remoteEndpoints(bed: Bed): Promise<RemoteEndpoints> {
   let connected = false;
   const write = async (data: Record<string, string | null>): Promise<void> => {
     await us.client.patch(secret, 'merge', { data });
-    await refreshAgentVolumes(us.client, 'kube-system');
+    await refreshMeshVolumes(us.client, 'kube-system');
   };
   const agents = () => daemons(lab).filter(each => each.name === 'agent' && each.cluster === 'us');
   const disconnect = async (): Promise<void> => {

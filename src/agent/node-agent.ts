@@ -415,6 +415,7 @@ export class NodeAgent {
     }
     // Loaded only in a mesh: the etcd client costs memory.
     const { RemoteClusters } = await import('../clustermesh/remote-clusters.ts');
+    const { podsOfService } = await import('../clustermesh/service-endpoints.ts');
     this.remote = new RemoteClusters({
       folder: config['clustermesh-config'],
       cluster: config['cluster-name'],
@@ -422,6 +423,8 @@ export class NodeAgent {
       maxClusters: config['max-connected-clusters'],
       nodes: sources.nodes,
       unheard: verdicts.clusters,
+      // Where there is a mirror, its etcd is a Service of this cluster.
+      resolve: endpoint => podsOfService(sources, endpoint),
       signal: this.#stop.signal,
     });
     return this.remote.tables;

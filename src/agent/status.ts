@@ -13,6 +13,7 @@ export interface ClusterHealth {
   readonly state: string;
   /** One line for people. */
   readonly status: string;
+  readonly mirror?: string | undefined;
   readonly disconnectedAge: number | undefined;
   readonly lastOutage: { readonly seconds: number; readonly age: number } | undefined;
   readonly heartbeatAge: number | undefined;

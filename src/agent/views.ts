@@ -51,6 +51,7 @@ function status(agent: NodeAgent): AgentStatus {
       ready: each.ready,
       state: each.state,
       status: each.status,
+      mirror: each.mirror,
       disconnectedAge: each.disconnectedAge,
       lastOutage: each.lastOutage,
       heartbeatAge: each.heartbeatAge,

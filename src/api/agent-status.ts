@@ -49,6 +49,8 @@ export const AgentStatus = z.looseObject({
         /** disconnected, connected, refused, syncing, ready, stale or dead: clustermesh/remote-status.ts says what each means. */
         state: z.string().default(''),
         status: z.string().default(''),
+        /** Pod of the mirror whose copy of it is read. */
+        mirror: z.string().optional(),
         /** Seconds, by the agent's own monotonic clock: since the connection was lost (0: it is there), since its last heartbeat, since it is dead. */
         disconnectedAge: z.number().optional(),
         /** The last time it could not be heard, and how long ago everything had been read anew. */

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import * as z from 'zod';
 import { Node } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
@@ -11,7 +11,7 @@ import { checkMeshIdentity, readMeshIdentity } from './mesh-access.ts';
 import { connectClusters, connectedClusters, disconnectClusters } from './mesh-connect.ts';
 import { isMeshWell, type MeshStatus, meshStatus } from './mesh-status.ts';
 import { meshStatusText } from './mesh-status-text.ts';
-import { refreshAgentVolumes } from './refresh-volumes.ts';
+import { refreshMeshVolumes } from './refresh-volumes.ts';
 import { parseDuration } from './status.ts';
 import { withdrawExports } from './withdraw.ts';
 
@@ -30,8 +30,15 @@ export function register(program: Command): void {
         'how other clusters reach it; found by itself on known clouds',
       ).choices(serviceTypes),
     )
-    .addOption(new Option('--enable-kvstoremesh [boolean]').hideHelp())
-    .action(async (flags: WaitFlags & { serviceType?: ServiceType }, command: Command) => {
+    .addOption(
+      new Option(
+        '--enable-kvstoremesh [boolean]',
+        'copy remote clusters into the own etcd, from which agents then read them; =false: read each directly',
+      )
+        .preset('true')
+        .argParser(parseFlag),
+    )
+    .action(async (flags: EnableFlags, command: Command) => {
       await enable(chooseCluster(command), flags);
     });
 
@@ -106,6 +113,16 @@ interface WaitFlags {
   readonly waitDuration: number;
 }
 
+interface EnableFlags extends WaitFlags {
+  readonly serviceType?: ServiceType;
+  readonly enableKvstoremesh?: boolean;
+}
+
+function parseFlag(text: string): boolean {
+  if (text !== 'true' && text !== 'false') throw new InvalidArgumentError('expected true or false');
+  return text === 'true';
+}
+
 interface ConnectFlags {
   readonly destinationContext: readonly string[];
   readonly destinationEndpoint?: readonly string[];
@@ -157,10 +174,7 @@ const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 
-async function enable(
-  cluster: ClusterChoice,
-  flags: WaitFlags & { serviceType?: ServiceType },
-): Promise<void> {
+async function enable(cluster: ClusterChoice, flags: EnableFlags): Promise<void> {
   const client = clientOf(cluster);
   let type = flags.serviceType;
   try {
@@ -178,8 +192,12 @@ async function enable(
   }
   const before = await installedValues({ cluster, report: say });
   const service = { type, ...(type === 'LoadBalancer' ? cloudAnnotations(before) : {}) };
-  const document = { clustermesh: { useAPIServer: true, config: { enabled: true }, apiserver: { service } } };
+  const mirror = flags.enableKvstoremesh;
+  const apiserver = { service, ...(mirror === undefined ? {} : { kvstoremesh: { enabled: mirror } }) };
+  const document = { clustermesh: { useAPIServer: true, config: { enabled: true }, apiserver } };
   await upgradeIsthmus({ cluster, values: { document }, report: () => undefined });
+  // Where the mesh was there before, the way to the other clusters may be another one now.
+  if (mirror !== undefined) await refresh(cluster);
   say('✅ Clustermesh was enabled; clustermesh-apiserver is starting');
   if (!flags.wait) return;
   const status = await watchStatus(cluster, flags.waitDuration, each => each.apiserverReady);
@@ -236,7 +254,7 @@ async function watchStatus(
       const unconfigured = Object.values(status.clusters).some(each => each.configured < status.nodes.total);
       if (unconfigured && performance.now() - refreshed > 3000) {
         refreshed = performance.now();
-        await refreshAgentVolumes(client, cluster.namespace);
+        await refreshMeshVolumes(client, cluster.namespace);
       }
       await pause(500);
     }
@@ -256,7 +274,7 @@ function firstProblem(status: MeshStatus): string {
 async function refresh(cluster: ClusterChoice): Promise<void> {
   const client = clientOf(cluster);
   try {
-    await refreshAgentVolumes(client, cluster.namespace);
+    await refreshMeshVolumes(client, cluster.namespace);
   } finally {
     client.close();
   }

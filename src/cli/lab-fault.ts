@@ -6,8 +6,8 @@ import { named } from './lab.ts';
 
 const targetHelp = `
 TARGET is a cluster (us), a node (us/worker), or a process: us:etcd, us:apiserver, us:controller-manager,
-us:scheduler, us:operator, us:coredns, us:mesh-etcd, us:mesh-apiserver, us/worker:agent, us/worker:kubelet,
-us/worker:containerd. LINK is the path between two clusters: us-eu.`;
+us:scheduler, us:operator, us:coredns, us:mesh-etcd, us:mesh-apiserver, us:mesh-mirror, us/worker:agent,
+us/worker:kubelet, us/worker:containerd. LINK is the path between two clusters: us-eu.`;
 
 /** `isthmus lab fault …` */
 export function registerFaults(lab: Command): void {

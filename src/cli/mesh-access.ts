@@ -21,6 +21,8 @@ export interface MeshIdentity {
   readonly apiserver: boolean;
   /** A namespace that does not say is exported. */
   readonly globalByDefault: boolean;
+  /** It has a mirror beside it (KVStoreMesh), and agents read that one's copies. */
+  readonly mirror: boolean;
 }
 
 /** How others reach the mesh etcd of a cluster. */
@@ -52,6 +54,7 @@ export async function readMeshIdentity(
       maxClusters: Number(data['max-connected-clusters'] ?? 255),
       apiserver: data['enable-clustermesh-apiserver'] === 'true',
       globalByDefault: data['clustermesh-default-global-namespace'] !== 'false',
+      mirror: data['enable-kvstoremesh'] === 'true',
     };
   } catch (error) {
     if (!isNotFound(error)) throw error;

@@ -15,7 +15,7 @@ import {
   readMeshAccess,
   readMeshIdentity,
 } from './mesh-access.ts';
-import { refreshAgentVolumes } from './refresh-volumes.ts';
+import { refreshMeshVolumes } from './refresh-volumes.ts';
 
 type Report = (line: string) => void;
 
@@ -231,7 +231,7 @@ async function changeClusters(
   await upgradeIsthmus({ cluster, values: { document: { clustermesh: { config } } }, report });
   const client = clientOf(cluster);
   try {
-    await refreshAgentVolumes(client, cluster.namespace);
+    await refreshMeshVolumes(client, cluster.namespace);
   } finally {
     client.close();
   }

@@ -5,7 +5,7 @@ import { meshStatusText } from './mesh-status-text.ts';
 
 const ready: MeshStatus = {
   context: 'isthmus-us',
-  cluster: { name: 'us', id: 1, maxClusters: 255, apiserver: true, globalByDefault: true },
+  cluster: { name: 'us', id: 1, maxClusters: 255, apiserver: true, globalByDefault: true, mirror: false },
   service: { type: 'NodePort', ips: ['172.18.1.2', '172.18.1.3'], port: 32379 },
   apiserverReady: true,
   localNamespaces: [],
@@ -57,6 +57,23 @@ test('namespaces that are not exported are named', () => {
     meshStatusText({ ...ready, localNamespaces: many }),
     /7 namespaces \(a, b, c, d, e and 2 more\)/,
   );
+});
+
+test('a mesh with a mirror, one of whose replicas does not hear a cluster', () => {
+  const status: MeshStatus = {
+    ...ready,
+    mirrors: { total: 2, connected: 1, clusters: { min: 0, avg: 0.5, max: 1 } },
+    clusters: { eu: { configured: 3, connected: 3, states: { ready: 3 }, mirrored: 1 } },
+    errors: [{ node: '', pod: 'clustermesh-apiserver-b', cluster: 'eu', message: 'tcp: connection refused' }],
+  };
+  assert.equal(isMeshWell(status), false);
+  const text = meshStatusText(status);
+  assert.match(
+    text,
+    /✅ KVStoreMesh is enabled\n⚠️ {2}1\/2 KVStoreMesh replicas are not connected to all clusters \[/,
+  );
+  assert.match(text, /- eu: 3\/3 configured, 3\/3 connected - KVStoreMesh: 1\/2 connected\n/);
+  assert.match(text, /❌ eu on clustermesh-apiserver-b: tcp: connection refused\n/);
 });
 
 test('errors of several nodes are said once', () => {

@@ -20,7 +20,7 @@ export function meshStatusText(status: MeshStatus): string {
     status.apiserverReady
       ? '✅ Deployment clustermesh-apiserver is ready'
       : '❌ Deployment clustermesh-apiserver is not ready',
-    'ℹ️  Agents read remote clusters directly (no KVStoreMesh)',
+    ...mirrorLines(status),
     ...localText(status.localNamespaces),
     ...problems.map(each => `❌ ${each}`),
     '',
@@ -36,20 +36,24 @@ export function meshStatusText(status: MeshStatus): string {
       '',
       '🔌 Cluster Connections:',
       ...names.map(name => {
-        const { configured, connected: ready, states, lastOutage } = clusters[name]!;
+        const { configured, connected: ready, states, mirrored, lastOutage } = clusters[name]!;
         const others = Object.entries(states)
           .filter(([state]) => state !== 'ready')
           .map(([state, count]) => `, ${state} on ${count}`);
-        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected${others.join('')}${outageText(lastOutage)}`;
+        return `  - ${name}: ${configured}/${nodes.total} configured, ${ready}/${nodes.total} connected${others.join('')}${outageText(lastOutage)}${
+          mirrored === undefined ? '' : ` - KVStoreMesh: ${mirrored}/${status.mirrors?.total ?? 0} connected`
+        }`;
       }),
     );
   } else lines.push('🔌 No cluster connected');
   if (warnings.length) lines.push('', `⚠️  ${warnings.length} Warnings:`, ...grouped(warnings, '⚠️ '));
   if (errors.length) {
     lines.push('', `❌ ${errors.length} Errors:`, ...grouped(errors, '❌'));
-    lines.push(
-      `💡 kubectl --context ${status.context} -n kube-system exec ${errors[0]!.pod} -c agent -- isthmus agent status`,
-    );
+    const agent = errors.find(each => each.node !== '');
+    if (agent)
+      lines.push(
+        `💡 kubectl --context ${status.context} -n kube-system exec ${agent.pod} -c agent -- isthmus agent status`,
+      );
   }
   return `${lines.join('\n')}\n`;
 }
@@ -67,6 +71,19 @@ function localText(names: readonly string[]): string[] {
     names.length > 6 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
   return [
     `ℹ️  Not exported, because not global: ${names.length} ${names.length === 1 ? 'namespace' : 'namespaces'} (${shown})`,
+  ];
+}
+
+function mirrorLines({ mirrors }: MeshStatus): string[] {
+  if (!mirrors) return ['ℹ️  Agents read remote clusters directly (no KVStoreMesh)'];
+  const { min, avg, max } = mirrors.clusters;
+  const spread = `[min:${min} / avg:${avg.toFixed(1)} / max:${max}]`;
+  const missing = mirrors.total - mirrors.connected;
+  return [
+    '✅ KVStoreMesh is enabled',
+    missing === 0 && mirrors.total > 0
+      ? `✅ All ${mirrors.total} KVStoreMesh replicas are connected to all clusters ${spread}`
+      : `⚠️  ${missing}/${mirrors.total} KVStoreMesh replicas are not connected to all clusters ${spread}`,
   ];
 }
 

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
 import { isGlobalNamespace } from '../api/global-namespace.ts';
+import { type MirrorReport, mirrorReportSchema } from '../clustermesh/mirror-report.ts';
 import { isRemoteConfig } from '../clustermesh/remote-config.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { execInPod } from '../kube/exec.ts';
@@ -36,6 +37,10 @@ export interface MeshStatus {
   readonly localNamespaces: readonly string[];
   /** Names of the clusters this one is configured to connect to. */
   readonly configured: readonly string[];
+  /** Where there is a mirror: its replicas, and how many clusters each has copied and hears. */
+  readonly mirrors?:
+    | { readonly total: number; readonly connected: number; readonly clusters: Spread }
+    | undefined;
   readonly nodes: { readonly total: number; readonly connected: number };
   /** Remote clusters per node that are ready. */
   readonly connected: Spread;
@@ -49,6 +54,8 @@ export interface MeshStatus {
 export interface MeshClusterStatus {
   readonly configured: number;
   readonly connected: number;
+  /** Replicas of the mirror that have copied it and hear it. */
+  readonly mirrored?: number | undefined;
   /** ready, stale, dead…: clustermesh/remote-status.ts. */
   readonly states: Readonly<Record<string, number>>;
   /** The last time a node that hears it now could not, in seconds: of all nodes the one that ended last. */
@@ -100,7 +107,10 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   if (!cluster.apiserver) problems.push('clustermesh is not enabled: isthmus clustermesh enable');
   const apiservers = pods.filter(pod => pod.component === 'clustermesh-apiserver');
   problems.push(...apiservers.flatMap(pod => pod.troubles.map(trouble => `${pod.name}: ${trouble}`)));
-  const accounts = await Promise.all(agents.map(pod => askNode(pod, choice)));
+  const [accounts, mirrors] = await Promise.all([
+    Promise.all(agents.map(pod => askNode(pod, choice))),
+    Promise.all(cluster.mirror ? apiservers.map(pod => askMirror(pod, choice)) : []),
+  ]);
 
   const names = [
     ...new Set([...configured, ...accounts.flatMap(each => each.clusters.map(({ name }) => name))]),
@@ -129,9 +139,23 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
         });
       for (const message of found?.warnings ?? []) warnings.push({ ...at, message });
     }
-    clusters[name] = lastOutage ? { ...tally, lastOutage } : tally;
+    for (const { pod, reports, failure } of mirrors) {
+      const report = reports[name];
+      if (report?.state === 'ready') continue;
+      const message = failure ?? (report ? report.status : 'the mirror says nothing of it');
+      errors.push({ node: '', pod: pod.name, cluster: name, message });
+    }
+    const mirrored = mirrors.filter(each => each.reports[name]?.state === 'ready').length;
+    clusters[name] = {
+      ...tally,
+      ...(lastOutage ? { lastOutage } : {}),
+      ...(cluster.mirror ? { mirrored } : {}),
+    };
   }
   const counts = accounts.map(each => each.clusters.filter(({ ready }) => ready).length);
+  const copied = mirrors.map(
+    ({ reports }) => Object.values(reports).filter(({ state }) => state === 'ready').length,
+  );
   return {
     context,
     cluster,
@@ -140,11 +164,16 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     localNamespaces,
     configured: names,
     nodes: { total: agents.length, connected: counts.filter(count => count === names.length).length },
-    connected: {
-      min: counts.length ? Math.min(...counts) : 0,
-      avg: counts.length ? counts.reduce((sum, each) => sum + each, 0) / counts.length : 0,
-      max: counts.length ? Math.max(...counts) : 0,
-    },
+    connected: spread(counts),
+    ...(cluster.mirror
+      ? {
+          mirrors: {
+            total: mirrors.length,
+            connected: copied.filter(count => count >= names.length).length,
+            clusters: spread(copied),
+          },
+        }
+      : {}),
     clusters,
     errors,
     warnings,
@@ -158,6 +187,12 @@ async function namespacesNotExported(client: KubeClient, globalByDefault: boolea
     .filter(({ metadata }) => !isGlobalNamespace(metadata.annotations, globalByDefault))
     .map(({ metadata }) => metadata.name)
     .sort();
+}
+
+function spread(counts: readonly number[]): Spread {
+  if (!counts.length) return { min: 0, avg: 0, max: 0 };
+  const sum = counts.reduce((total, each) => total + each, 0);
+  return { min: Math.min(...counts), avg: sum / counts.length, max: Math.max(...counts) };
 }
 
 /** Clusters the Secrets have a configuration of: what agents are to connect to. */
@@ -212,6 +247,33 @@ async function askNode(pod: IsthmusPod, choice: ClusterChoice): Promise<Account>
       failure: undefined,
       clusters,
     };
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
+interface MirrorAccount {
+  readonly pod: IsthmusPod;
+  /** By cluster. */
+  readonly reports: Readonly<Record<string, MirrorReport>>;
+  readonly failure: string | undefined;
+}
+
+const Reports = z.record(z.string(), mirrorReportSchema);
+
+async function askMirror(pod: IsthmusPod, choice: ClusterChoice): Promise<MirrorAccount> {
+  const fail = (failure: string): MirrorAccount => ({ pod, reports: {}, failure });
+  if (!pod.running) return fail(pod.troubles[0] ?? 'its mirror does not run');
+  try {
+    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
+      namespace: pod.namespace,
+      pod: pod.name,
+      container: 'apiserver',
+      command: ['/usr/bin/node', '/isthmus/dist/clustermesh-apiserver.mjs', 'kvstoremesh-status'],
+      signal: AbortSignal.timeout(15_000),
+    });
+    if (exitCode !== 0) return fail((stderr || stdout).trim().split('\n')[0] ?? `exit code ${exitCode}`);
+    return { pod, failure: undefined, reports: Reports.parse(JSON.parse(stdout)) };
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));
   }

@@ -14,7 +14,14 @@ export interface ClusterConfig {
   readonly maxConnectedClusters: number;
   /** Undefined: the writer knows nothing of MCS-API. */
   readonly serviceExportsEnabled: boolean | undefined;
+  /** Whether services are exported, slices, or both. Absent: services only. */
+  readonly endpointSlicesExportMode?: SlicesExportMode;
+  /** The copy is a mirror's of ours, which reports how it hears the original (mirror-report.ts). */
+  readonly reported?: boolean;
 }
+
+const slicesExportModes = ['services-and-endpointslices', 'endpointslices-only'] as const;
+type SlicesExportMode = (typeof slicesExportModes)[number];
 
 const schema = z.object({
   id: z.int().default(0),
@@ -25,10 +32,12 @@ const schema = z.object({
       maxConnectedClusters: z.int().default(0),
       serviceExportsEnabled: z.boolean().nullish(),
       endpointSlicesExportMode: z
-        .enum(['', 'services-and-endpointslices', 'endpointslices-only'], {
+        .enum(['', ...slicesExportModes], {
           error: '"services-and-endpointslices" or "endpointslices-only"',
         })
         .default(''),
+      // Ours alone; Cilium's readers pass over it.
+      mirrorReports: z.boolean().default(false),
     })
     .prefault({}),
 });
@@ -38,13 +47,6 @@ export function parseClusterConfig(cluster: string, text: string, max: MaxCluste
   const key = clusterConfigKey(cluster);
   const { id, capabilities } = parseJson(key, text, schema);
   if (id < 1 || id > max) throw new BadValue(key, 'id', id, `a cluster ID from 1 to ${max}`);
-  if (capabilities.endpointSlicesExportMode === 'endpointslices-only')
-    throw new BadValue(
-      key,
-      'capabilities.endpointSlicesExportMode',
-      capabilities.endpointSlicesExportMode,
-      'a cluster that exports services/v1',
-    );
   const theirs = capabilities.maxConnectedClusters;
   if (theirs !== max && (max === 511 || theirs === 511))
     throw new BadValue(key, 'capabilities.maxConnectedClusters', theirs, `${max}, as in this cluster`);
@@ -54,7 +56,22 @@ export function parseClusterConfig(cluster: string, text: string, max: MaxCluste
     cached: capabilities.cached,
     maxConnectedClusters: theirs,
     serviceExportsEnabled: capabilities.serviceExportsEnabled ?? undefined,
+    ...(capabilities.endpointSlicesExportMode
+      ? { endpointSlicesExportMode: capabilities.endpointSlicesExportMode }
+      : {}),
+    ...(capabilities.mirrorReports ? { reported: true } : {}),
   };
+}
+
+/** @throws BadValue when the cluster does not export services/v1, all that agents read of services */
+export function requireServices(cluster: string, { endpointSlicesExportMode: mode }: ClusterConfig): void {
+  if (mode === 'endpointslices-only')
+    throw new BadValue(
+      clusterConfigKey(cluster),
+      'capabilities.endpointSlicesExportMode',
+      mode,
+      'a cluster that exports services/v1',
+    );
 }
 
 export function formatClusterConfig(config: ClusterConfig): string {
@@ -66,6 +83,10 @@ export function formatClusterConfig(config: ClusterConfig): string {
       ...(cached ? { cached } : {}),
       ...(maxConnectedClusters ? { maxConnectedClusters } : {}),
       ...(serviceExportsEnabled === undefined ? {} : { serviceExportsEnabled }),
+      ...(config.endpointSlicesExportMode === undefined
+        ? {}
+        : { endpointSlicesExportMode: config.endpointSlicesExportMode }),
+      ...(config.reported ? { mirrorReports: true } : {}),
     },
   });
 }

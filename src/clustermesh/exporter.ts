@@ -1,7 +1,7 @@
 import { timestamp } from '../kube/time.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { pause } from '../kvstore/session.ts';
-import { type EtcdRow, EtcdTarget } from '../kvstore/target.ts';
+import { type EtcdRow, EtcdTarget, type RawRow } from '../kvstore/target.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import { type ClusterConfig, formatClusterConfig } from './cluster-config.ts';
@@ -9,27 +9,33 @@ import {
   canaryKey,
   clusterConfigKey,
   heartbeatKey,
-  type Kind,
-  kinds,
+  type MirroredKind,
+  mirroredKinds,
   objectPrefix,
   syncedPrefix,
 } from './layout.ts';
 
 export interface ExporterOptions {
   readonly cluster: string;
-  readonly config: ClusterConfig;
-  /** Desired keys of each kind (export.ts). */
-  readonly rows: Readonly<Record<Kind, ReadonlyTable<EtcdRow>>>;
+  /** Absent: not known yet ({@link Exporter.configure}). */
+  readonly config?: ClusterConfig;
+  /** They are copies of another cluster's objects, below `cilium/cache`. */
+  readonly cached?: boolean;
+  /** Desired keys of each kind (export.ts, mirror.ts). */
+  readonly rows: Readonly<Partial<Record<MirroredKind, ReadonlyTable<RawRow>>>>;
   /** Seconds keys outlive this process. Default 900. */
   readonly ttl?: number;
-  /** Milliseconds between heartbeats. Default 60000: readers call a cluster silent after 120 s. */
+  /**
+   * Milliseconds between heartbeats. Default 60000: readers call a cluster silent after 120 s. A copy has none: the
+   * etcd it is in has its own.
+   */
   readonly heartbeat?: number;
   readonly onError?: (key: string, error: Error, attempt: number) => void;
 }
 
 /** How far the export of one kind of object is. */
 export interface ExportStatus {
-  readonly kind: Kind;
+  readonly kind: MirroredKind;
   readonly desired: number;
   readonly pending: number;
   readonly failing: number;
@@ -38,17 +44,17 @@ export interface ExportStatus {
 }
 
 interface Part {
-  readonly kind: Kind;
-  readonly table: ReadonlyTable<EtcdRow>;
+  readonly kind: MirroredKind;
+  readonly table: ReadonlyTable<RawRow>;
   readonly target: EtcdTarget;
-  readonly reconciler: Reconciler<EtcdRow>;
+  readonly reconciler: Reconciler<RawRow>;
   /** Counts losses, so that a canary set for an older state is known to be old. */
   losses: number;
 }
 
 /**
- * Keeps the local mesh etcd equal to what the cluster exports: objects of each kind, then the canary that says
- * the kind is complete, the cluster's configuration, and a heartbeat. When etcd lost keys, the canary of their
+ * Keeps the local mesh etcd equal to what the cluster exports, or to what a mirror knows of another one: objects of
+ * each kind, then the canary that says the kind is complete, the cluster's configuration, and a heartbeat. When etcd lost keys, the canary of their
  * kind goes first and comes back when everything is written again, so that no reader takes half for all.
  */
 export class Exporter {
@@ -61,7 +67,7 @@ export class Exporter {
   constructor(options: ExporterOptions, signal: AbortSignal) {
     this.#options = options;
     this.#signal = signal;
-    const { cluster, rows, onError } = options;
+    const { cluster, cached = false, rows, onError } = options;
     const ttl = options.ttl ?? 900;
     const reconcilerOptions = {
       signal,
@@ -72,22 +78,37 @@ export class Exporter {
     this.#meta = new Table<EtcdRow>({ name: 'export-meta', keyOf: row => row.key });
     this.#metaTarget = new EtcdTarget({
       ttl,
-      prefixes: [clusterConfigKey(cluster), syncedPrefix(cluster)],
+      prefixes: [syncedPrefix(cluster)],
+      keys: [clusterConfigKey(cluster)],
     });
     const metaReconciler = new Reconciler(this.#meta, this.#metaTarget, reconcilerOptions);
     this.#metaTarget.onLost = () => void metaReconciler.repair();
-    this.#parts = kinds.map(kind => {
-      const target = new EtcdTarget({ ttl, prefixes: [objectPrefix(kind, cluster)] });
-      const reconciler = new Reconciler(rows[kind], target, reconcilerOptions);
-      const part: Part = { kind, table: rows[kind], target, reconciler, losses: 0 };
+    this.#parts = mirroredKinds.flatMap(kind => {
+      const table = rows[kind];
+      if (!table) return [];
+      const target = new EtcdTarget({ ttl, prefixes: [objectPrefix(kind, cluster, cached)] });
+      const reconciler = new Reconciler(table, target, reconcilerOptions);
+      const part: Part = { kind, table, target, reconciler, losses: 0 };
       target.onLost = () => void this.#recover(part);
       return part;
     });
-    this.#put(clusterConfigKey(cluster), formatClusterConfig(options.config));
-    this.#beat();
-    const timer = setInterval(() => this.#beat(), options.heartbeat ?? 60_000);
-    signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+    if (options.config) this.configure(options.config);
+    if (!cached) {
+      this.#beat();
+      const timer = setInterval(() => this.#beat(), options.heartbeat ?? 60_000);
+      signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+    }
     void this.#start();
+  }
+
+  /** Says from now on what the cluster is. */
+  configure(config: ClusterConfig): void {
+    this.#put(clusterConfigKey(this.#options.cluster), formatClusterConfig(config));
+  }
+
+  /** Resolves when everything that is known now has been written, or has failed once. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#parts.map(part => part.reconciler.whenSettled()));
   }
 
   /** Everything this cluster exports is in its etcd. */
@@ -101,7 +122,7 @@ export class Exporter {
       desired: table.size,
       pending: reconciler.status.pending,
       failing: reconciler.status.failing.size,
-      synced: this.#meta.has(canaryKey(kind, this.#options.cluster)),
+      synced: this.#meta.has(this.#canary(kind)),
     }));
   }
 
@@ -123,7 +144,7 @@ export class Exporter {
 
   async #recover(part: Part): Promise<void> {
     part.losses++;
-    this.#meta.delete(canaryKey(part.kind, this.#options.cluster));
+    this.#meta.delete(this.#canary(part.kind));
     await part.reconciler.repair();
     await this.#announce(part);
   }
@@ -138,7 +159,11 @@ export class Exporter {
       if (!pending && !failing.size) break;
       await pause(20, this.#signal);
     }
-    this.#put(canaryKey(part.kind, this.#options.cluster), timestamp());
+    this.#put(this.#canary(part.kind), timestamp());
+  }
+
+  #canary(kind: MirroredKind): string {
+    return canaryKey(kind, this.#options.cluster, this.#options.cached);
   }
 
   #beat(): void {

@@ -15,8 +15,12 @@ export type Kind = (typeof kinds)[number];
 /** The kinds that send packets their way: what agents follow. Service exports are for operators. */
 export const datapathKinds = ['nodes', 'identities', 'ip', 'services'] as const satisfies readonly Kind[];
 
+/** What a mirror copies: also what its own readers have no use for. */
+export const mirroredKinds = [...kinds, 'endpointslices'] as const;
+export type MirroredKind = (typeof mirroredKinds)[number];
+
 /** The prefix a cluster's objects of a kind are below, with its last slash. */
-export function objectPrefix(kind: Kind, cluster: string, cached = false): string {
+export function objectPrefix(kind: MirroredKind, cluster: string, cached = false): string {
   const root = `cilium/${cached ? 'cache' : 'state'}/${kind}/v1`;
   if (kind === 'identities') return cached ? `${root}/${cluster}/id/` : `${root}/id/`;
   if (kind === 'ip') return cached ? `${root}/${cluster}/` : `${root}/default/`;
@@ -24,9 +28,14 @@ export function objectPrefix(kind: Kind, cluster: string, cached = false): strin
 }
 
 /** The key whose presence says that everything of a kind was written at least once. */
-export function canaryKey(kind: Kind, cluster: string, cached = false): string {
+export function canaryKey(kind: MirroredKind, cluster: string, cached = false): string {
   return `${syncedPrefix(cluster)}cilium/${cached ? 'cache' : 'state'}/${kind}/v1`;
 }
+
+/** Below it a mirror of ours says how it hears each cluster (mirror-report.ts). Readers of Cilium do not look there. */
+export const reportsPrefix = 'cilium/cache/isthmus/v1/';
+export const reportPrefix = (cluster: string): string => `${reportsPrefix}${cluster}/`;
+export const reportKey = (cluster: string): string => `${reportPrefix(cluster)}report`;
 
 export const nodeKey = (cluster: string, name: string): string => objectPrefix('nodes', cluster) + name;
 export const serviceKey = (cluster: string, namespace: string, name: string): string =>

@@ -6,7 +6,7 @@ import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { type KubeClient, kubeInCluster } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
-import type { EtcdConnection, TlsFiles } from '../kvstore/connection.ts';
+import type { EtcdConnection } from '../kvstore/connection.ts';
 import { listPrefix } from '../kvstore/range.ts';
 import { dial, keepSession } from '../kvstore/session.ts';
 import { log } from '../log.ts';
@@ -17,16 +17,21 @@ import { initializeEtcd } from './etcd-server.ts';
 import { deriveExport, type ExportSources } from './export.ts';
 import { limitValues, type RefusedValue, VALUE_LIMIT } from './export-limit.ts';
 import { Exporter } from './exporter.ts';
-import { datapathKinds } from './layout.ts';
+import { datapathKinds, reportsPrefix } from './layout.ts';
+import { serveMirror } from './mirror-daemon.ts';
+import { type MirrorReport, parseReport } from './mirror-report.ts';
+import { adminTls, ownEtcd, serverTls } from './own-etcd.ts';
 import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
 import { exportSources } from './sources.ts';
 import type { Origin } from './values.ts';
 import { withdrawExport } from './withdraw.ts';
 
 /**
- * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument
- * `etcd-init` it prepares that etcd's data folder and ends. With `withdraw`, run beside the one that serves, it has
- * that one stop and takes everything back. With `state` it prints what the etcd holds, for a bug report.
+ * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument `kvstoremesh` it is
+ * the mirror, which writes there what other clusters export. With `etcd-init` it prepares that etcd's data folder and
+ * ends. With `withdraw`, run beside the one that serves, it has
+ * that one stop and takes everything back. With `state` it prints what the etcd holds, for a bug report; with `kvstoremesh-status` what the mirror
+ * reports.
  */
 async function main(): Promise<void> {
   const config = parseApiserverConfig(readMountedConfig());
@@ -36,24 +41,17 @@ async function main(): Promise<void> {
   if (process.argv[2] === 'etcd-init') await prepareEtcd(config, stop.signal);
   else if (process.argv[2] === 'withdraw') await withdraw(config);
   else if (process.argv[2] === 'state') await printState();
+  else if (process.argv[2] === 'kvstoremesh') await serveMirror(config, stop.signal);
+  else if (process.argv[2] === 'kvstoremesh-status') await printReports();
   else await serve(config, stop.signal);
 }
-
-/** The files of a mounted TLS secret. */
-function tlsFiles(folder: string): TlsFiles {
-  return { ca: `${folder}/ca.crt`, cert: `${folder}/tls.crt`, key: `${folder}/tls.key` };
-}
-
-const adminTls = tlsFiles('/etc/isthmus/admin-cert');
-const serverTls = tlsFiles('/etc/isthmus/server-cert');
-const etcdPort = 2379;
 
 async function prepareEtcd(config: ApiserverConfig, signal: AbortSignal): Promise<void> {
   const cluster = config['cluster-name'];
   const server = {
     binary: '/usr/local/bin/etcd',
     dataDir: '/var/run/etcd/data',
-    listen: `127.0.0.1:${etcdPort}`,
+    listen: `${ownEtcd.host}:${ownEtcd.port}`,
     tls: serverTls,
   };
   await initializeEtcd(server, cluster, adminTls, AbortSignal.any([signal, AbortSignal.timeout(60_000)]));
@@ -65,22 +63,33 @@ const withdrawSignal = 'SIGUSR2';
 
 async function withdraw(config: ApiserverConfig): Promise<void> {
   process.kill(1, withdrawSignal);
-  const endpoint = { host: '127.0.0.1', port: etcdPort, serverName: undefined };
-  using connection = await dial([endpoint], { tls: adminTls }, AbortSignal.timeout(10_000));
+  using connection = await dial([ownEtcd], { tls: adminTls }, AbortSignal.timeout(10_000));
   const keys = await withdrawExport(connection, config['cluster-name']);
   process.stdout.write(`withdrawn: ${keys} keys\n`);
 }
 
 /** Every key with its value, a line of JSON each: what other clusters may read. */
 async function printState(): Promise<void> {
-  const endpoint = { host: '127.0.0.1', port: etcdPort, serverName: undefined };
-  using connection = await dial([endpoint], { tls: adminTls }, AbortSignal.timeout(10_000));
+  using connection = await dial([ownEtcd], { tls: adminTls }, AbortSignal.timeout(10_000));
   await listPrefix(connection, 'cilium/', entries => {
     for (const { key, value, lease, modRevision } of entries)
       process.stdout.write(
         `${JSON.stringify({ key, value, lease: String(lease), modRevision: String(modRevision) })}\n`,
       );
   });
+}
+
+/** How the mirror hears each cluster, as JSON: name of the cluster → report. Nothing where there is no mirror. */
+async function printReports(): Promise<void> {
+  using connection = await dial([ownEtcd], { tls: adminTls }, AbortSignal.timeout(10_000));
+  const reports: Record<string, MirrorReport> = {};
+  await listPrefix(connection, reportsPrefix, entries => {
+    for (const { key, value } of entries) {
+      const cluster = key.slice(reportsPrefix.length).split('/')[0] ?? '';
+      reports[cluster] = parseReport(cluster, value);
+    }
+  });
+  process.stdout.write(`${JSON.stringify(reports)}\n`);
 }
 
 async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void> {
@@ -160,7 +169,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
 
   await keepSession(
     {
-      endpoints: () => [{ host: '127.0.0.1', port: etcdPort, serverName: undefined }],
+      endpoints: () => [ownEtcd],
       tls: adminTls,
       backoff: { first: 50, max: 1000 },
       onConnected: () => log.info('connected to etcd'),

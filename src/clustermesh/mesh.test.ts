@@ -1,214 +1,18 @@
 import assert from 'node:assert/strict';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import * as z from 'zod';
-import { findEtcd, LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
+import { LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { encodeKey } from '../kvstore/range.ts';
-import { keepSession } from '../kvstore/session.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
-import { Exporter } from './exporter.ts';
-import { datapathKinds, type Kind, kinds } from './layout.ts';
-import { RemoteClusters } from './remote-clusters.ts';
+import { datapathKinds } from './layout.ts';
+import { binary, Cluster, Folder, remotes, row, skip, timing } from './mesh.fixture.ts';
+import type { RemoteClusters } from './remote-clusters.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
-
-const binary = findEtcd();
-const skip = binary ? false : 'no etcd executable: put one into the PATH';
-const timing = {
-  dialTimeout: 1000,
-  pingInterval: 300,
-  pingTimeout: 300,
-  backoff: { first: 20, max: 200 },
-};
-
-function row(cluster: string, id: number, kind: Kind, name: string): EtcdRow {
-  const identity = id * 65536 + 300;
-  const values = {
-    nodes: {
-      key: `cilium/state/nodes/v1/${cluster}/${name}`,
-      value: {
-        Name: name,
-        Cluster: cluster,
-        ClusterID: id,
-        IPAddresses: [{ Type: 'InternalIP', IP: '172.18.2.2' }],
-        IPv4AllocCIDR: { IP: `10.${id}.0.0`, Mask: '////AA==' },
-      },
-    },
-    identities: {
-      key: `cilium/state/identities/v1/id/${identity}`,
-      value: `k8s:app=${name};k8s:io.cilium.k8s.policy.cluster=${cluster};`,
-    },
-    ip: {
-      key: `cilium/state/ip/v1/default/${name}`,
-      value: { IP: name, Mask: null, HostIP: '172.18.2.2', ID: identity },
-    },
-    services: {
-      key: `cilium/state/services/v1/${cluster}/shop/${name}`,
-      value: {
-        cluster,
-        namespace: 'shop',
-        name,
-        backends: { [`10.${id}.0.7`]: { http: { Protocol: 'TCP', Port: 8080 } } },
-        shared: true,
-        clusterID: id,
-      },
-    },
-    serviceexports: {
-      key: `cilium/state/serviceexports/v1/${cluster}/shop/${name}`,
-      value: {
-        cluster,
-        namespace: 'shop',
-        name,
-        exportCreationTimestamp: '2026-02-03T04:05:06Z',
-        ports: [{ name: 'http', protocol: 'TCP', port: 80 }],
-        type: 'ClusterSetIP',
-        sessionAffinity: 'None',
-      },
-    },
-  };
-  const { key, value } = values[kind];
-  return { key, value: typeof value === 'string' ? value : JSON.stringify(value) };
-}
-
-/** A cluster that exports into a real etcd. */
-class Cluster implements AsyncDisposable {
-  readonly name: string;
-  readonly id: number;
-  readonly etcd: LocalEtcd;
-  readonly rows: Record<Kind, Table<EtcdRow>>;
-  readonly exporter: Exporter;
-  /** Clusters that may read. */
-  admitted: readonly string[] = ['us', 'us2'];
-  readonly #stop = new AbortController();
-  #session: Promise<void> = Promise.resolve();
-
-  private constructor(name: string, id: number, etcd: LocalEtcd) {
-    this.name = name;
-    this.id = id;
-    this.etcd = etcd;
-    const table = () => new Table<EtcdRow>({ name: 'rows', keyOf: each => each.key });
-    this.rows = {
-      nodes: table(),
-      identities: table(),
-      ip: table(),
-      services: table(),
-      serviceexports: table(),
-    };
-    const config = {
-      id,
-      syncedCanaries: true,
-      cached: false,
-      maxConnectedClusters: 255,
-      serviceExportsEnabled: undefined,
-    };
-    this.exporter = new Exporter(
-      { cluster: name, config, rows: this.rows, ttl: 30, heartbeat: 100 },
-      this.#stop.signal,
-    );
-  }
-
-  static async start(name: string, id: number): Promise<Cluster> {
-    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!));
-    const tls = await cluster.etcd.certificate(adminUser(name));
-    cluster.#session = keepSession(
-      { endpoints: () => [cluster.etcd.endpoint], tls, ...timing },
-      cluster.#stop.signal,
-      async (connection, signal) => {
-        await syncRemoteUsers(connection, cluster.admitted);
-        await cluster.exporter.serve(connection, signal);
-      },
-    );
-    return cluster;
-  }
-
-  fill(): void {
-    for (const kind of kinds) {
-      this.rows[kind].upsert(row(this.name, this.id, kind, kind === 'ip' ? `10.${this.id}.0.7` : 'a'));
-      this.rows[kind].markSynced();
-    }
-  }
-
-  /** Its clustermesh-apiserver dies; its etcd goes on. */
-  async stopExport(): Promise<void> {
-    this.#stop.abort();
-    await this.#session;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stopExport();
-    await this.etcd[Symbol.asyncDispose]();
-  }
-}
-
-/** The configuration folder of cluster us, swapped as a volume of Kubernetes is. */
-class Folder implements Disposable {
-  readonly path = mkdtempSync(join(tmpdir(), 'isthmus-mesh-'));
-  readonly #files = new Map<string, string>();
-  #version = 0;
-
-  async add(
-    cluster: Cluster,
-    name = cluster.name,
-    commonName = remoteUser('us'),
-    days = 1095,
-  ): Promise<void> {
-    const { ca, cert, key } = await cluster.etcd.certificate(commonName, days);
-    const { port } = cluster.etcd.endpoint;
-    const host = `${cluster.name}.mesh.cilium.io`;
-    this.set(
-      name,
-      `endpoints:\n- https://${host}:${port}\ncilium-host-aliases:\n- hostname: ${host}\n  ips: [127.0.0.1]\n` +
-        `trusted-ca-file: ${ca}\ncert-file: ${cert}\nkey-file: ${key}\n`,
-    );
-  }
-
-  set(name: string, text: string | undefined): void {
-    if (text === undefined) this.#files.delete(name);
-    else this.#files.set(name, text);
-    const folder = join(this.path, `..${++this.#version}`);
-    mkdirSync(folder);
-    for (const [file, content] of this.#files) writeFileSync(join(folder, file), content);
-    symlinkSync(folder, join(this.path, '..data_tmp'));
-    renameSync(join(this.path, '..data_tmp'), join(this.path, '..data'));
-    for (const file of this.#files.keys())
-      try {
-        symlinkSync(join('..data', file), join(this.path, file));
-      } catch {
-        // It is there since an earlier version.
-      }
-    if (text === undefined) unlinkSync(join(this.path, name));
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.path, { recursive: true, force: true });
-  }
-}
-
-function remotes(folder: Folder, stop: AbortController, more: object = {}): RemoteClusters {
-  return new RemoteClusters({
-    folder: folder.path,
-    cluster: 'us',
-    clusterId: 1,
-    maxClusters: 255,
-    signal: stop.signal,
-    timing,
-    ...more,
-  });
-}
 
 test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
@@ -462,6 +266,8 @@ test('what is known of a cluster that keeps us out goes after a while, and comes
   await until(() => tables.nodes.size + tables.endpoints.size + tables.services.size === 0, 'forgotten');
   assert.equal(of('eu')?.state, 'refused');
   assert.match(of('eu')!.status, /^not among the clusters it lets in, so nothing of it is used/);
+  // Its session may begin anew at any time, and then lets in whom it knows.
+  eu.admitted = ['us'];
   using admin = await eu.etcd.connect(adminUser('eu'));
   await syncRemoteUsers(admin, ['us']);
   await until(() => of('eu')?.ready === true, 'ready again');

@@ -1,27 +1,27 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { MaxClusters } from '../api/identity-number.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
-import { formatEndpoint } from '../kvstore/endpoint.ts';
+import { type Endpoint, formatEndpoint } from '../kvstore/endpoint.ts';
 import { EtcdFailure, type Failure } from '../kvstore/failure.ts';
 import { type Entry, encodeKey, getKey } from '../kvstore/range.ts';
 import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
 import { PrefixFollower, type PrefixSink } from '../kvstore/watch.ts';
-import type { Table } from '../table/table.ts';
 import { certificateEnd } from './certificate-end.ts';
 import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import {
   canaryKey,
   clusterConfigKey,
   heartbeatKey,
-  type Kind,
+  type MirroredKind,
   objectPrefix,
+  reportKey,
+  reportPrefix,
   syncedPrefix,
 } from './layout.ts';
+import { parseReport, Relay } from './mirror-report.ts';
 import type { RemoteConfig } from './remote-config.ts';
-import type { RemoteClusterStatus, RemoteState } from './remote-status.ts';
-import type { WritableRemoteTables } from './rows.ts';
-import { parseServiceExport } from './service-export.ts';
-import { type Origin, parseAddress, parseIdentity, parseNode, parseService } from './values.ts';
+import type { EntryWriter, RemoteConsumer } from './remote-consumer.ts';
+import type { Outage, RemoteClusterStatus, RemoteState } from './remote-status.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 
 export type Timing = Pick<
@@ -29,21 +29,26 @@ export type Timing = Pick<
   'dialTimeout' | 'pingInterval' | 'pingTimeout' | 'requestTimeout' | 'backoff' | 'stagger'
 >;
 
+/** The endpoints that one endpoint of a configuration stands for; undefined: itself. */
+export type Resolve = (endpoint: Endpoint) => readonly Endpoint[] | undefined;
+
 export interface RemoteClusterOptions {
   readonly cluster: string;
   /** This cluster's own name. */
   readonly reader: string;
   readonly maxClusters: MaxClusters;
-  /** What is followed of it. */
-  readonly kinds: readonly Kind[];
-  readonly tables: WritableRemoteTables;
+  readonly consumer: RemoteConsumer;
+  /** Addresses of an endpoint that this process finds in another way than by DNS. @throws EtcdFailure */
+  readonly resolve?: Resolve | undefined;
   /** Claims a cluster ID for this cluster. @throws Error when another has it */
   readonly reserve: (id: number) => void;
   readonly release: () => void;
   /** A kind of object was listed completely for the first time. */
-  readonly onSynced: (kind: Kind) => void;
+  readonly onSynced: (kind: MirroredKind) => void;
   /** It is dead, or is not any more. */
   readonly onDead?: (dead: boolean) => void;
+  /** Its state, or whether it answers, may have changed; or a heartbeat came. */
+  readonly onChange?: () => void;
   readonly onFailure?: (failure: Failure, attempt: number) => void;
   readonly onRefused?: (key: string, error: Error) => void;
   readonly timing?: Timing | undefined;
@@ -68,20 +73,26 @@ const trustNodesAfter = 30_000;
 const refusedKept = 100;
 
 /**
- * One remote cluster: follows its etcd, read only, and writes what it says into the tables. What is known stays
- * while the cluster cannot be heard; it goes when the cluster is removed, or is another one under the old name.
+ * One remote cluster: follows its etcd, or the copy that a mirror keeps of it, read only, and hands what it says to
+ * the consumer. What is known stays while the cluster cannot be heard; it goes when the cluster is removed, or is
+ * another one under the old name.
  */
 export class RemoteCluster {
   readonly #options: RemoteClusterOptions;
   readonly #stop = new AbortController();
-  readonly #followers = new Map<Kind, PrefixFollower>();
-  readonly #synced = new Set<Kind>();
+  readonly #followers = new Map<
+    MirroredKind,
+    { readonly entries: PrefixFollower; readonly writer: EntryWriter }
+  >();
+  readonly #synced = new Set<MirroredKind>();
   readonly #refused = new Map<string, string>();
-  readonly #kinds: readonly Kind[];
+  readonly #kinds: readonly MirroredKind[];
   readonly #silence: number;
   #remote: RemoteConfig;
   #restart = new AbortController();
   #config: ClusterConfig | undefined;
+  /** What the mirror of the copy that is read says of the original; undefined where the original is read. */
+  #relay: Relay | undefined;
   #connection: EtcdConnection | undefined;
   #lastEtcd: bigint | undefined;
   #refusal: string | undefined;
@@ -98,7 +109,7 @@ export class RemoteCluster {
   #outage: { readonly milliseconds: number; readonly end: number } | undefined;
   readonly #startedAt = performance.now();
   /** Kinds that were listed whole on the present connection. */
-  readonly #confirmed = new Set<Kind>();
+  readonly #confirmed = new Set<MirroredKind>();
   /** Own nodes that say that no node of it answers. */
   #unheardBy: readonly string[] = [];
   /** At least one of our nodes says so. */
@@ -114,7 +125,7 @@ export class RemoteCluster {
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
     this.#remote = remote;
     this.#options = options;
-    this.#kinds = options.kinds;
+    this.#kinds = options.consumer.kinds;
     this.#silence = (options.silence ?? 120) * 1000;
     this.done = this.#run();
   }
@@ -159,7 +170,9 @@ export class RemoteCluster {
   get status(): RemoteClusterStatus {
     const now = performance.now();
     const seconds = (at: number): number => Math.round((now - at) / 100) / 10;
-    const heartbeatAge = this.#heartbeat && seconds(this.#heartbeat.at);
+    const relayed = this.#relay?.ages(now);
+    const heartbeatAge = relayed ? relayed.heartbeat : this.#heartbeat && seconds(this.#heartbeat.at);
+    const lost = this.#lostAt === undefined ? undefined : seconds(this.#lostAt);
     const state = this.#state(now);
     return {
       name: this.#options.cluster,
@@ -171,8 +184,9 @@ export class RemoteCluster {
       etcdClusterId: (this.#connection?.clusterId ?? this.#lastEtcd)?.toString(16),
       clusterId: this.#config?.id,
       cached: this.#config?.cached ?? false,
+      mirror: this.#relay?.report?.mirror,
       synced: byKind(this.#kinds, kind => this.#synced.has(kind)),
-      counts: byKind(this.#kinds, kind => this.#followers.get(kind)?.size ?? 0),
+      counts: byKind(this.#kinds, kind => this.#followers.get(kind)?.entries.size ?? 0),
       failures: this.#failures,
       repaired: this.#repaired,
       lastFailure: this.#lastFailure && {
@@ -181,11 +195,8 @@ export class RemoteCluster {
         age: seconds(this.#lastFailure.at),
       },
       heartbeatAge,
-      disconnectedAge: this.#connection ? 0 : this.#lostAt === undefined ? undefined : seconds(this.#lostAt),
-      lastOutage: this.#outage && {
-        seconds: Math.round(this.#outage.milliseconds / 100) / 10,
-        age: seconds(this.#outage.end),
-      },
+      disconnectedAge: this.#connection ? (relayed ? relayed.disconnected : 0) : lost,
+      lastOutage: laterOf(this.#lastOutage(now), this.#relay?.lastOutage(now)),
       deadAge: this.#deadSince === undefined ? undefined : seconds(this.#deadSince),
       unheardBy: this.#unheardBy,
       refused: Object.fromEntries(this.#refused),
@@ -198,19 +209,21 @@ export class RemoteCluster {
     if (this.#deadSince !== undefined) return 'dead';
     if (!this.#connection) return this.#synced.size && !this.#withdrawn ? 'stale' : 'disconnected';
     if (!this.complete) return this.#synced.size ? 'syncing' : 'connected';
+    const told = this.#relay?.state;
+    if (told) return told === 'stale' && this.#withdrawn ? 'disconnected' : told;
     return this.#silentSince(now) === undefined ? 'ready' : 'stale';
   }
 
   #describe(state: RemoteState, now: number): string {
     const failure = this.#lastFailure ? `${this.#lastFailure.layer}: ${this.#lastFailure.message}` : '';
-    if (state === 'refused') return this.#refusal ?? '';
+    const missing = this.#kinds.filter(kind => !this.#synced.has(kind));
+    if (state === 'refused') return this.#refusal ?? this.#relay?.describe(now) ?? '';
     if (state === 'dead') return this.#describeDeath(now, failure);
-    if (state === 'disconnected' && !this.#withdrawn) return failure || 'not connected yet';
-    if (state === 'connected' || state === 'syncing') {
-      const missing = this.#kinds.filter(kind => !this.#synced.has(kind));
-      return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
-    }
     if (state === 'ready') return 'ready';
+    if (this.#relay && this.#connection && !missing.length) return this.#relay.describe(now);
+    if (state === 'disconnected' && !this.#withdrawn) return failure || 'not connected yet';
+    if (state === 'connected' || state === 'syncing')
+      return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
     const silent = this.#silentSince(now);
     if (this.#connection && silent !== undefined)
       return `no heartbeat for ${Math.round((now - silent) / 1000)} s: what is known of it is that old`;
@@ -223,11 +236,12 @@ export class RemoteCluster {
   #describeDeath(now: number, failure: string): string {
     const what = `dead for ${Math.round((now - this.#deadSince!) / 1000)} s: no new connections are sent to it`;
     const by = this.#unheardBy.join(', ');
-    if (by) return `${what}; none of its nodes answers ${by}, nor its control plane: ${failure}`;
+    const why = this.#relay && this.#connection ? this.#relay.describe(now) : failure;
+    if (by) return `${what}; none of its nodes answers ${by}, nor its control plane: ${why}`;
     const back = Math.round((now - this.#unheardUntil) / 1000);
-    return this.#connection
+    return this.#connection && (this.#relay?.answers ?? true)
       ? `${what}; its nodes and its control plane answer again, what it says is being read`
-      : `${what}; its nodes answer again for ${back} s, its control plane does not: ${failure}`;
+      : `${what}; its nodes answer again for ${back} s, its control plane does not: ${why}`;
   }
 
   #probeWarnings(): string[] {
@@ -237,6 +251,12 @@ export class RemoteCluster {
     ];
   }
 
+  #lastOutage(now: number): Outage | undefined {
+    if (!this.#outage) return undefined;
+    const { milliseconds, end } = this.#outage;
+    return { seconds: Math.round(milliseconds / 100) / 10, age: Math.round((now - end) / 100) / 10 };
+  }
+
   /** Everything has been read on the present connection. */
   get #isConfirmed(): boolean {
     return this.#connection !== undefined && this.#kinds.every(kind => this.#confirmed.has(kind));
@@ -244,7 +264,7 @@ export class RemoteCluster {
 
   /** A cluster that is in a mesh tells of its nodes at the least. */
   get #withdrawn(): boolean {
-    return this.#synced.has('nodes') && this.#followers.get('nodes')?.size === 0;
+    return this.#synced.has('nodes') && this.#followers.get('nodes')?.entries.size === 0;
   }
 
   /** When the last heartbeat came, if that is too long ago. */
@@ -259,7 +279,7 @@ export class RemoteCluster {
       await keepSession(
         {
           ...this.#options.timing,
-          endpoints: () => remote.endpoints,
+          endpoints: () => remote.endpoints.flatMap(each => this.#options.resolve?.(each) ?? [each]),
           tls: remote.tls,
           onFailure: (failure, attempt) => this.#failed(failure, attempt),
         },
@@ -290,10 +310,12 @@ export class RemoteCluster {
       this.#deniedSince = undefined;
       const told = this.#kinds.filter(kind => this.#tells(kind));
       for (const kind of this.#kinds) if (!told.includes(kind)) this.#hasNone(kind);
+      if (this.#relay) follow(this.#reportFollower(connection, this.#relay));
       if (this.#config?.syncedCanaries)
         follow(this.#canaryFollower(told, kind => follow(this.#follower(kind))));
       else for (const kind of told) follow(this.#follower(kind));
-      tasks.push(this.#watchHeartbeat(running).catch(reject));
+      tasks.push(this.#watchSilence(running).catch(reject));
+      this.#options.onChange?.();
       await Promise.race([failed, aborted(running)]);
     } finally {
       ended.abort();
@@ -301,6 +323,7 @@ export class RemoteCluster {
       if (this.#connection) this.#lostAt = performance.now();
       if (this.#isConfirmed) this.#outdatedAt = this.#lostAt;
       this.#connection = undefined;
+      this.#options.onChange?.();
       await Promise.all(tasks);
     }
   }
@@ -309,26 +332,44 @@ export class RemoteCluster {
   async #examine(): Promise<void> {
     this.#examining = true;
     while (!this.#stop.signal.aborted && (this.#doubted || this.#deadSince !== undefined)) {
-      this.#isSilent = this.#doubted && !(await this.#answers());
-      if (this.#isSilent && this.#unheardBy.length) {
-        this.#setDead(true);
-        // So that it is made anew at once, not when TCP has given up.
+      const answered = !this.#doubted || (await this.#etcdAnswers());
+      this.#setSilent(this.#doubted && !(answered && (this.#relay?.answers ?? true)));
+      // So that it is made anew at once, not when TCP has given up.
+      if (!answered && this.#deadSince !== undefined)
         this.#connection?.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
-      }
       if (!this.#unheardBy.length && this.#deadSince !== undefined) {
-        if (this.#isConfirmed || performance.now() - this.#unheardUntil > trustNodesAfter)
-          this.#setDead(false);
+        const confirmed = this.#isConfirmed && (this.#relay === undefined || this.#relay.state === 'ready');
+        if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
       }
       await pause(lookEvery, this.#stop.signal);
     }
-    this.#isSilent = false;
+    this.#setSilent(false);
     this.#examining = false;
   }
 
-  /** Whether its control plane answers now. */
-  async #answers(): Promise<boolean> {
+  /** Its control plane, or a mirror's, answers as far as is known now. A process that has just begun knows nothing. */
+  get answers(): boolean {
+    if (this.#isSilent) return false;
+    if (this.#connection) return this.#relay?.answers ?? true;
+    return this.#lostAt === undefined && performance.now() - this.#startedAt < grace;
+  }
+
+  /** The last heartbeat, whatever it says: another one is another sign of life. */
+  get heartbeat(): string {
+    return this.#heartbeat?.value ?? '';
+  }
+
+  #setSilent(silent: boolean): void {
+    const changed = silent !== this.#isSilent;
+    this.#isSilent = silent;
+    if (silent && this.#unheardBy.length) this.#setDead(true);
+    if (changed) this.#options.onChange?.();
+  }
+
+  /** Whether the etcd that is read answers now. */
+  async #etcdAnswers(): Promise<boolean> {
     const connection = this.#connection;
-    if (!connection) return this.#lostAt === undefined && performance.now() - this.#startedAt < grace;
+    if (!connection) return this.answers;
     try {
       await connection.kv.range(
         { key: encodeKey(clusterConfigKey(this.#options.cluster)) },
@@ -346,6 +387,7 @@ export class RemoteCluster {
     if (dead === (this.#deadSince !== undefined)) return;
     this.#deadSince = dead ? performance.now() : undefined;
     this.#options.onDead?.(dead);
+    this.#options.onChange?.();
   }
 
   async #readConfig(connection: EtcdConnection): Promise<ClusterConfig> {
@@ -362,11 +404,7 @@ export class RemoteCluster {
         { cause: error },
       );
     }
-    if (!entry)
-      throw new EtcdFailure(
-        'etcd',
-        `remote cluster configuration required but not found (${key}): its clustermesh-apiserver has not written it yet, or the cluster has another name`,
-      );
+    if (!entry) throw await this.#whyNoConfig(connection, key);
     try {
       return parseClusterConfig(cluster, entry.value, maxClusters);
     } catch (error) {
@@ -375,13 +413,37 @@ export class RemoteCluster {
     }
   }
 
-  /** Takes a configuration over; a cluster that has another ID now is a different one, and starts empty. */
-  #accept(config: ClusterConfig): void {
-    const before = this.#config;
-    const moved = before && (before.id !== config.id || before.cached !== config.cached);
-    if (moved) this.#drain();
-    if (moved && before.id !== config.id) this.#options.release();
+  /** A mirror that cannot copy a cluster says why. */
+  async #whyNoConfig(connection: EtcdConnection, key: string): Promise<EtcdFailure> {
+    const { cluster } = this.#options;
     try {
+      const report = await getKey(connection, reportKey(cluster));
+      if (report) {
+        const { mirror, status } = parseReport(cluster, report.value);
+        return new EtcdFailure('etcd', `its mirror ${mirror} has no copy of it yet: ${status}`);
+      }
+    } catch {
+      // Another cluster's etcd does not let us look there.
+    }
+    return new EtcdFailure(
+      'etcd',
+      `remote cluster configuration required but not found (${key}): its clustermesh-apiserver, or our mirror of it, has not written it yet, or the cluster has another name`,
+    );
+  }
+
+  /**
+   * Takes a configuration over. A cluster that has another ID now is a different one, and starts empty; one that is
+   * read as a copy now, or as the original, is the same.
+   */
+  #accept(config: ClusterConfig): void {
+    const { consumer } = this.#options;
+    const before = this.#config;
+    if (before && before.id !== config.id) {
+      this.#drain();
+      this.#options.release();
+    }
+    try {
+      consumer.check?.(config);
       this.#options.reserve(config.id);
     } catch (error) {
       this.#refusal = messageOf(error);
@@ -389,13 +451,17 @@ export class RemoteCluster {
       throw error;
     }
     this.#config = config;
+    this.#relay = config.reported ? (this.#relay ?? new Relay()) : undefined;
+    consumer.configured?.(config);
   }
 
   #heartbeatFollower(onListed: () => void): PrefixFollower {
     return new PrefixFollower(heartbeatKey, {
       put: ({ value }) => {
         // A list repeats what was heard before: only a new value is a sign of life.
-        if (value !== this.#heartbeat?.value) this.#heartbeat = { value, at: performance.now() };
+        if (value === this.#heartbeat?.value) return;
+        this.#heartbeat = { value, at: performance.now() };
+        this.#options.onChange?.();
       },
       delete: () => undefined,
       listed: () => {
@@ -406,42 +472,84 @@ export class RemoteCluster {
     });
   }
 
-  /** Rejects when the cluster has been silent for long and this session has not changed that. */
-  async #watchHeartbeat(signal: AbortSignal): Promise<void> {
-    const patience = performance.now() + this.#silence / 4;
+  /** Takes what the mirror says; ends the connection when that is of another configuration than the one that was read. */
+  #reportFollower(connection: EtcdConnection, relay: Relay): PrefixFollower {
+    const { cluster } = this.#options;
+    const key = reportKey(cluster);
+    const missing = (): void => {
+      relay.missing(performance.now());
+      this.#options.onChange?.();
+    };
+    return new PrefixFollower(reportPrefix(cluster), {
+      put: entry => {
+        if (entry.key !== key) return;
+        try {
+          relay.heard(parseReport(cluster, entry.value), performance.now());
+        } catch (error) {
+          this.#refuse(key, error);
+          return missing();
+        }
+        this.#refused.delete(key);
+        if (this.#doubted && !relay.answers) this.#setSilent(true);
+        this.#options.onChange?.();
+        const { clusterId } = relay.report!;
+        if (clusterId !== 0 && clusterId !== this.#config?.id)
+          connection.close(new EtcdFailure('etcd', `its ID is ${clusterId} now, it was ${this.#config?.id}`));
+      },
+      delete: missing,
+      listed: () => {
+        if (!relay.report) missing();
+      },
+    });
+  }
+
+  /** Rejects when the cluster, or its mirror, has been silent for long and this session has not changed that. */
+  async #watchSilence(signal: AbortSignal): Promise<void> {
+    const startedAt = performance.now();
     while (!signal.aborted) {
       const now = performance.now();
-      const silent = this.#silentSince(now);
-      if (silent !== undefined && now > patience)
-        throw new EtcdFailure('etcd', `no heartbeat for ${Math.round((now - silent) / 1000)} s`);
+      const patience = this.#silence / 4;
+      if (this.#relay) {
+        // Another replica may have one that speaks.
+        const since = Math.max(startedAt, this.#relay.silentSince ?? now);
+        if (now - since > patience) throw new EtcdFailure('etcd', this.#relay.describe(now));
+      } else {
+        const silent = this.#silentSince(now);
+        if (silent !== undefined && now > startedAt + patience)
+          throw new EtcdFailure('etcd', `no heartbeat for ${Math.round((now - silent) / 1000)} s`);
+      }
       await pause(this.#silence / 20, signal);
     }
   }
 
-  /** A writer that knows nothing of MCS-API never says that its exports are complete: it has none. */
-  #tells(kind: Kind): boolean {
-    return kind !== 'serviceexports' || this.#config?.serviceExportsEnabled !== undefined;
+  /** A writer that knows nothing of MCS-API, or of slices, never says that these are complete: it has none. */
+  #tells(kind: MirroredKind): boolean {
+    if (kind === 'serviceexports') return this.#config?.serviceExportsEnabled !== undefined;
+    return kind !== 'endpointslices' || this.#config?.endpointSlicesExportMode !== undefined;
   }
 
-  #hasNone(kind: Kind): void {
-    this.#followers.get(kind)?.drain();
+  #hasNone(kind: MirroredKind): void {
+    this.#followers.get(kind)?.entries.drain();
     this.#followers.delete(kind);
     this.#listed(kind);
   }
 
-  #listed(kind: Kind): void {
+  #listed(kind: MirroredKind): void {
     this.#confirmed.add(kind);
     if (this.#outdatedAt !== undefined && this.#isConfirmed) {
       const end = performance.now();
       this.#outage = { milliseconds: end - this.#outdatedAt, end };
       this.#outdatedAt = undefined;
     }
-    if (this.#synced.has(kind)) return;
-    this.#synced.add(kind);
-    this.#options.onSynced(kind);
+    this.#options.consumer.listed?.(kind);
+    if (!this.#synced.has(kind)) {
+      this.#synced.add(kind);
+      this.#options.onSynced(kind);
+    }
+    this.#options.onChange?.();
   }
 
-  #canaryFollower(kinds: readonly Kind[], start: (kind: Kind) => void): PrefixFollower {
+  #canaryFollower(kinds: readonly MirroredKind[], start: (kind: MirroredKind) => void): PrefixFollower {
     const { cluster } = this.#options;
     const cached = this.#config?.cached ?? false;
     const waiting = new Map(kinds.map(kind => [canaryKey(kind, cluster, cached), kind]));
@@ -457,57 +565,38 @@ export class RemoteCluster {
     });
   }
 
-  #follower(kind: Kind): PrefixFollower {
-    const { cluster } = this.#options;
+  /** Follows a kind of object. Where copy and original take turns, the entries are the same under other keys. */
+  #follower(kind: MirroredKind): PrefixFollower {
+    const { cluster, consumer, maxClusters } = this.#options;
     const config = this.#config!;
     const prefix = objectPrefix(kind, cluster, config.cached);
     const known = this.#followers.get(kind);
-    if (known?.prefix === prefix) return known;
-    const origin: Origin = { cluster, clusterId: config.id, maxClusters: this.#options.maxClusters };
-    const { tables } = this.#options;
-    const follower = {
-      nodes: () => this.#writer('nodes', prefix, origin, tables.nodes, parseNode),
-      identities: () => this.#writer('identities', prefix, origin, tables.identities, parseIdentity),
-      ip: () => this.#writer('ip', prefix, origin, tables.endpoints, parseAddress),
-      services: () => this.#writer('services', prefix, origin, tables.services, parseService),
-      serviceexports: () =>
-        this.#writer('serviceexports', prefix, origin, tables.serviceExports, parseServiceExport),
-    }[kind]();
-    this.#followers.set(kind, follower);
-    return follower;
+    if (known?.entries.prefix === prefix) return known.entries;
+    const writer = known?.writer ?? consumer.writer(kind, { cluster, clusterId: config.id, maxClusters });
+    const entries = this.#entryFollower(kind, prefix, writer);
+    if (known) {
+      entries.adopt(known.entries.names());
+      for (const key of this.#refused.keys())
+        if (key.startsWith(known.entries.prefix)) this.#refused.delete(key);
+    }
+    this.#followers.set(kind, { entries, writer });
+    return entries;
   }
 
-  /** A follower that parses values into rows of a table. */
-  #writer<Row>(
-    kind: Kind,
-    prefix: string,
-    origin: Origin,
-    table: Table<Row>,
-    parse: (key: string, rest: string, value: string, origin: Origin) => Row | undefined,
-  ): PrefixFollower {
-    const rowOf = new Map<string, string>();
-    const forget = (key: string): void => {
-      const row = rowOf.get(key);
-      rowOf.delete(key);
-      if (row !== undefined) table.delete(row);
-    };
+  #entryFollower(kind: MirroredKind, prefix: string, writer: EntryWriter): PrefixFollower {
     const sink: PrefixSink = {
-      put: ({ key, value }) => {
-        let row: Row | undefined;
+      put: entry => {
         try {
-          row = parse(key, key.slice(prefix.length), value, origin);
+          writer.put(entry.key.slice(prefix.length), entry);
         } catch (error) {
-          this.#refuse(key, error);
+          this.#refuse(entry.key, error);
           return;
         }
-        this.#refused.delete(key);
-        if (row === undefined) return forget(key);
-        rowOf.set(key, table.keyOf(row));
-        table.upsert(row);
+        this.#refused.delete(entry.key);
       },
       delete: key => {
         this.#refused.delete(key);
-        forget(key);
+        writer.delete(key.slice(prefix.length));
       },
       listed: () => this.#listed(kind),
     };
@@ -553,6 +642,7 @@ export class RemoteCluster {
     this.#lastFailure = { ...failure, at: now };
     this.#deniedSince = failure.layer === 'authentication' ? (this.#deniedSince ?? now) : undefined;
     if (this.#deniedSince !== undefined) this.#dismissed(failure, now - this.#deniedSince);
+    this.#options.onChange?.();
     this.#options.onFailure?.(failure, attempt);
   }
 
@@ -567,7 +657,7 @@ export class RemoteCluster {
   }
 
   #drain(): void {
-    for (const follower of this.#followers.values()) follower.drain();
+    for (const { entries } of this.#followers.values()) entries.drain();
     this.#followers.clear();
     this.#synced.clear();
     this.#refused.clear();
@@ -579,16 +669,25 @@ const verifyEvery = 300_000;
 /** Days before the end of our client certificate at which it is said. */
 const warnDays = 30;
 
-const shown: Readonly<Record<Kind, string>> = {
+const shown: Readonly<Record<MirroredKind, string>> = {
   nodes: 'nodes',
   identities: 'identities',
   ip: 'endpoints',
   services: 'services',
   serviceexports: 'service exports',
+  endpointslices: 'endpoint slices',
 };
 
-function byKind<V>(kinds: readonly Kind[], value: (kind: Kind) => V): Partial<Record<Kind, V>> {
+function byKind<V>(
+  kinds: readonly MirroredKind[],
+  value: (kind: MirroredKind) => V,
+): Partial<Record<MirroredKind, V>> {
   return Object.fromEntries(kinds.map(kind => [kind, value(kind)]));
+}
+
+/** Of two outages, of the copy that is read and of the original, the one that ended last. */
+function laterOf(a: Outage | undefined, b: Outage | undefined): Outage | undefined {
+  return a && b ? (a.age < b.age ? a : b) : (a ?? b);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

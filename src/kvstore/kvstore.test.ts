@@ -8,6 +8,7 @@ import { Table } from '../table/table.ts';
 import type { EtcdConnection } from './connection.ts';
 import { parseEndpoints } from './endpoint.ts';
 import { describeFailure } from './failure.ts';
+import { Leases } from './lease.ts';
 import { decodeText, encodeKey, getKey, listPrefix, prefixEnd } from './range.ts';
 import { dial, keepSession } from './session.ts';
 import { type EtcdRow, EtcdTarget } from './target.ts';
@@ -297,6 +298,32 @@ test('certificates are read anew for every connection', { skip }, async () => {
   assert.equal(await serial(), before);
   await own.rotate(admin);
   assert.notEqual(await serial(), before);
+});
+
+test('what an earlier process wrote is kept alive until it is written again, and missed when its lease is lost', {
+  skip,
+}, async () => {
+  using root = await etcd.connect(admin);
+  const signal = new AbortController().signal;
+  const granted = async () => (await root.lease.leaseGrant({ TTL: 600n })).ID;
+  const [old, other, written] = [await granted(), await granted(), '/left/a'];
+  for (const key of [written, '/left/b']) await put(root, key, 'v', old);
+  await put(root, '/left/c', 'v', other);
+  await put(root, '/left/d', 'v');
+  const leases = new Leases({ ttl: 300 });
+  await listPrefix(root, '/left/', page => {
+    for (const { key, lease } of page) leases.adopt(root, key, lease);
+  });
+  assert.equal(leases.count, 2);
+  assert.deepEqual(await leases.keepAlive(root, signal), []);
+  const own = await leases.bind(root, written);
+  assert.ok(own !== old && own !== other, 'on a lease of its own from then on');
+  await root.lease.leaseRevoke({ ID: other });
+  assert.deepEqual(await leases.keepAlive(root, signal), ['/left/c']);
+  await root.lease.leaseRevoke({ ID: old });
+  assert.deepEqual(await leases.keepAlive(root, signal), ['/left/b']);
+  assert.deepEqual(await leases.keepAlive(root, signal), []);
+  assert.equal(await leases.bind(root, written), own);
 });
 
 test('rows come back after a lost lease and after etcd lost its data', { skip }, async () => {

@@ -11,14 +11,20 @@ export interface LeaseOptions {
 interface Lease {
   readonly id: bigint;
   readonly keys: Set<string>;
+  /** Granted to an earlier process. */
+  readonly adopted?: boolean;
 }
 
-/** Which lease each key is bound to: grants leases as keys come, keeps them alive, notices their loss. */
+/**
+ * Which lease each key is bound to: grants leases as keys come, keeps them alive, notices their loss. Leases of an
+ * earlier process live until each of their keys has been written again.
+ */
 export class Leases {
   readonly ttl: number;
   readonly #keysPerLease: number;
   #leases: Lease[] = [];
   readonly #ofKey = new Map<string, Lease>();
+  readonly #adopted = new Map<bigint, Lease>();
   #clusterId: bigint | undefined;
 
   constructor({ ttl = 900, keysPerLease = 1000 }: LeaseOptions = {}) {
@@ -33,8 +39,9 @@ export class Leases {
   /** The lease `key` is to be put with. */
   async bind(connection: EtcdConnection, key: string): Promise<bigint> {
     const bound = this.#ofKey.get(key);
-    if (bound) return bound.id;
-    let lease = this.#leases.find(each => each.keys.size < this.#keysPerLease);
+    if (bound && !bound.adopted) return bound.id;
+    if (bound) this.release(key);
+    let lease = this.#leases.find(each => !each.adopted && each.keys.size < this.#keysPerLease);
     if (!lease) {
       const granted = await connection.lease.leaseGrant({ TTL: BigInt(this.ttl) });
       if (granted.error) throw new EtcdFailure('etcd', `lease: ${granted.error}`);
@@ -47,10 +54,28 @@ export class Leases {
     return lease.id;
   }
 
+  /** Takes over a key that an earlier process has bound; 0 is no lease. */
+  adopt(connection: EtcdConnection, key: string, id: bigint): void {
+    if (id === 0n || this.#ofKey.has(key)) return;
+    this.#clusterId ??= connection.clusterId;
+    let lease = this.#adopted.get(id);
+    if (!lease) {
+      lease = { id, keys: new Set(), adopted: true };
+      this.#adopted.set(id, lease);
+      this.#leases.push(lease);
+    }
+    lease.keys.add(key);
+    this.#ofKey.set(key, lease);
+  }
+
   /** Forgets a deleted key, which makes room on its lease. */
   release(key: string): void {
-    this.#ofKey.get(key)?.keys.delete(key);
+    const lease = this.#ofKey.get(key);
     this.#ofKey.delete(key);
+    lease?.keys.delete(key);
+    if (!lease?.adopted || lease.keys.size) return;
+    this.#adopted.delete(lease.id);
+    this.#leases = this.#leases.filter(each => each !== lease);
   }
 
   /** Renews every lease. Resolves to the keys whose lease etcd no longer has: they are gone or about to go. */
@@ -70,6 +95,7 @@ export class Leases {
     }
     const lost = this.#leases.filter(({ id }) => !alive.has(id));
     this.#leases = this.#leases.filter(({ id }) => alive.has(id));
+    for (const { id } of lost) this.#adopted.delete(id);
     return lost.flatMap(lease => this.#unbind(lease));
   }
 
@@ -77,6 +103,8 @@ export class Leases {
   forgetAll(): string[] {
     const lost = this.#leases;
     this.#leases = [];
+    this.#adopted.clear();
+    this.#clusterId = undefined;
     return lost.flatMap(lease => this.#unbind(lease));
   }
 

@@ -8,17 +8,31 @@ import type { KeyValue } from './gen/etcd/api/mvccpb/kv_pb.js';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
+/** Refuses what it could not give back byte for byte. */
+const exactDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export const encodeKey = (text: string): Uint8Array<ArrayBuffer> => encoder.encode(text);
 export const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes);
 
-/** One key of an etcd with its text value. */
+/** One key of an etcd with its value. */
 export interface Entry {
   readonly key: string;
+  /** As text: what is no UTF-8 is replaced. */
   readonly value: string;
+  /** As it is. A part of the whole response: who keeps it keeps that. */
+  readonly bytes: Uint8Array;
   /** Lease the key is bound to, 0 for none. */
   readonly lease: bigint;
   readonly modRevision: bigint;
+}
+
+/** A value byte for byte, to be kept: as text where it is text, which takes least memory, and else as a copy. */
+export function exactValue({ bytes }: Pick<Entry, 'bytes'>): string | Uint8Array {
+  try {
+    return exactDecoder.decode(bytes);
+  } catch {
+    return bytes.slice();
+  }
 }
 
 /** First key after all keys that start with `prefix`, as etcd defines a prefix range. */
@@ -89,9 +103,13 @@ export async function listPrefix(
 }
 
 export function entryOf(kv: KeyValue): Entry {
+  const { value: bytes } = kv;
   return {
     key: decodeText(kv.key),
-    value: decodeText(kv.value),
+    get value() {
+      return decodeText(bytes);
+    },
+    bytes,
     lease: kv.lease,
     modRevision: kv.modRevision,
   };

@@ -4,7 +4,7 @@ import type { Operation, Target } from '../table/reconciler.ts';
 import type { EtcdConnection } from './connection.ts';
 import { type RequestOp, RequestOpSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { type LeaseOptions, Leases } from './lease.ts';
-import { encodeKey, listPrefix } from './range.ts';
+import { type Entry, encodeKey, getKey, listPrefix } from './range.ts';
 import { pause } from './session.ts';
 import { freeSpace, isOutOfSpace } from './space.ts';
 
@@ -14,9 +14,17 @@ export interface EtcdRow {
   readonly value: string;
 }
 
+/** The same where the value need not be text. */
+export interface RawRow {
+  readonly key: string;
+  readonly value: string | Uint8Array;
+}
+
 export interface EtcdTargetOptions extends LeaseOptions {
   /** Prefixes this target owns: keys below them that nobody desires are removed at start. */
   readonly prefixes: readonly string[];
+  /** Single keys it owns besides. */
+  readonly keys?: readonly string[];
   /** Most puts and deletes in one transaction. Default 128, etcd's own limit. */
   readonly operations?: number;
   /** Most bytes of keys and values in one transaction. Default 1 MiB: etcd refuses 1.5 MiB. */
@@ -27,14 +35,17 @@ export interface EtcdTargetOptions extends LeaseOptions {
  * What a Reconciler writes rows to: an etcd, in transactions, every key bound to a lease. Connections come
  * and go (`serve`); when an etcd lost keys (a lease expired, its data is gone, it was restored from a backup), `onLost`
  * is called, and its listener has the reconciler put them again. An etcd that takes no more because it has reached its
- * quota is made to, by freeing the space of what it keeps of the past (space.ts).
+ * quota is made to, by freeing the space of what it keeps of the past (space.ts). What an earlier process left is kept alive until it
+ * is known whether it is still desired.
  */
-export class EtcdTarget implements Target<EtcdRow> {
+export class EtcdTarget implements Target<RawRow> {
   readonly #options: EtcdTargetOptions;
   readonly #leases: Leases;
   #connected = Promise.withResolvers<EtcdConnection>();
   /** Of the last answer to a write. */
   #revision = 0n;
+  /** Cluster ID of the etcd whose keys of an earlier process are known. */
+  #adopted: bigint | undefined;
   onLost: ((keys: readonly string[]) => void) | undefined;
 
   constructor(options: EtcdTargetOptions) {
@@ -57,6 +68,10 @@ export class EtcdTarget implements Target<EtcdRow> {
     const restored = header !== undefined && header.revision < this.#revision;
     this.#revision = 0n;
     this.#report(restored ? [...lost, ...this.#leases.forgetAll()] : lost);
+    if (this.#adopted !== connection.clusterId) {
+      await this.#owned(connection, ({ key, lease }) => this.#leases.adopt(connection, key, lease));
+      this.#adopted = connection.clusterId;
+    }
     this.#connected.resolve(connection);
     const detach = (): void => {
       this.#connected = Promise.withResolvers();
@@ -75,7 +90,7 @@ export class EtcdTarget implements Target<EtcdRow> {
   }
 
   /** Waits for a connection, so that what is desired meanwhile costs no retries. */
-  async apply(batch: readonly Operation<EtcdRow>[]): Promise<ReadonlyMap<string, Error>> {
+  async apply(batch: readonly Operation<RawRow>[]): Promise<ReadonlyMap<string, Error>> {
     const failed = new Map<string, Error>();
     const connection = await this.#connected.promise;
     for (const part of this.#transactions(batch)) await this.#write(connection, part, failed);
@@ -88,10 +103,7 @@ export class EtcdTarget implements Target<EtcdRow> {
       const connection = await this.#connected.promise;
       try {
         const keys: string[] = [];
-        for (const prefix of this.#options.prefixes)
-          await listPrefix(connection, prefix, page => void keys.push(...page.map(each => each.key)), {
-            keysOnly: true,
-          });
+        await this.#owned(connection, ({ key }) => keys.push(key));
         return keys;
       } catch {
         await pause(100, connection.lost); // the session reports its failure and connects anew
@@ -99,10 +111,23 @@ export class EtcdTarget implements Target<EtcdRow> {
     }
   }
 
+  /** Calls back with what is there of what this target owns, without values. */
+  async #owned(connection: EtcdConnection, onEntry: (entry: Entry) => void): Promise<void> {
+    const { prefixes, keys = [] } = this.#options;
+    for (const prefix of prefixes) {
+      const onPage = (page: readonly Entry[]): void => page.forEach(onEntry);
+      await listPrefix(connection, prefix, onPage, { keysOnly: true });
+    }
+    for (const key of keys) {
+      const entry = await getKey(connection, key);
+      if (entry) onEntry(entry);
+    }
+  }
+
   /** Writes one transaction; one that etcd finds too large is cut in half until the value to blame stands alone. */
   async #write(
     connection: EtcdConnection,
-    part: readonly Operation<EtcdRow>[],
+    part: readonly Operation<RawRow>[],
     failed: Map<string, Error>,
   ): Promise<void> {
     try {
@@ -120,7 +145,7 @@ export class EtcdTarget implements Target<EtcdRow> {
     }
   }
 
-  async #commit(connection: EtcdConnection, operations: readonly Operation<EtcdRow>[]): Promise<void> {
+  async #commit(connection: EtcdConnection, operations: readonly Operation<RawRow>[]): Promise<void> {
     const success: RequestOp[] = [];
     for (const { key, row } of operations) {
       if (row) {
@@ -142,9 +167,9 @@ export class EtcdTarget implements Target<EtcdRow> {
     }
   }
 
-  *#transactions(batch: readonly Operation<EtcdRow>[]): Generator<Operation<EtcdRow>[]> {
+  *#transactions(batch: readonly Operation<RawRow>[]): Generator<Operation<RawRow>[]> {
     const { operations = 128, bytes = 1024 * 1024 } = this.#options;
-    let part: Operation<EtcdRow>[] = [];
+    let part: Operation<RawRow>[] = [];
     let size = 0;
     for (const each of batch) {
       const added = 3 * (each.key.length + (each.row?.value.length ?? 0));
@@ -164,9 +189,16 @@ export class EtcdTarget implements Target<EtcdRow> {
   }
 }
 
-function putOp({ key, value }: EtcdRow, lease: bigint): RequestOp {
+function putOp({ key, value }: RawRow, lease: bigint): RequestOp {
   return create(RequestOpSchema, {
-    request: { case: 'requestPut', value: { key: encodeKey(key), value: encodeKey(value), lease } },
+    request: {
+      case: 'requestPut',
+      value: {
+        key: encodeKey(key),
+        value: typeof value === 'string' ? encodeKey(value) : new Uint8Array(value),
+        lease,
+      },
+    },
   });
 }
 

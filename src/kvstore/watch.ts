@@ -50,6 +50,16 @@ export class PrefixFollower {
     return this.#known.size;
   }
 
+  /** What the sink holds now, without the prefix. */
+  *names(): IterableIterator<string> {
+    for (const key of this.#known.keys()) yield key.slice(this.prefix.length);
+  }
+
+  /** The sink holds these already, from elsewhere: the first list says which are not there any more. */
+  adopt(names: Iterable<string>): void {
+    for (const name of names) this.#known.set(this.prefix + name, -1n);
+  }
+
   /** Runs until `signal` aborts (resolves) or the connection fails (rejects); what is known stays. */
   async follow(connection: EtcdConnection, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {

@@ -20,10 +20,16 @@ const signatures: Readonly<Record<ProcessName, Signature>> = {
   containerd: { command: 'containerd' },
   agent: { pod: /^isthmus-[a-z0-9]{5}$/, process: () => true },
   operator: { pod: /^isthmus-operator-/, process: () => true },
-  'mesh-apiserver': { pod: /^clustermesh-apiserver-/, process: entry => entry.command !== 'etcd' },
+  'mesh-apiserver': {
+    pod: /^clustermesh-apiserver-/,
+    process: entry => entry.command !== 'etcd' && !isMirror(entry),
+  },
+  'mesh-mirror': { pod: /^clustermesh-apiserver-/, process: entry => isMirror(entry) },
   'mesh-etcd': { pod: /^clustermesh-apiserver-/, process: entry => entry.command === 'etcd' },
   coredns: { pod: /^coredns-/, process: () => true },
 };
+
+const isMirror = (entry: ProcessEntry): boolean => entry.arguments.includes('kvstoremesh');
 
 /** Process IDs, as this machine numbers them, of what a target of kind `process` names. */
 export function targetProcesses(

@@ -24,6 +24,7 @@ export const processNames = [
   'agent',
   'operator',
   'mesh-apiserver',
+  'mesh-mirror',
   'mesh-etcd',
   'coredns',
 ] as const;

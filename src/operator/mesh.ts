@@ -24,6 +24,7 @@ import {
 } from '../api/endpoint-slice.ts';
 import { serviceKey } from '../api/service.ts';
 import { RemoteClusters } from '../clustermesh/remote-clusters.ts';
+import { podsOfService } from '../clustermesh/service-endpoints.ts';
 import { deriveVerdicts } from '../clustermesh/verdict-tables.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/events.ts';
@@ -112,6 +113,18 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     if (removed) log.info({ removed }, 'slices of other clusters are not wanted any more');
     return;
   }
+  const services = follow(new Table<OwnedService>({ name: 'services', keyOf: serviceKey }), {
+    path: pathOf(resources.services),
+    schema: ownedServiceSchema,
+    toRow: toOwnedService,
+  });
+  // Where there is a mirror its etcd is a Service of this cluster, whose name the host network does not resolve.
+  const apiserver = follow(new Table<EndpointSlice>(endpointSliceTable), {
+    path: pathOf(resources.endpointSlices, { namespace: process.env.POD_NAMESPACE ?? 'kube-system' }),
+    labelSelector: 'kubernetes.io/service-name=clustermesh-apiserver',
+    schema: endpointSliceSchema,
+    toRow: toEndpointSlice,
+  });
   const remote = new RemoteClusters({
     folder: config['clustermesh-config'],
     cluster: config['cluster-name'],
@@ -119,13 +132,9 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     maxClusters: config['max-connected-clusters'],
     kinds: which.derived ? ['services', 'serviceexports'] : ['services'],
     unheard: deriveVerdicts(options.nodes).clusters,
+    resolve: endpoint => podsOfService({ services, slices: apiserver }, endpoint),
     signal,
   }).tables;
-  const services = follow(new Table<OwnedService>({ name: 'services', keyOf: serviceKey }), {
-    path: pathOf(resources.services),
-    schema: ownedServiceSchema,
-    toRow: toOwnedService,
-  });
   const meshSlices = follow(new Table<MeshSlice>(meshSliceTable), {
     path: pathOf(resources.endpointSlices),
     labelSelector: `${MANAGED_BY_LABEL}=${MESH_SLICES}`,

@@ -79,8 +79,8 @@ test('a wrong value is refused by its name', async t => {
       /: clustermesh\.apiserver\.tls\.authMode: value must be one of/,
     ],
     [
-      'clustermesh.apiserver.kvstoremesh.enabled=true',
-      /^clustermesh\.apiserver\.kvstoremesh\.enabled: found true, expected false: agents read/,
+      'clustermesh.apiserver.kvstoremesh.enabled=true,clustermesh.apiserver.kvstoremesh.healthPort=9880',
+      /^clustermesh\.apiserver\.kvstoremesh\.healthPort: found 9880, expected another port than/,
     ],
     ['tls.ca.cert=QUJD', /^tls\.ca: found only one of cert and key, expected both or none$/],
     ['healthCheckInterval=300', /: healthCheckInterval: (got number, want string|'300' does not match)/],
@@ -257,7 +257,7 @@ test('agent and operator start before there is a pod network', async () => {
 });
 
 test('only the agent is privileged; the others are nobody and may do nothing', async () => {
-  const objects = await render(meshed);
+  const objects = await render([...meshed, 'clustermesh.apiserver.kvstoremesh.enabled=true']);
   const agent = podOf(find(objects, 'DaemonSet', 'isthmus'));
   assert.equal(agent.containers[0]!.securityContext?.privileged, true);
   for (const name of ['isthmus-operator', 'clustermesh-apiserver']) {
@@ -305,6 +305,31 @@ test('a remote cluster becomes an etcd client configuration with all its address
     'cert-file': '/var/lib/cilium/clustermesh/common-etcd-client.crt',
     'key-file': '/var/lib/cilium/clustermesh/common-etcd-client.key',
   });
+});
+
+test('with the mirror agents read the copies in their own etcd, and the mirror alone each cluster; no agent restarts', async () => {
+  const mirrored = [...meshed, 'clustermesh.apiserver.kvstoremesh.enabled=true'];
+  const [direct, objects] = await Promise.all([render(meshed), render(mirrored)]);
+  const fileOf = (of: readonly Rendered[], name: string): unknown => {
+    const { data } = z.object({ data: z.object({ eu: z.string() }) }).parse(find(of, 'Secret', name));
+    return parseYaml(Buffer.from(data.eu, 'base64').toString());
+  };
+  assert.deepEqual(fileOf(objects, 'cilium-clustermesh'), {
+    endpoints: ['https://clustermesh-apiserver.kube-system.svc:2379'],
+    'trusted-ca-file': '/var/lib/cilium/clustermesh/local-etcd-client-ca.crt',
+    'cert-file': '/var/lib/cilium/clustermesh/local-etcd-client.crt',
+    'key-file': '/var/lib/cilium/clustermesh/local-etcd-client.key',
+  });
+  assert.deepEqual(fileOf(objects, 'cilium-kvstoremesh'), fileOf(direct, 'cilium-clustermesh'));
+  assert.deepEqual(find(objects, 'DaemonSet', 'isthmus'), find(direct, 'DaemonSet', 'isthmus'));
+  const { containers } = podOf(find(objects, 'Deployment', 'clustermesh-apiserver'));
+  assert.deepEqual(
+    containers.map(each => each.name),
+    ['etcd-init', 'etcd', 'apiserver', 'kvstoremesh'],
+  );
+  // Without clustermesh-apiserver there is no etcd for copies: the option waits for it.
+  const alone = await render(mirrored.filter(each => each !== 'clustermesh.useAPIServer=true'));
+  assert.deepEqual(fileOf(alone, 'cilium-clustermesh'), fileOf(direct, 'cilium-clustermesh'));
 });
 
 test("the mesh's etcd is started on the data that its first start made", async () => {
@@ -382,7 +407,6 @@ test("who declares the mesh's Secrets himself meets none of ours", async () => {
   const names = sources.projected.sources.flatMap(source => Object.values(source).map(({ name }) => name));
   assert.deepEqual(names, [
     'cilium-clustermesh',
-    'cilium-kvstoremesh',
     'clustermesh-apiserver-remote-cert',
     'cilium-root-ca.crt',
     'clustermesh-apiserver-local-cert',

@@ -56,12 +56,13 @@ export class LocalEtcd implements AsyncDisposable {
     this.#server = server;
   }
 
-  /** An initialized etcd that is running. */
-  static async start(cluster: string, binary: string): Promise<LocalEtcd> {
+  /** An initialized etcd that is running; with the authority of another one, as replicas have it. */
+  static async start(cluster: string, binary: string, sibling?: LocalEtcd): Promise<LocalEtcd> {
     const directory = mkdtempSync(join(tmpdir(), `isthmus-etcd-${cluster}-`));
     const port = await freePort();
     const now = new Date();
-    const authority = await createAuthority(`${cluster} CA`, now, new Date(now.getTime() + 4000 * day));
+    const end = new Date(now.getTime() + 4000 * day);
+    const authority = sibling ? sibling.#authority : await createAuthority(`${cluster} CA`, now, end);
     const pair = await serverCertificate(authority);
     const tls = writePair(directory, 'server', pair, authority.cert);
     const server = { binary, dataDir: join(directory, 'data'), listen: `127.0.0.1:${port}`, tls };

@@ -77,30 +77,12 @@ How Node is started, as elements of a command. The space for young objects may g
     # Not 0444: the keys are in it.
     defaultMode: 0400
     sources:
+      # With the mirror the way to the copies in the own etcd, without it the way to each cluster. Agents follow it, so
+      # the volume is the same with and without.
       - secret:
           name: cilium-clustermesh
           optional: true
-      # Who brings these Secrets himself, as for Cilium with KVStoreMesh, has in the one above the way to copies in his
-      # own etcd, and here the way to each cluster itself, which the agents take: of two files the last one counts.
-      - secret:
-          name: cilium-kvstoremesh
-          optional: true
-      - secret:
-          name: clustermesh-apiserver-remote-cert
-          optional: true
-          items:
-            - key: tls.key
-              path: common-etcd-client.key
-            - key: tls.crt
-              path: common-etcd-client.crt
-            - key: ca.crt
-              path: common-etcd-client-ca.crt
-      - configMap:
-          name: cilium-root-ca.crt
-          optional: true
-          items:
-            - key: ca.crt
-              path: common-ca-bundle.crt
+      {{- include "isthmus.remoteCertificates" . | nindent 6 }}
       - secret:
           name: clustermesh-apiserver-local-cert
           optional: true
@@ -111,6 +93,31 @@ How Node is started, as elements of a command. The space for young objects may g
               path: local-etcd-client.crt
             - key: ca.crt
               path: local-etcd-client-ca.crt
+{{- end }}
+
+{{/* What of the certificates in that folder leads to other clusters. */}}
+{{- define "isthmus.remoteCertificates" -}}
+- secret:
+    name: clustermesh-apiserver-remote-cert
+    optional: true
+    items:
+      - key: tls.key
+        path: common-etcd-client.key
+      - key: tls.crt
+        path: common-etcd-client.crt
+      - key: ca.crt
+        path: common-etcd-client-ca.crt
+- configMap:
+    name: cilium-root-ca.crt
+    optional: true
+    items:
+      - key: ca.crt
+        path: common-ca-bundle.crt
+{{- end }}
+
+{{/* "true" where clustermesh-apiserver has a mirror beside it, as in Cilium. */}}
+{{- define "isthmus.mirror" -}}
+{{- and .Values.clustermesh.useAPIServer .Values.clustermesh.apiserver.kvstoremesh.enabled -}}
 {{- end }}
 
 {{/* What the schema cannot say: values that are wrong only together. */}}
@@ -141,8 +148,10 @@ How Node is started, as elements of a command. The space for young objects may g
 {{- if ne (empty .Values.tls.ca.cert) (empty .Values.tls.ca.key) -}}
   {{- fail "tls.ca: found only one of cert and key, expected both or none" -}}
 {{- end -}}
-{{- if .Values.clustermesh.apiserver.kvstoremesh.enabled -}}
-  {{- fail "clustermesh.apiserver.kvstoremesh.enabled: found true, expected false: agents read remote clusters themselves" -}}
+{{- with .Values.clustermesh.apiserver -}}
+  {{- if and .kvstoremesh.enabled (eq (int .kvstoremesh.healthPort) (int .healthPort)) -}}
+    {{- fail (printf "clustermesh.apiserver.kvstoremesh.healthPort: found %d, expected another port than clustermesh.apiserver.healthPort: they are in one pod" (int .healthPort)) -}}
+  {{- end -}}
 {{- end -}}
 {{- $range := splitList "," .Values.nodePort.range -}}
 {{- if gt (index $range 0 | int) (index $range 1 | int) -}}
@@ -215,6 +224,33 @@ trusted-ca-file: {{ $folder }}/{{ $ca }}
 cert-file: {{ $folder }}/{{ $tls.cert | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.crt
 key-file: {{ $folder }}/{{ $tls.key | empty | ternary "common-" (print .cluster.name ".") }}etcd-client.key
 {{ end }}
+
+{{/* The same for the copy that the mirror keeps in this cluster's own etcd. */}}
+{{- define "isthmus.localCopy" -}}
+{{- $folder := "/var/lib/cilium/clustermesh" -}}
+endpoints:
+- https://clustermesh-apiserver.{{ .Release.Namespace }}.svc:2379
+trusted-ca-file: {{ $folder }}/local-etcd-client-ca.crt
+cert-file: {{ $folder }}/local-etcd-client.crt
+key-file: {{ $folder }}/local-etcd-client.key
+{{ end }}
+
+{{/* Secrets with the way to each remote cluster itself: those who read it go there. */}}
+{{- define "isthmus.remoteClusterFiles" -}}
+{{- range include "isthmus.remoteClusters" . | fromJsonArray }}
+{{ .name }}: {{ include "isthmus.remoteCluster" (dict "cluster" . "domain" $.Values.clustermesh.config.domain "caBundle" $.Values.tls.caBundle.enabled) | b64enc }}
+{{- $name := .name }}
+{{- with .tls }}
+{{- if .caCert }}
+{{ $name }}.etcd-client-ca.crt: {{ .caCert | nospace }}
+{{- end }}
+{{- if and .cert .key }}
+{{ $name }}.etcd-client.crt: {{ .cert | nospace }}
+{{ $name }}.etcd-client.key: {{ .key | nospace }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 
 {{/* Configuration that the agents read: they restart when it changes, and only then. Keys are named as in cilium-config. */}}
 {{- define "isthmus.agentConfig" -}}

@@ -1,0 +1,238 @@
+import type { MaxClusters } from '../api/identity-number.ts';
+import { logOf } from '../log.ts';
+import { followConfigFolder } from './config-folder.ts';
+import type { MirroredKind } from './layout.ts';
+import { RemoteCluster, type Resolve, type Timing } from './remote-cluster.ts';
+import { parseRemoteConfig } from './remote-config.ts';
+import type { RemoteConsumer } from './remote-consumer.ts';
+import type { RemoteClusterStatus } from './remote-status.ts';
+import type { ClusterVerdict } from './verdicts.ts';
+
+export interface ReadersOptions {
+  /** Folder of configuration files, one per remote cluster and named after it. */
+  readonly folder: string;
+  /** This cluster. */
+  readonly cluster: string;
+  readonly clusterId: number;
+  readonly maxClusters: MaxClusters;
+  readonly resolve?: Resolve | undefined;
+  readonly timing?: Timing | undefined;
+  readonly silence?: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What whoever reads remote clusters does about each of them. */
+export interface ClusterHooks {
+  /** There is a file of its name, usable or not; there is none any more. */
+  appeared?(name: string): void;
+  vanished?(name: string): void;
+  /** It was configured: what is to become of what it says. */
+  added(name: string): RemoteConsumer;
+  /** It was taken off; what came from it is still there. */
+  leaving?(name: string): void;
+  /** It was taken off, and its consumer was told to delete all that came from it. */
+  removed(name: string): void;
+  synced?(name: string, kind: MirroredKind): void;
+  /** It will not come: it was taken off, or its configuration cannot be used. */
+  forgiven?(name: string): void;
+  dead?(name: string, dead: boolean): void;
+  changed?(name: string): void;
+}
+
+const log = logOf('clustermesh');
+
+/**
+ * The remote clusters of a configuration folder: one reader for each file, as files come, change and go. No two
+ * clusters have one ID. When `signal` aborts nothing is drained: a restart is no failure.
+ */
+export class ClusterFolder {
+  readonly #options: ReadersOptions;
+  readonly #hooks: ClusterHooks;
+  readonly #clusters = new Map<string, RemoteCluster>();
+  readonly #texts = new Map<string, string>();
+  /** Files that are no usable configuration: name → why. */
+  readonly #broken = new Map<string, string>();
+  readonly #ids = new Map<number, string>();
+  readonly #leaving = new Map<string, Promise<void>>();
+  readonly #unheard = new Map<string, ClusterVerdict>();
+
+  constructor(options: ReadersOptions, hooks: ClusterHooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+  }
+
+  /** Reads the folder now, and follows it; `onFirst` gets the names that are there at first. */
+  start(onFirst: (names: readonly string[]) => void = () => undefined): void {
+    const { folder, signal } = this.#options;
+    let first = true;
+    followConfigFolder(
+      folder,
+      files => {
+        if (first) onFirst([...files.keys()]);
+        first = false;
+        this.#configure(files);
+      },
+      signal,
+    );
+    const stop = (): void => {
+      for (const cluster of this.#clusters.values()) cluster.stop();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+  }
+
+  get(name: string): RemoteCluster | undefined {
+    return this.#clusters.get(name);
+  }
+
+  /** Names of all files that are, or should be, a configuration. */
+  get names(): readonly string[] {
+    return [...this.#texts.keys()];
+  }
+
+  /** Takes what our nodes say of its nodes, also before it is configured. */
+  unheard(name: string, verdict: ClusterVerdict | undefined): void {
+    if (verdict) this.#unheard.set(name, verdict);
+    else this.#unheard.delete(name);
+    this.#clusters.get(name)?.unheard(verdict);
+  }
+
+  /** One entry per configured cluster, by name. */
+  get status(): readonly RemoteClusterStatus[] {
+    const running = Array.from(this.#clusters.values(), each => each.status);
+    const broken = [...this.#broken].filter(([name]) => !this.#clusters.has(name));
+    return [...running, ...broken.map(([name, reason]) => brokenStatus(name, reason))].sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
+  }
+
+  #configure(files: ReadonlyMap<string, string>): void {
+    for (const name of this.#clusters.keys()) if (!files.has(name)) this.#remove(name);
+    for (const name of this.#broken.keys()) if (!files.has(name)) this.#broken.delete(name);
+    for (const [name, text] of files) {
+      if (this.#texts.get(name) === text) continue;
+      if (!this.#texts.has(name) && name !== this.#options.cluster) this.#hooks.appeared?.(name);
+      this.#texts.set(name, text);
+      if (name === this.#options.cluster) {
+        this.#broken.set(name, "its configuration is ignored: it has this cluster's own name");
+        this.#hooks.forgiven?.(name);
+        continue;
+      }
+      try {
+        const remote = parseRemoteConfig(name, text);
+        this.#broken.delete(name);
+        const present = this.#clusters.get(name);
+        if (present) present.configure(remote);
+        else this.#add(name, text);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        log.error({ cluster: name, reason }, 'configuration of a remote cluster cannot be used');
+        this.#broken.set(name, reason);
+        this.#hooks.forgiven?.(name);
+      }
+    }
+    for (const name of this.#texts.keys())
+      if (!files.has(name)) {
+        this.#texts.delete(name);
+        this.#hooks.vanished?.(name);
+      }
+  }
+
+  #add(name: string, text: string): void {
+    const leaving = this.#leaving.get(name);
+    if (leaving) {
+      // Added again while it is being removed: first everything old goes.
+      void leaving.then(() => {
+        if (this.#texts.get(name) === text && !this.#clusters.has(name)) this.#add(name, text);
+      });
+      return;
+    }
+    const { maxClusters, timing, silence, resolve } = this.#options;
+    const hooks = this.#hooks;
+    log.info({ cluster: name }, 'remote cluster configured');
+    const cluster = new RemoteCluster(parseRemoteConfig(name, text), {
+      cluster: name,
+      reader: this.#options.cluster,
+      maxClusters,
+      resolve,
+      consumer: hooks.added(name),
+      reserve: id => this.#reserve(name, id),
+      release: () => this.#release(name),
+      onSynced: kind => {
+        log.info({ cluster: name, kind }, 'remote cluster synchronized');
+        hooks.synced?.(name, kind);
+      },
+      onDead: dead => hooks.dead?.(name, dead),
+      onChange: () => hooks.changed?.(name),
+      onFailure: (failure, attempt) => {
+        const level = attempt === 1 || attempt % 10 === 0 ? 'warn' : 'debug';
+        log[level](
+          { cluster: name, attempt, layer: failure.layer, reason: failure.message },
+          'remote cluster',
+        );
+      },
+      onRepaired: keys =>
+        log.warn({ cluster: name, count: keys.length, first: keys[0] }, 'not as in its etcd, and mended'),
+      onRefused: (key, error) => log.warn({ cluster: name, key, reason: error.message }, 'value refused'),
+      timing,
+      ...(silence === undefined ? {} : { silence }),
+    });
+    this.#clusters.set(name, cluster);
+    cluster.unheard(this.#unheard.get(name));
+  }
+
+  #remove(name: string): void {
+    const cluster = this.#clusters.get(name);
+    if (!cluster) return;
+    this.#clusters.delete(name);
+    this.#hooks.forgiven?.(name);
+    this.#hooks.leaving?.(name);
+    log.info({ cluster: name }, 'remote cluster removed');
+    const done = cluster.remove().finally(() => {
+      this.#leaving.delete(name);
+      this.#hooks.removed(name);
+    });
+    this.#leaving.set(name, done);
+  }
+
+  #reserve(name: string, id: number): void {
+    if (id === this.#options.clusterId)
+      throw new Error(`cluster ID ${id} of ${name} is that of this cluster (${this.#options.cluster})`);
+    const holder = this.#ids.get(id);
+    if (holder !== undefined && holder !== name)
+      throw new Error(`cluster ID ${id} of ${name} is also that of ${holder}, which was there first`);
+    this.#release(name);
+    this.#ids.set(id, name);
+  }
+
+  #release(name: string): void {
+    for (const [id, holder] of this.#ids) if (holder === name) this.#ids.delete(id);
+  }
+}
+
+/** The status of a file that is no usable configuration. */
+function brokenStatus(name: string, reason: string): RemoteClusterStatus {
+  return {
+    name,
+    ready: false,
+    state: 'refused',
+    status: `configuration: ${reason}`,
+    connected: false,
+    endpoint: undefined,
+    etcdClusterId: undefined,
+    clusterId: undefined,
+    cached: false,
+    mirror: undefined,
+    synced: {},
+    counts: {},
+    failures: 0,
+    repaired: 0,
+    lastFailure: undefined,
+    heartbeatAge: undefined,
+    disconnectedAge: undefined,
+    lastOutage: undefined,
+    deadAge: undefined,
+    unheardBy: [],
+    refused: {},
+    warnings: [],
+  };
+}
