@@ -259,6 +259,11 @@ test('what is known of a cluster that keeps us out goes after a while, and comes
   const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
   await until(() => of('eu')?.ready === true, 'ready');
   eu.admitted = [];
+  {
+    // Before it is restarted: who comes back first would find the door open.
+    using admin = await eu.etcd.connect(adminUser('eu'));
+    await syncRemoteUsers(admin, []);
+  }
   await eu.etcd.kill();
   await eu.etcd.run();
   await until(() => of('eu')?.lastFailure?.layer === 'authentication', 'denied');

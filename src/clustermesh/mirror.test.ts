@@ -100,7 +100,7 @@ test('a copy has every value byte for byte, under keys of its cluster alone, and
   await put(
     eu.etcd,
     'cilium/cluster-config/eu',
-    '{"id":2,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"endpointSlicesExportMode":"services-and-endpointslices"}}',
+    '{"id":2,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}',
   );
   using theirs = new Folder();
   await theirs.add(eu);
@@ -135,6 +135,7 @@ test('a copy has every value byte for byte, under keys of its cluster alone, and
         syncedCanaries: true,
         cached: true,
         maxConnectedClusters: 255,
+        serviceExportsEnabled: true,
         endpointSlicesExportMode: 'services-and-endpointslices',
         mirrorReports: true,
       },
