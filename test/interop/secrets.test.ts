@@ -55,7 +55,10 @@ test("Isthmus joins by the objects that Cilium's chart makes for KVStoreMesh, an
     'Secret cilium-kvstoremesh',
   ]);
   const switched = (on: boolean) =>
-    isthmusOk('upgrade', '--context', 'us', '--set', `clustermesh.config.enabled=${on}`);
+    isthmusOk(
+      ...['upgrade', '--context', 'us', '--set', `clustermesh.config.enabled=${on}`],
+      ...['--set', `clustermesh.apiserver.kvstoremesh.enabled=${!on}`],
+    );
   await switched(false);
   try {
     await eventually('the chart keeps no object of these names', async () => {
