@@ -16,6 +16,7 @@ import { adminUser, localUser, remoteUser, syncRemoteUsers } from '../../src/clu
 import { exportService } from '../../src/clustermesh/export.ts';
 import { Exporter } from '../../src/clustermesh/exporter.ts';
 import { addressKey, identityKey, type Kind, nodeKey } from '../../src/clustermesh/layout.ts';
+import { Mirror } from '../../src/clustermesh/mirror.ts';
 import { RemoteClusters } from '../../src/clustermesh/remote-clusters.ts';
 import { formatAddress, formatNode } from '../../src/clustermesh/values.ts';
 import type { TlsFiles } from '../../src/kvstore/connection.ts';
@@ -71,6 +72,44 @@ for (const [max, id] of [
       await become('a change arrives', () => copy.tables.endpoints.has('us/10.1.0.99/32'));
       await become('what went is gone', () => copy.tables.endpoints.size === 2);
       assert.deepEqual(contents(copy), contents(original));
+    } finally {
+      ends.abort();
+    }
+  });
+
+for (const first of ['ours', 'real'] as const)
+  test(`a copy of ${first === 'ours' ? "our mirror's, read by the real kvstoremesh" : "the real kvstoremesh's, read by our mirror"}, is as the original`, async () => {
+    await using etcd = await LocalEtcd.start('us', binaries.etcd);
+    await using eu = await LocalEtcd.start('eu', binaries.etcd);
+    await using ap = await LocalEtcd.start('ap', binaries.etcd);
+    await using exported = await exporting(etcd, 1, 255);
+    // Copies are for the own cluster's eyes: who reads them is its `local`, also here.
+    const [one, two] = [await etcd.certificate(remoteUser('eu')), await eu.certificate(localUser('eu'))];
+    await using _near = await (first === 'ours' ? mirror(eu, etcd, one, 2) : kvstoremesh(eu, etcd, 255));
+    await using _far = await (first === 'ours'
+      ? kvstoremesh(ap, eu, 255, { tls: two, id: 3 })
+      : mirror(ap, eu, two, 3));
+    const ends = new AbortController();
+    using folders = new Folders();
+    const reader = (source: LocalEtcd, tls: TlsFiles) =>
+      new RemoteClusters({
+        folder: folders.with('us', configuration(source, tls)),
+        cluster: 'ap',
+        clusterId: 3,
+        maxClusters: 255,
+        signal: ends.signal,
+      });
+    const original = reader(etcd, one);
+    const copy = reader(ap, await ap.certificate(localUser('ap')));
+    try {
+      await become('both are ready', () => [original, copy].every(each => each.status[0]?.ready));
+      assert.equal(copy.status[0]!.cached, true);
+      assert.equal(copy.status[0]!.mirror, first === 'ours' ? undefined : 'mirror');
+      assert.deepEqual(copy.status[0]!.refused, {});
+      assert.equal(original.tables.endpoints.size, 2);
+      assert.deepEqual(contents(copy), contents(original));
+      exported.rows.ip.upsert(address('10.1.0.99', allocationRange(1, 255).min));
+      await become('a change arrives', () => copy.tables.endpoints.has('us/10.1.0.99/32'));
     } finally {
       ends.abort();
     }
@@ -174,22 +213,54 @@ function address(ip: string, identity: number): EtcdRow {
   return { key: addressKey('us', ip), value };
 }
 
-/** The real kvstoremesh of cluster eu, which copies cluster us from `source` into `home`. */
-async function kvstoremesh(home: LocalEtcd, source: LocalEtcd, max: MaxClusters) {
+/** Our mirror of the cluster of `home`, which copies cluster us from `source`. */
+async function mirror(home: LocalEtcd, source: LocalEtcd, tls: TlsFiles, id: number) {
+  const folders = new Folders();
+  const stop = new AbortController();
+  const copies = new Mirror({
+    name: 'mirror',
+    folder: folders.with('us', configuration(source, tls)),
+    cluster: home.cluster,
+    clusterId: id,
+    maxClusters: 255,
+    signal: stop.signal,
+  });
+  const session = keepSession(
+    { endpoints: () => [home.endpoint], tls: await home.certificate(adminUser(home.cluster)) },
+    stop.signal,
+    (connection, signal) => copies.serve(connection, signal),
+  );
+  return {
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await session;
+      folders[Symbol.dispose]();
+    },
+  };
+}
+
+/** The real kvstoremesh of the cluster of `home`, which copies cluster us from `source`. */
+async function kvstoremesh(
+  home: LocalEtcd,
+  source: LocalEtcd,
+  max: MaxClusters,
+  { tls, id = 2 }: { readonly tls?: TlsFiles; readonly id?: number } = {},
+) {
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-kvstoremesh-'));
   const clusters = join(folder, 'clusters');
   mkdirSync(clusters);
-  writeFileSync(join(clusters, 'us'), configuration(source, await source.certificate(remoteUser('eu'))));
+  const reads = tls ?? (await source.certificate(remoteUser('eu')));
+  writeFileSync(join(clusters, 'us'), configuration(source, reads));
   const own = join(folder, 'etcd-config.yaml');
-  writeFileSync(own, configuration(home, await home.certificate(adminUser('eu'))));
+  writeFileSync(own, configuration(home, await home.certificate(adminUser(home.cluster))));
   const log = join(folder, 'log');
   const file = openSync(log, 'w');
   const child: ChildProcess = spawn(
     binaries['cilium-clustermesh-apiserver'],
     [
       'kvstoremesh',
-      '--cluster-name=eu',
-      '--cluster-id=2',
+      `--cluster-name=${home.cluster}`,
+      `--cluster-id=${id}`,
       `--max-connected-clusters=${max}`,
       `--kvstore-opt=etcd.config=${own}`,
       `--clustermesh-config=${clusters}`,
