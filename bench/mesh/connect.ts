@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { refreshAgentVolumes } from '../../src/cli/refresh-volumes.ts';
+import { refreshMeshVolumes } from '../../src/cli/refresh-volumes.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
 import { now } from '../control-plane/bed.ts';
 import { timeEndpoints } from '../control-plane/map-watch.ts';
@@ -46,7 +46,7 @@ export async function connect(bed: MeshBed, clusters: number): Promise<Result[]>
       Object.entries(entries).map(([name, text]) => [name, Buffer.from(text).toString('base64')]),
     ),
   });
-  await refreshAgentVolumes(bed.client, 'kube-system');
+  await refreshMeshVolumes(bed.client, 'kube-system');
   const names = Array.from({ length: PODS }, (_, n) => `pod-${clusters}-${n}-${randomUUID().slice(0, 8)}`);
   await Promise.all(names.map(name => startPod(bed, name)));
   const { file: seen, all } = await done;

@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { localUser } from '../../src/clustermesh/access.ts';
 import { datapathKinds } from '../../src/clustermesh/layout.ts';
 import { RemoteCluster } from '../../src/clustermesh/remote-cluster.ts';
+import { rowConsumer } from '../../src/clustermesh/row-writers.ts';
 import { remoteTables } from '../../src/clustermesh/rows.ts';
 import { type Result, seconds } from '../control-plane/report.ts';
 import { cpuOf, memoryOf } from '../lab-daemons.ts';
@@ -29,8 +30,7 @@ export async function storms(readers: number): Promise<Result[]> {
           cluster: cluster!.name,
           reader: 'hub',
           maxClusters: 255,
-          kinds: datapathKinds,
-          tables: remoteTables(),
+          consumer: rowConsumer(cluster!.name, datapathKinds, remoteTables()),
           reserve: () => undefined,
           release: () => undefined,
           onSynced: () => undefined,
