@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { findEtcd, LocalEtcd } from '../../test/etcd/local-etcd.ts';
 import type { TlsFiles } from '../kvstore/connection.ts';
 import { keepSession } from '../kvstore/session.ts';
-import type { EtcdRow } from '../kvstore/target.ts';
+import type { EtcdRow, RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
@@ -82,7 +82,7 @@ export class Cluster implements AsyncDisposable {
   readonly #stop = new AbortController();
   #session: Promise<void> = Promise.resolve();
 
-  private constructor(name: string, id: number, etcd: LocalEtcd) {
+  private constructor(name: string, id: number, etcd: LocalEtcd, slices?: Table<RawRow>) {
     this.name = name;
     this.id = id;
     this.etcd = etcd;
@@ -99,16 +99,16 @@ export class Cluster implements AsyncDisposable {
       syncedCanaries: true,
       cached: false,
       maxConnectedClusters: 255,
-      serviceExportsEnabled: undefined,
+      serviceExportsEnabled: slices ? true : undefined,
+      ...(slices ? { endpointSlicesExportMode: 'services-and-endpointslices' as const } : {}),
     };
-    this.exporter = new Exporter(
-      { cluster: name, config, rows: this.rows, ttl: 30, heartbeat: 100 },
-      this.#stop.signal,
-    );
+    const rows = { ...this.rows, ...(slices ? { endpointslices: slices } : {}) };
+    this.exporter = new Exporter({ cluster: name, config, rows, ttl: 30, heartbeat: 100 }, this.#stop.signal);
   }
 
-  static async start(name: string, id: number): Promise<Cluster> {
-    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!));
+  /** With `slices` it exports all that a newer Cilium does. */
+  static async start(name: string, id: number, slices?: Table<RawRow>): Promise<Cluster> {
+    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!), slices);
     const tls = await cluster.etcd.certificate(adminUser(name));
     cluster.#session = keepSession(
       { endpoints: () => [cluster.etcd.endpoint], tls, ...timing },

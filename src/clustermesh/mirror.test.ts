@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { LocalEtcd, until } from '../../test/etcd/local-etcd.ts';
 import { encodeKey, exactValue, listPrefix } from '../kvstore/range.ts';
 import { keepSession } from '../kvstore/session.ts';
+import type { RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser } from './access.ts';
 import { kinds } from './layout.ts';
@@ -89,19 +90,15 @@ async function put(etcd: LocalEtcd, key: string, value: string | Uint8Array): Pr
 test('a copy has every value byte for byte, under keys of its cluster alone, and is read as the original', {
   skip,
 }, async t => {
-  await using eu = await Cluster.start('eu', 2);
+  // What agents refuse, and what is no text, is copied as well: readers judge.
+  const slice = Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, 0, 1, 2, 0xff]);
+  const slices = new Table<RawRow>({ name: 'slices', keyOf: each => each.key });
+  slices.upsert({ key: 'cilium/state/endpointslices/v1/eu/shop/a', value: slice });
+  slices.markSynced();
+  await using eu = await Cluster.start('eu', 2, slices);
   await using home = await LocalEtcd.start('us', binary!);
   eu.fill();
-  // What agents refuse, and what is no text, is copied as well: readers judge.
   eu.rows.nodes.upsert({ key: 'cilium/state/nodes/v1/eu/../us/b', value: '{"Name":"\uFEFF' });
-  const slice = Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, 0, 1, 2, 0xff]);
-  await put(eu.etcd, 'cilium/state/endpointslices/v1/eu/shop/a', slice);
-  await put(eu.etcd, 'cilium/synced/eu/cilium/state/endpointslices/v1', 'now');
-  await put(
-    eu.etcd,
-    'cilium/cluster-config/eu',
-    '{"id":2,"capabilities":{"syncedCanaries":true,"maxConnectedClusters":255,"serviceExportsEnabled":true,"endpointSlicesExportMode":"services-and-endpointslices"}}',
-  );
   using theirs = new Folder();
   await theirs.add(eu);
   using ours = new Folder();
@@ -208,6 +205,7 @@ test('behind a mirror a cluster is stale, dead and trusted again as without one'
   eu.etcd.signal('SIGCONT');
   await until(() => agent.eu()?.state === 'ready', 'trusted', 20_000);
   assert.deepEqual(log, ['dead', 'trusted']);
+  await until(() => agent.eu()!.lastOutage !== undefined, 'how long it was silent');
   await eu.etcd.kill();
   await until(() => agent.eu()?.state === 'stale', 'stale', 10_000);
   assert.match(
