@@ -1,5 +1,5 @@
 /** Network namespaces for tests that need a kernel: made by the test's own process, gone with it. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -46,18 +46,21 @@ export interface PodNetns extends AsyncDisposable {
   readonly pid: number;
 }
 
+/** It holds up nobody: where a test fails before it disposes of it, it ends with the test's process. */
 export async function podNetns(): Promise<PodNetns> {
   const own = readlinkSync('/proc/thread-self/ns/net');
-  const child: ChildProcess = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; exec sleep infinity'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const child = spawn('unshare', ['-n', 'sh', '-c', 'echo ready; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
-  await once(child.stdout!, 'data');
+  await once(child.stdout, 'data');
+  for (const each of [child, child.stdin, child.stdout]) if ('unref' in each) each.unref();
   const path = `/proc/${child.pid}/ns/net`;
   if (readlinkSync(path) === own) throw new Error('the pod namespace is the test’s own');
   return {
     path,
     pid: child.pid!,
     async [Symbol.asyncDispose]() {
+      child.ref();
       const gone = once(child, 'exit');
       child.kill('SIGKILL');
       await gone;

@@ -464,14 +464,16 @@ describe('CNI', needsRoot, () => {
     assert.equal(agent.map.size, 50);
     for (const name of readdirSync(join(folder, 'endpoints')))
       assert.equal(JSON.parse(readFileSync(join(folder, 'endpoints', name), 'utf8')).state, 'ready');
-    const more = await Promise.all(
-      Array.from({ length: 12 }, (_, at) =>
-        runPlugin(folder, 'ADD', { container: `q${at}`, netns: pods[0]!.path, ifName: `net${at}` }),
-      ),
-    );
-    assert.equal(more.filter(each => each.code === 0).length, 11, more.map(each => each.output).join(''));
-    const refused = JSON.parse(more.find(each => each.code)!.output);
-    assert.deepEqual([refused.code, refused.msg], [11, 'no free IPv4 address in the pod CIDR of this node']);
+    // In one namespace, where a runtime never does two things at once: their gateway is the same.
+    for (let at = 0; at < 12; at++) {
+      const more = { container: `q${at}`, netns: pods[0]!.path, ifName: `net${at}` };
+      const { code, output } = await runPlugin(folder, 'ADD', more);
+      if (at < 11) assert.equal(code, 0, output);
+      else {
+        const said = JSON.parse(output);
+        assert.deepEqual([said.code, said.msg], [11, 'no free IPv4 address in the pod CIDR of this node']);
+      }
+    }
     await Promise.all(pods.map((_, at) => runPlugin(folder, 'DEL', { container: `p${at}` })));
     assert.equal(agent.endpoints.table.size, 11);
     for (const pod of pods) await pod[Symbol.asyncDispose]();
