@@ -26,7 +26,7 @@ import { starts } from './services/start.ts';
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    name: { type: 'string', default: 'bench-services' },
+    name: { type: 'string', default: 'bench-svc' },
     keep: { type: 'boolean', default: false },
     services: { type: 'string', default: '10000' },
     endpoints: { type: 'string', default: '50000' },
