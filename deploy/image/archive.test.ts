@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -128,6 +128,21 @@ test('only the newest archives of a label are kept, and what may be in use', asy
   const archives = (await readdir(options.folder)).filter(name => name.endsWith('.tar'));
   assert.equal(archives.filter(name => name.startsWith('test-')).length, 3);
   assert.equal(archives.filter(name => name.startsWith('other-')).length, 1);
+});
+
+test('what a power cut left of a layer in the cache is made anew', async () => {
+  const blobs = join(root, 'h/blobs');
+  const write = (text: string) =>
+    writeArchive([image('one', text)], { folder: join(root, 'h'), label: 'test' });
+  const { path, images } = await write('x');
+  const whole = await readFile(path);
+  for (const torn of ['.json', '']) {
+    for (const name of await readdir(blobs))
+      if (name.endsWith('.json') === (torn !== '')) await truncate(join(blobs, name));
+    await rm(path);
+    assert.deepEqual((await write('x')).images, images);
+    assert.deepEqual(await readFile(path), whole);
+  }
 });
 
 test('a layer that no unpacker could take is refused', () => {

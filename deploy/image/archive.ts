@@ -177,14 +177,11 @@ function imageConfig(settings: Settings, layers: readonly LayerBlob[]): unknown 
 async function layerBlob(layer: Layer, folder: string, level: number): Promise<LayerBlob> {
   const entries = complete(layer);
   const note = join(folder, `${await layerKey(entries, level)}.json`);
-  const known = await readFile(note, 'utf8').catch(() => undefined);
-  if (known !== undefined) {
-    const blob = JSON.parse(known) as LayerBlob;
-    const stored = join(folder, hex(blob.digest));
-    if (await exists(stored)) {
-      await touch(stored);
-      return blob;
-    }
+  const known = await knownBlob(note);
+  const stored = known && join(folder, hex(known.digest));
+  if (stored && (await sizeOf(stored)) === known.size) {
+    await touch(stored);
+    return known;
   }
   const temporary = join(folder, `new-${process.pid}-${sha256(note).slice(0, 8)}`);
   const plain = hashing();
@@ -205,6 +202,21 @@ async function layerBlob(layer: Layer, folder: string, level: number): Promise<L
     await rm(temporary, { force: true });
   }
 }
+
+/** A machine that lost its power in the middle of a write leaves less than was written: that is as good as nothing. */
+async function knownBlob(note: string): Promise<LayerBlob | undefined> {
+  try {
+    return JSON.parse(await readFile(note, 'utf8')) as LayerBlob;
+  } catch {
+    return undefined;
+  }
+}
+
+const sizeOf = (file: string): Promise<number | undefined> =>
+  stat(file).then(
+    ({ size }) => size,
+    () => undefined,
+  );
 
 /**
  * What a layer is made of, cheaply: the bytes of what is in memory; name, size and time of what is a file. (Reading
