@@ -1,7 +1,7 @@
 /**
  * `npm run bench:datapath [-- --peer cilium]`: throughput, one-byte round trips and new connections through
  * Isthmus beside what the kernel does without any network plugin, and beside Cilium where asked. Everything is
- * measured in turn, round by round, in one lab on one router; medians of the rounds are compared, since absolute
+ * measured in turn, round by round, in one lab on one router; values of the same round are compared, since absolute
  * times mean little on a machine that others use too.
  *
  * Both ends are pinned: `one` core puts client and server on CPU 0, `two` the server on CPU 1.
@@ -22,8 +22,8 @@ const { values } = parseArgs({
   options: {
     name: { type: 'string', default: 'bench' },
     peer: { type: 'string' },
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '2' },
+    rounds: { type: 'string', default: '9' },
+    seconds: { type: 'string', default: '1' },
     services: { type: 'string', default: '10000' },
     path: { type: 'string', default: '' },
     measure: { type: 'string', default: '' },

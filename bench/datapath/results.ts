@@ -19,17 +19,21 @@ export class Results {
     this.#values.set(key, [...(this.#values.get(key) ?? []), value]);
   }
 
-  /** A Markdown table; a cell is `median (lowest … highest)`, a ratio is of medians, to the floor. */
+  /**
+   * A Markdown table; a cell is `median (lowest … highest)`. A ratio is the median over the rounds of what was
+   * measured beside the floor's value of the same round, with the middle half of them: both ran within seconds,
+   * so that a machine which is slow for a while is slow for both.
+   */
   markdown(peer: string | undefined): string {
     const head = ['path', 'measure', 'cores', 'plain routing', 'floor', 'Isthmus', 'ratio', 'goal'];
     const rows = [...this.#paths].flatMap(path =>
       this.#measures.flatMap(measure => {
         const of = (column: Column) => this.#values.get(this.#key(path, measure, column)) ?? [];
         if (of('isthmus').length === 0) return [];
-        const ratio = (column: Column) => (median(of(column)) / median(of('floor'))).toFixed(2);
         const texts = (['plain', 'floor', 'isthmus'] as const).map(column => cell(of(column), measure.unit));
-        const row = [path, measure.name, measure.cores, ...texts, `**${ratio('isthmus')}**`, measure.goal];
-        return [peer === undefined ? row : [...row, cell(of('peer'), measure.unit), ratio('peer')]];
+        const [ours, theirs] = (['isthmus', 'peer'] as const).map(column => ratios(of(column), of('floor')));
+        const row = [path, measure.name, measure.cores, ...texts, ours!, measure.goal];
+        return [peer === undefined ? row : [...row, cell(of('peer'), measure.unit), theirs!]];
       }),
     );
     if (peer !== undefined) head.push(peer, 'its ratio');
@@ -44,15 +48,24 @@ export class Results {
 function cell(values: readonly number[], unit: string): string {
   if (values.length === 0) return '';
   const digits = unit === '/s' ? 0 : 1;
-  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map(value =>
+  const [low, middle, high] = [Math.min(...values), quantile(values, 0.5), Math.max(...values)].map(value =>
     value.toFixed(digits),
   );
   return `${middle} (${low} … ${high}) ${unit}`;
 }
 
-/** Of an even number of values the mean of the two in the middle. */
-function median(values: readonly number[]): number {
+/** `**median** (lower quartile … upper quartile)` of the rounds' ratios. */
+function ratios(values: readonly number[], floor: readonly number[]): string {
+  const all = values.map((value, round) => value / floor[round]!);
+  if (all.length === 0) return '';
+  const [low, middle, high] = [0.25, 0.5, 0.75].map(share => quantile(all, share).toFixed(2));
+  return `**${middle}** (${low} … ${high})`;
+}
+
+/** Between two values in proportion, as R's type 7. */
+function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+  const at = (sorted.length - 1) * share;
+  const [below, above] = [sorted[Math.floor(at)]!, sorted[Math.ceil(at)]!];
+  return below + (above - below) * (at % 1);
 }
