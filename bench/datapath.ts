@@ -12,6 +12,7 @@
 import { execFileSync } from 'node:child_process';
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { cgroupLayout } from '../src/lab/cgroup.ts';
 import { benchLab, pairOfClusters } from './bench-lab.ts';
 import { deploy, type Network } from './datapath/clusters.ts';
 import { type Floor, floor } from './datapath/floor.ts';
@@ -60,13 +61,15 @@ const peer = bench.cilium === undefined ? undefined : await deploy(bench.lab, 'c
 using ground = floor();
 
 /**
- * In a namespace of the floor, under the scheduler's group of a pod: processes in the machine's root group
- * would be woken sooner. (Only where the cpu controller is cgroup v1: a v2 group has the pod's socket hooks.)
+ * In a namespace of the floor, in the pod's groups of every cgroup v1 controller: it is scheduled like a pod, and
+ * its sockets and threads are accounted like a pod's. Not in those of cgroup v2, which have the pod's socket hooks.
  */
 function inFloor(namespace: string, uid: string): Place {
-  const find = ['/sys/fs/cgroup/cpu', '-type', 'd', '-name', `pod${uid}`];
-  const group = execFileSync('find', find, { encoding: 'utf8' }).trim();
-  const enter = group ? `echo $$ > ${group}/cgroup.procs; ` : '';
+  const hierarchies = cgroupLayout().v1.map(({ directory }) => `/sys/fs/cgroup/${directory}`);
+  const find = [...hierarchies, '-type', 'd', '-name', `pod${uid}`];
+  const groups =
+    hierarchies.length === 0 ? [] : execFileSync('find', find, { encoding: 'utf8' }).trim().split('\n');
+  const enter = groups.map(group => `echo $$ > ${group}/cgroup.procs; `).join('');
   return {
     prefix: ['sh', '-c', `${enter}exec "$@"`, 'sh', 'ip', 'netns', 'exec', namespace],
     probe,
