@@ -17,7 +17,7 @@ import { benchLab, pairOfClusters } from './bench-lab.ts';
 import { deploy, type Network } from './datapath/clusters.ts';
 import { type Floor, floor } from './datapath/floor.ts';
 import { awaitServer, buildProbe, measures, type Place, startServers, throughput } from './datapath/load.ts';
-import { type Column, Results } from './datapath/results.ts';
+import { type Column, Results, type Row } from './datapath/results.ts';
 
 const { values } = parseArgs({
   options: {
@@ -46,9 +46,7 @@ interface Way {
   readonly to: string;
 }
 
-/** One way through each thing that is compared. */
-interface Path {
-  readonly name: string;
+interface Path extends Row {
   readonly ways: ReadonlyMap<Column, Way>;
   /** Behind a ClusterIP only the echo ports are. */
   readonly service: boolean;
@@ -95,14 +93,31 @@ function path(
   name: string,
   below: Partial<Record<'plain' | 'floor', keyof Floor['paths']>>,
   to: (network: Network) => string,
-  service = false,
 ): Path {
   const ways = new Map<Column, Way>();
   for (const [column, key] of Object.entries(below) as ['plain' | 'floor', keyof Floor['paths']][])
     ways.set(column, { client: floorClient, to: ground.paths[key].address });
   for (const [column, network] of networks)
     ways.set(column, { client: network.client.place, to: to(network) });
-  return { name, ways, service };
+  return { name, ways, service: false, goals: {} };
+}
+
+/** A pod on the other node by its service's address: beside the floor, and beside our own way to the pod's address. */
+function throughService(count: number): Path[] {
+  const name = `ClusterIP, ${count === 0 ? '1 service' : `${count.toLocaleString('en')} services`}`;
+  const beside = new Map<Column, Way>([
+    ['floor', { client: ours.client.place, to: ours.far.address }],
+    ['isthmus', { client: ours.client.place, to: ours.service }],
+  ]);
+  return [
+    { ...path(name, { floor: 'vxlan' }, network => network.service), service: true },
+    {
+      name: `${name}, beside its pod's address`,
+      ways: beside,
+      service: true,
+      goals: { 'one-byte round trip p50': '≤ 1.05', 'new connections': '≥ 0.98' },
+    },
+  ];
 }
 
 const results = new Results(measures);
@@ -119,25 +134,17 @@ async function measureAll(all: readonly Path[]): Promise<void> {
         // Whoever comes first in a round comes last in the next.
         const ways = round % 2 === 0 ? [...each.ways] : [...each.ways].reverse();
         for (const [column, way] of ways)
-          results.note(each.name, measure, column, await measure.measure(way.client, way.to, seconds));
+          results.note(each, measure, column, await measure.measure(way.client, way.to, seconds));
       }
     }
 }
-
-const throughService = (count: number): Path =>
-  path(
-    `ClusterIP, other node, ${count === 0 ? '1 service' : `${count.toLocaleString('en')} services`}`,
-    { floor: 'vxlan' },
-    network => network.service,
-    true,
-  );
 
 const before = loadavg()[0]!;
 await measureAll([
   path('same node', { floor: 'sameNode' }, network => network.near.address),
   path('between nodes', { plain: 'plain', floor: 'vxlan' }, network => network.far.address),
   path('between clusters', { plain: 'plainRouted', floor: 'vxlanRouted' }, network => network.away.address),
-  throughService(0),
+  ...throughService(0),
 ]);
 const peerName = bench.cilium === undefined ? undefined : `Cilium ${bench.cilium}`;
 if (services > 0) {
@@ -145,7 +152,7 @@ if (services > 0) {
   const started = performance.now();
   await Promise.all(networks.map(([, network]) => network.addServices(services)));
   report(`${services} services everywhere after ${((performance.now() - started) / 1000).toFixed(0)} s`);
-  await measureAll([throughService(services)]);
+  await measureAll(throughService(services));
 }
 console.log(results.markdown(peerName));
 console.log(

@@ -3,19 +3,26 @@ import type { Measure } from './load.ts';
 /** What is compared: Linux routing, the floor (with a tunnel where ours has one), Isthmus, a peer. */
 export type Column = 'plain' | 'floor' | 'isthmus' | 'peer';
 
+/** One way through each thing that is compared. */
+export interface Row {
+  readonly name: string;
+  /** By the measure's name, where the goal is another than usual. */
+  readonly goals: Readonly<Record<string, string>>;
+}
+
 /** All values of a run, and the table made of them. */
 export class Results {
   readonly #measures: readonly Measure[];
   readonly #values = new Map<string, number[]>();
-  readonly #paths = new Set<string>();
+  readonly #paths = new Map<string, Row>();
 
   constructor(measures: readonly Measure[]) {
     this.#measures = measures;
   }
 
-  note(path: string, measure: Measure, column: Column, value: number): void {
-    this.#paths.add(path);
-    const key = this.#key(path, measure, column);
+  note(path: Row, measure: Measure, column: Column, value: number): void {
+    this.#paths.set(path.name, path);
+    const key = this.#key(path.name, measure, column);
     this.#values.set(key, [...(this.#values.get(key) ?? []), value]);
   }
 
@@ -26,13 +33,14 @@ export class Results {
    */
   markdown(peer: string | undefined): string {
     const head = ['path', 'measure', 'cores', 'plain routing', 'floor', 'Isthmus', 'ratio', 'goal'];
-    const rows = [...this.#paths].flatMap(path =>
+    const rows = [...this.#paths.values()].flatMap(({ name, goals }) =>
       this.#measures.flatMap(measure => {
-        const of = (column: Column) => this.#values.get(this.#key(path, measure, column)) ?? [];
+        const of = (column: Column) => this.#values.get(this.#key(name, measure, column)) ?? [];
         if (of('isthmus').length === 0) return [];
         const texts = (['plain', 'floor', 'isthmus'] as const).map(column => cell(of(column), measure.unit));
         const [ours, theirs] = (['isthmus', 'peer'] as const).map(column => ratios(of(column), of('floor')));
-        const row = [path, measure.name, measure.cores, ...texts, ours!, measure.goal];
+        const goal = goals[measure.name] ?? measure.goal;
+        const row = [name, measure.name, measure.cores, ...texts, ours!, goal];
         return [peer === undefined ? row : [...row, cell(of('peer'), measure.unit), theirs!]];
       }),
     );
