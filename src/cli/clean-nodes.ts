@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
 import type { KubeClient } from '../kube/client.ts';
-import { execInPod } from '../kube/exec.ts';
 import { conditionOf, Node } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
+import { askAgent } from './ask-pod.ts';
 import { type AgentTemplate, runCleanPod } from './clean-pod.ts';
 import { agentPods, type IsthmusPod } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice, clientOf } from './kubeconfig.ts';
+import { type ClusterChoice, clientOf } from './kubeconfig.ts';
 
 interface CleanOptions {
   readonly cluster: ClusterChoice;
@@ -28,7 +28,6 @@ export interface MissedNode {
  */
 export async function cleanNodes({ cluster, report, signal }: CleanOptions): Promise<readonly MissedNode[]> {
   const client = clientOf(cluster);
-  const access = accessOf(cluster);
   try {
     const nodeList = z.object({ items: z.array(Node) });
     const [pods, { items: nodes }] = await Promise.all([
@@ -50,18 +49,9 @@ export async function cleanNodes({ cluster, report, signal }: CleanOptions): Pro
 
   async function clean(pod: IsthmusPod): Promise<string | undefined> {
     if (!pod.running) return `its agent (pod ${pod.name}) does not run`;
-    const command = ['isthmus', 'agent', 'cleanup'];
     try {
-      const ended = await execInPod(access, {
-        namespace: pod.namespace,
-        pod: pod.name,
-        container: 'agent',
-        command,
-        signal,
-      });
-      return ended.exitCode === 0
-        ? undefined
-        : (ended.stderr || ended.stdout).trim() || `exit code ${ended.exitCode}`;
+      await askAgent({ cluster, pod, signal }, 'agent', 'cleanup');
+      return undefined;
     } catch (error) {
       signal?.throwIfAborted();
       return error instanceof Error ? error.message : String(error);

@@ -1,12 +1,12 @@
 import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { execInPod } from '../kube/exec.ts';
 import { ConfigMap, conditionOf } from '../kube/objects.ts';
 import { isNotFound } from '../kube/status.ts';
+import { askAgent } from './ask-pod.ts';
 import { Failure } from './failure.ts';
 import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice } from './kubeconfig.ts';
+import type { ClusterChoice } from './kubeconfig.ts';
 import { unreachableText } from './unreachable-text.ts';
 
 /** What `isthmus status` knows about one cluster; printed as it is by `-o json`. */
@@ -236,25 +236,12 @@ async function agentAccount(pod: IsthmusPod, choice: ClusterChoice): Promise<Acc
       ? { errors: [problem(`its status cannot be read: ${message}`)], warnings: [] }
       : { errors: [], warnings: [] };
   try {
-    const command = ['isthmus', 'agent', 'status', '-o', 'json'];
-    const target = { namespace: pod.namespace, pod: pod.name, container: 'agent' };
-    const signal = AbortSignal.timeout(15_000);
-    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
-      ...target,
-      command,
-      signal,
-    });
-    if (exitCode !== 0) return unanswered(firstLine(stderr || stdout) || `exit code ${exitCode}`);
-    const status = AgentStatus.parse(JSON.parse(stdout));
+    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const status = AgentStatus.parse(JSON.parse(await askAgent(asked, 'agent', 'status', '-o', 'json')));
     return { status, errors: status.errors.map(problem), warnings: status.warnings.map(problem) };
   } catch (error) {
     return unanswered(error instanceof Error ? error.message : String(error));
   }
-}
-
-/** What our own command prints when it fails is a sentence, and a hint that is none here. */
-function firstLine(text: string): string {
-  return (text.trim().split('\n')[0] ?? '').replace(/^Error: /, '');
 }
 
 function podProblems(pod: IsthmusPod): readonly Problem[] {

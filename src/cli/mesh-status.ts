@@ -4,12 +4,12 @@ import { isGlobalNamespace } from '../api/global-namespace.ts';
 import { type MirrorReport, mirrorReportSchema } from '../clustermesh/mirror-report.ts';
 import { isRemoteConfig } from '../clustermesh/remote-config.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { execInPod } from '../kube/exec.ts';
 import { Namespace, Secret } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
+import { askAgent, askApiserver } from './ask-pod.ts';
 import { agentPods, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice } from './kubeconfig.ts';
+import type { ClusterChoice } from './kubeconfig.ts';
 import {
   type MeshIdentity,
   type MeshService,
@@ -233,20 +233,11 @@ async function askNode(pod: IsthmusPod, choice: ClusterChoice): Promise<Account>
   const fail = (failure: string): Account => ({ pod, clusters: [], failure });
   if (!pod.running) return fail(pod.troubles[0] ?? 'its agent does not run');
   try {
-    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
-      namespace: pod.namespace,
-      pod: pod.name,
-      container: 'agent',
-      command: ['isthmus', 'agent', 'status', '-o', 'json'],
-      signal: AbortSignal.timeout(15_000),
-    });
-    if (exitCode !== 0) return fail((stderr || stdout).trim().split('\n')[0] ?? `exit code ${exitCode}`);
-    const { clusters = [] } = AgentStatus.parse(JSON.parse(stdout));
-    return {
-      pod,
-      failure: undefined,
-      clusters,
-    };
+    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const { clusters = [] } = AgentStatus.parse(
+      JSON.parse(await askAgent(asked, 'agent', 'status', '-o', 'json')),
+    );
+    return { pod, failure: undefined, clusters };
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));
   }
@@ -265,15 +256,9 @@ async function askMirror(pod: IsthmusPod, choice: ClusterChoice): Promise<Mirror
   const fail = (failure: string): MirrorAccount => ({ pod, reports: {}, failure });
   if (!pod.running) return fail(pod.troubles[0] ?? 'its mirror does not run');
   try {
-    const { stdout, stderr, exitCode } = await execInPod(accessOf(choice), {
-      namespace: pod.namespace,
-      pod: pod.name,
-      container: 'apiserver',
-      command: ['/usr/bin/node', '/isthmus/dist/clustermesh-apiserver.mjs', 'kvstoremesh-status'],
-      signal: AbortSignal.timeout(15_000),
-    });
-    if (exitCode !== 0) return fail((stderr || stdout).trim().split('\n')[0] ?? `exit code ${exitCode}`);
-    return { pod, failure: undefined, reports: Reports.parse(JSON.parse(stdout)) };
+    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const reports = Reports.parse(JSON.parse(await askApiserver(asked, 'kvstoremesh-status')));
+    return { pod, failure: undefined, reports };
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error));
   }

@@ -5,10 +5,10 @@ import { type Command, Option } from 'commander';
 import * as z from 'zod';
 import { AGENT_SOCKET } from '../agent/api-server.ts';
 import type { KubeClient } from '../kube/client.ts';
-import { execInPod } from '../kube/exec.ts';
+import { askAgent, complaint } from './ask-pod.ts';
 import { Failure } from './failure.ts';
 import { agentPods, type IsthmusPod } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice, chooseCluster, clientOf, type GlobalOptions } from './kubeconfig.ts';
+import { type ClusterChoice, chooseCluster, clientOf, type GlobalOptions } from './kubeconfig.ts';
 
 /** A node whose agent can be asked. */
 export interface NodeSource {
@@ -101,17 +101,14 @@ function sourceOf(pod: IsthmusPod, cluster: ClusterChoice): NodeSource {
   return {
     node: pod.node,
     async run(...args) {
-      const { stdout, stderr, exitCode } = await execInPod(accessOf(cluster), {
-        namespace: pod.namespace,
-        pod: pod.name,
-        container: 'agent',
-        command: ['isthmus', ...args],
-      });
-      if (exitCode === 0) return stdout;
-      const [message = `isthmus ${args.join(' ')} ended with ${exitCode}`] = stderr.trim().split('\n');
-      throw new Failure(`node ${pod.node}: ${message.replace(/^Error: /, '')}`, {
-        hint: `the agent's log: kubectl -n ${pod.namespace} logs ${pod.name}`,
-      });
+      try {
+        return await askAgent({ cluster, pod }, ...args);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        throw new Failure(`node ${pod.node}: ${error.message}`, {
+          hint: `the agent's log: kubectl -n ${pod.namespace} logs ${pod.name}`,
+        });
+      }
     },
   };
 }
@@ -131,7 +128,7 @@ function ownNode(command: Command, node: string | undefined): NodeSource | undef
         maxBuffer: 1 << 30,
       }).catch((error: unknown) => {
         const said = z.object({ stderr: z.string() }).safeParse(error).data?.stderr.trim();
-        throw new Failure((said || String(error)).split('\n')[0]!.replace(/^Error: /, ''));
+        throw new Failure(complaint(said || String(error), 1));
       });
       return stdout;
     },

@@ -6,14 +6,13 @@ import type { Command } from 'commander';
 import { stringify } from 'yaml';
 import * as z from 'zod';
 import type { KubeClient } from '../kube/client.ts';
-import { execInPod } from '../kube/exec.ts';
 import { pathOf, type Resource, resources } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
 import { version } from '../version.ts';
+import { askAgent, askApiserver } from './ask-pod.ts';
 import { clusterStatus } from './cluster-status.ts';
-import { Failure } from './failure.ts';
 import { type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
+import { type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
 import { redactObject, redactText } from './redact.ts';
 import { statusText } from './status-text.ts';
 
@@ -125,7 +124,11 @@ async function* collect(
     if (!pod.running) continue;
     if (pod.component === 'isthmus-agent') parts.push(...(await agentParts(cluster, pod, onFailure)));
     if (pod.component === 'clustermesh-apiserver')
-      parts.push(commandPart(cluster, pod, 'apiserver', `etcd/${pod.name}.jsonl`, nodeCommand('state')));
+      parts.push(
+        commandPart(pod, `etcd/${pod.name}.jsonl`, 'state', signal =>
+          askApiserver({ cluster, pod, signal }, 'state'),
+        ),
+      );
   }
   const start = (part: Part): Promise<DumpFile | undefined> =>
     part.read().catch((error: unknown) => {
@@ -221,55 +224,33 @@ async function agentParts(
   onFailure: (failure: string) => void,
 ): Promise<Part[]> {
   const part = (path: string, ...args: string[]): Part =>
-    commandPart(cluster, pod, 'agent', `nodes/${pod.node}/${path}`, ['isthmus', 'agent', ...args]);
+    commandPart(pod, `nodes/${pod.node}/${path}`, `isthmus agent ${args.join(' ')}`, signal =>
+      askAgent({ cluster, pod, signal }, 'agent', ...args),
+    );
   const parts = [
     ...agentViews.map(view => part(`${view}.json`, view, '-o', 'json')),
     part('metrics.txt', 'metrics'),
   ];
   try {
-    const { stdout } = await execInPod(accessOf(cluster), {
-      ...podOf(pod, 'agent'),
-      command: ['isthmus', 'agent', 'map'],
-    });
-    for (const name of stdout.split('\n').filter(Boolean))
-      parts.push(part(`maps/${name}.jsonl`, 'map', name));
+    const names = await askAgent({ cluster, pod }, 'agent', 'map');
+    for (const name of names.split('\n').filter(Boolean)) parts.push(part(`maps/${name}.jsonl`, 'map', name));
   } catch (error) {
     onFailure(`maps of node ${pod.node}: ${error instanceof Error ? error.message : error}`);
   }
   return parts;
 }
 
-const nodeCommand = (...args: string[]): string[] => [
-  '/usr/bin/node',
-  '/isthmus/dist/clustermesh-apiserver.mjs',
-  ...args,
-];
-
-const podOf = (pod: IsthmusPod, container: string) => ({
-  namespace: pod.namespace,
-  pod: pod.name,
-  container,
-});
-
+/** What a command in a pod prints. */
 function commandPart(
-  cluster: ClusterChoice,
   pod: IsthmusPod,
-  container: string,
   path: string,
-  command: readonly string[],
+  command: string,
+  ask: (signal: AbortSignal) => Promise<string>,
 ): Part {
-  const what = `${path} (${command.slice(0, 4).join(' ')} in ${pod.name})`;
   return {
-    what,
+    what: `${path} (${command} in ${pod.name})`,
     async read() {
-      const signal = AbortSignal.timeout(120_000);
-      const { stdout, stderr, exitCode } = await execInPod(accessOf(cluster), {
-        ...podOf(pod, container),
-        command,
-        signal,
-      });
-      if (exitCode !== 0) throw new Failure(stderr.trim().split('\n')[0] ?? `exit code ${exitCode}`);
-      return { path, text: redactText(stdout) };
+      return { path, text: redactText(await ask(AbortSignal.timeout(120_000))) };
     },
   };
 }

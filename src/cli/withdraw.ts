@@ -1,6 +1,6 @@
-import { execInPod } from '../kube/exec.ts';
+import { askApiserver } from './ask-pod.ts';
 import { isthmusPods } from './isthmus-pods.ts';
-import { accessOf, type ClusterChoice, clientOf } from './kubeconfig.ts';
+import { type ClusterChoice, clientOf } from './kubeconfig.ts';
 
 /**
  * Has clustermesh-apiserver take back what this cluster exports, so that the others forget its services, pods and
@@ -24,16 +24,9 @@ export async function withdrawExports(
           );
         if (!pod.running) return failed('it does not run');
         try {
-          const { exitCode, stdout, stderr } = await execInPod(accessOf(cluster), {
-            namespace: pod.namespace,
-            pod: pod.name,
-            container: 'apiserver',
-            command: ['/usr/bin/node', '/isthmus/dist/clustermesh-apiserver.mjs', 'withdraw'],
-            signal: signal
-              ? AbortSignal.any([signal, AbortSignal.timeout(30_000)])
-              : AbortSignal.timeout(30_000),
-          });
-          if (exitCode !== 0) failed((stderr || stdout).trim().split('\n').at(-1) ?? `exit code ${exitCode}`);
+          const patience = AbortSignal.timeout(30_000);
+          const limit = signal ? AbortSignal.any([signal, patience]) : patience;
+          await askApiserver({ cluster, pod, signal: limit }, 'withdraw');
         } catch (error) {
           signal?.throwIfAborted();
           failed(error instanceof Error ? error.message : String(error));
