@@ -1,9 +1,10 @@
 import type { KubeClient } from '../kube/client.ts';
 import type { EventSubject } from '../kube/events.ts';
-import { isBeingTerminated, isConflict, isNotFound } from '../kube/status.ts';
+import { isBeingTerminated, isConflict } from '../kube/status.ts';
 import type { Target } from '../table/reconciler.ts';
 import type { TableOptions } from '../table/table.ts';
 import { type WantedCondition, withTime } from './condition.ts';
+import { eachObject } from './each-object.ts';
 
 /** What is to be changed about one object: the difference between what is wanted of it and what is there. */
 export interface ObjectFix {
@@ -33,24 +34,15 @@ export function objectFixTarget(
   client: KubeClient,
   onFixed: (fix: ObjectFix) => void = () => undefined,
 ): Target<ObjectFix> {
-  return {
-    async apply(batch) {
-      const failed = new Map<string, Error>();
-      await Promise.all(
-        batch.map(async ({ key, row }) => {
-          if (!row) return;
-          try {
-            await write(client, row);
-            onFixed(row);
-          } catch (error) {
-            const gone = isNotFound(error) || isBeingTerminated(error) || (!row.apply && isConflict(error));
-            if (!gone) failed.set(key, error instanceof Error ? error : new Error(String(error)));
-          }
-        }),
-      );
-      return failed;
-    },
-  };
+  return eachObject(async fix => {
+    try {
+      await write(client, fix);
+    } catch (error) {
+      if (isBeingTerminated(error) || (!fix.apply && isConflict(error))) return;
+      throw error;
+    }
+    onFixed(fix);
+  });
 }
 
 async function write(client: KubeClient, { path, apply, conditions, uid }: ObjectFix): Promise<void> {
