@@ -9,15 +9,15 @@
  * --path TEXT and --measure TEXT (only rows with that in their name), --name LAB (made, and removed afterwards,
  * unless it is up), --keep.
  */
-import { execFileSync } from 'node:child_process';
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
-import { cgroupLayout } from '../src/lab/cgroup.ts';
 import { benchLab, pairOfClusters } from './bench-lab.ts';
 import { deploy, type Network } from './datapath/clusters.ts';
 import { type Floor, floor } from './datapath/floor.ts';
-import { awaitServer, buildProbe, measures, type Place, startServers, throughput } from './datapath/load.ts';
-import { type Column, Results, type Row } from './datapath/results.ts';
+import { inNamespace } from './datapath/hosts.ts';
+import { buildProbe, measures, ports, startServers, throughput } from './datapath/load.ts';
+import { type Column, Results } from './datapath/results.ts';
+import { measureRounds, type Path, type Way } from './datapath/rounds.ts';
 
 const { values } = parseArgs({
   options: {
@@ -40,42 +40,14 @@ const [rounds, seconds, services] = [values.rounds, values.seconds, values.servi
 ];
 const report = (line: string): void => console.error(line);
 
-/** Where a client is, and the address at which it finds a server. */
-interface Way {
-  readonly client: Place;
-  readonly to: string;
-}
-
-interface Path extends Row {
-  readonly ways: ReadonlyMap<Column, Way>;
-  /** Behind a ClusterIP only the echo ports are. */
-  readonly service: boolean;
-}
-
 await using bench = await benchLab(values.name, pairOfClusters(values.peer !== undefined), values.keep);
 const probe = buildProbe();
 const ours = await deploy(bench.lab, 'us', 'eu', probe);
 const peer = bench.cilium === undefined ? undefined : await deploy(bench.lab, 'cilium1', 'cilium2', probe);
 using ground = floor();
 
-/**
- * In a namespace of the floor, in the pod's groups of every cgroup v1 controller: it is scheduled like a pod, and
- * its sockets and threads are accounted like a pod's. Not in those of cgroup v2, which have the pod's socket hooks.
- */
-function inFloor(namespace: string, uid: string): Place {
-  const hierarchies = cgroupLayout().v1.map(({ directory }) => `/sys/fs/cgroup/${directory}`);
-  const find = [...hierarchies, '-type', 'd', '-name', `pod${uid}`];
-  const groups =
-    hierarchies.length === 0 ? [] : execFileSync('find', find, { encoding: 'utf8' }).trim().split('\n');
-  const enter = groups.map(group => `echo $$ > ${group}/cgroup.procs; `).join('');
-  return {
-    prefix: ['sh', '-c', `${enter}exec "$@"`, 'sh', 'ip', 'netns', 'exec', namespace],
-    probe,
-  };
-}
-
 await using stack = new AsyncDisposableStack();
-const floorClient = inFloor(ground.client, ours.client.uid);
+const floorClient = inNamespace(ground.client, ours.client.uid, probe);
 const networks: readonly (readonly [Column, Network])[] = [
   ['isthmus', ours],
   ...(peer === undefined ? [] : ([['peer', peer]] as const)),
@@ -87,7 +59,11 @@ for (const [server, pod] of [
   [ground.paths.vxlan.server, ours.far],
   [ground.paths.vxlanRouted.server, ours.away],
 ] as const)
-  stack.use(startServers(inFloor(server, pod.uid)));
+  stack.use(startServers(inNamespace(server, pod.uid, probe)));
+
+const wanted = measures.filter(measure => measure.name.includes(values.measure));
+/** Behind a ClusterIP only the echo ports are. */
+const wantedOfService = wanted.filter(measure => measure !== throughput);
 
 function path(
   name: string,
@@ -96,25 +72,25 @@ function path(
 ): Path {
   const ways = new Map<Column, Way>();
   for (const [column, key] of Object.entries(below) as ['plain' | 'floor', keyof Floor['paths']][])
-    ways.set(column, { client: floorClient, to: ground.paths[key].address });
+    ways.set(column, { client: floorClient, to: { address: ground.paths[key].address, ports } });
   for (const [column, network] of networks)
-    ways.set(column, { client: network.client.place, to: to(network) });
-  return { name, ways, service: false, goals: {} };
+    ways.set(column, { client: network.client.place, to: { address: to(network), ports } });
+  return { name, ways, measures: wanted, goals: {} };
 }
 
 /** A pod on the other node by its service's address: beside the floor, and beside our own way to the pod's address. */
 function throughService(count: number): Path[] {
   const name = `ClusterIP, ${count === 0 ? '1 service' : `${count.toLocaleString('en')} services`}`;
   const beside = new Map<Column, Way>([
-    ['floor', { client: ours.client.place, to: ours.far.address }],
-    ['isthmus', { client: ours.client.place, to: ours.service }],
+    ['floor', { client: ours.client.place, to: { address: ours.far.address, ports } }],
+    ['isthmus', { client: ours.client.place, to: { address: ours.service, ports } }],
   ]);
   return [
-    { ...path(name, { floor: 'vxlan' }, network => network.service), service: true },
+    { ...path(name, { floor: 'vxlan' }, network => network.service), measures: wantedOfService },
     {
       name: `${name}, beside its pod's address`,
       ways: beside,
-      service: true,
+      measures: wantedOfService,
       goals: { 'one-byte round trip p50': '≤ 1.05', 'new connections': '≥ 0.98' },
     },
   ];
@@ -122,22 +98,12 @@ function throughService(count: number): Path[] {
 
 const results = new Results(measures);
 
-async function measureAll(all: readonly Path[]): Promise<void> {
-  const paths = all.filter(each => each.name.includes(values.path));
-  for (const each of paths) for (const way of each.ways.values()) await awaitServer(way.client, way.to);
-  for (let round = 0; round < rounds; round++)
-    for (const each of paths) {
-      report(`${each.name}: round ${round + 1} of ${rounds}, load ${loadavg()[0]!.toFixed(1)}`);
-      for (const measure of measures) {
-        if (each.service && measure === throughput) continue;
-        if (!measure.name.includes(values.measure)) continue;
-        // Whoever comes first in a round comes last in the next.
-        const ways = round % 2 === 0 ? [...each.ways] : [...each.ways].reverse();
-        for (const [column, way] of ways)
-          results.note(each, measure, column, await measure.measure(way.client, way.to, seconds));
-      }
-    }
-}
+const measureAll = (all: readonly Path[]): Promise<void> =>
+  measureRounds(
+    all.filter(each => each.name.includes(values.path)),
+    results,
+    { rounds, seconds, report },
+  );
 
 const before = loadavg()[0]!;
 await measureAll([

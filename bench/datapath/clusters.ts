@@ -57,7 +57,8 @@ export async function deploy(lab: Lab, home: string, abroad: string, probeFile: 
       const first = firstFree(cluster.plan.serviceSubnet, await here.clusterIps(), count);
       await fill(lab, cluster, { namespace, prefix: 'many', services: count, endpoints: count, first });
       // Made after all others, it is served after them.
-      await awaitServer(client.place, await here.createService('last', far.address), 300_000);
+      const last = await here.createService('last', far.address);
+      await awaitServer(client.place, { address: last, ports }, 300_000);
     },
   };
 }

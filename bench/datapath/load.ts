@@ -21,11 +21,20 @@ export function buildProbe(): string {
   return path;
 }
 
-/** TCP ports of the servers, by the core they are pinned to. */
-export const ports = {
-  echo: { one: 7000, two: 7001 },
-  sink: { two: 7002 },
-} as const;
+/** TCP ports, by the core that the server is pinned to. */
+export interface Ports {
+  readonly echo: Readonly<Record<'one' | 'two', number>>;
+  readonly sink: Readonly<Record<'two', number>>;
+}
+
+/** What the servers listen on. */
+export const ports: Ports = { echo: { one: 7000, two: 7001 }, sink: { two: 7002 } };
+
+/** Where the servers are asked: at their own ports, or at those of a service. */
+export interface Target {
+  readonly address: string;
+  readonly ports: Ports;
+}
 
 export interface Measure {
   readonly name: string;
@@ -33,7 +42,7 @@ export interface Measure {
   /** Client and server on one core, or each on its own. */
   readonly cores: 'one' | 'two';
   readonly goal: string;
-  measure(client: Place, to: string, seconds: number): Promise<number>;
+  measure(client: Place, to: Target, seconds: number): Promise<number>;
 }
 
 const gbit = z.object({ gbit: z.number() });
@@ -51,7 +60,7 @@ const roundTrips = (cores: Measure['cores']): Measure => ({
   cores,
   goal: '≤ 1.15',
   measure: async (client, to) =>
-    roundTrip.parse(await probe(client, 'rtt', to, ports.echo[cores], 20_000)).p50,
+    roundTrip.parse(await probe(client, 'rtt', to.address, to.ports.echo[cores], 20_000)).p50,
 });
 
 export const throughput: Measure = {
@@ -60,7 +69,7 @@ export const throughput: Measure = {
   cores: 'two',
   goal: '≥ 0.95',
   measure: async (client, to, seconds) =>
-    gbit.parse(await probe(client, 'send', to, ports.sink.two, seconds)).gbit,
+    gbit.parse(await probe(client, 'send', to.address, to.ports.sink.two, seconds)).gbit,
 };
 
 const newConnections: Measure = {
@@ -69,9 +78,11 @@ const newConnections: Measure = {
   cores: 'two',
   goal: '≥ 0.95',
   measure: async (client, to, seconds) => {
-    const found = connections.parse(await probe(client, 'connect', to, ports.echo.two, seconds, 4));
+    const found = connections.parse(
+      await probe(client, 'connect', to.address, to.ports.echo.two, seconds, 4),
+    );
     if (found.failed * 100 > found.ok)
-      throw new Error(`${to}: ${found.failed} connections failed, ${found.ok} did not`);
+      throw new Error(`${to.address}: ${found.failed} connections failed, ${found.ok} did not`);
     return found.perSecond;
   },
 };
@@ -111,11 +122,11 @@ export function startServers(place: Place): AsyncDisposable {
 }
 
 /** Resolves when a byte comes back from there. */
-export async function awaitServer(client: Place, to: string, limit = 60_000): Promise<void> {
+export async function awaitServer(client: Place, to: Target, limit = 60_000): Promise<void> {
   const until = performance.now() + limit;
   for (;;) {
     try {
-      await probe(client, 'rtt', to, ports.echo.two, 1);
+      await probe(client, 'rtt', to.address, to.ports.echo.two, 1);
       return;
     } catch (error) {
       if (performance.now() > until) throw error;
