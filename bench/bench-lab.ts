@@ -1,5 +1,4 @@
 /** The labs that benchmarks make for themselves, with the clusters they compare. */
-import { parseConfig } from '../src/lab/config.ts';
 import { joinClusters } from '../src/lab/join.ts';
 import { kubeconfigTarget } from '../src/lab/kubeconfig-file.ts';
 import { down, up } from '../src/lab/lab.ts';
@@ -8,6 +7,7 @@ import { labNames } from '../src/lab/state.ts';
 import { Timeline } from '../src/lab/timeline.ts';
 import { installCiliumMesh } from '../test/interop/cilium-cluster.ts';
 import { ciliumRelease } from '../test/interop/cilium-image.ts';
+import { kindClusters } from '../test/kind-clusters.ts';
 import { clusterNames } from './control-plane/bed.ts';
 
 export interface BenchCluster {
@@ -51,7 +51,13 @@ export async function benchLab(
     await down({ name, report });
   };
   try {
-    const config = parseConfig([{ path: `lab ${name}`, text: clusters.map(kindDocument).join('\n---\n') }]);
+    const config = kindClusters(
+      ...clusters.map(({ name, network, workers }) => ({
+        name,
+        workers,
+        networking: { disableDefaultCNI: network !== 'isthmus' },
+      })),
+    );
     const images = release === undefined ? [] : [release.archive];
     await up({ name, config, install: true, join: false, images, report });
     const lab = openLab(name);
@@ -67,14 +73,4 @@ export async function benchLab(
     if (!keep) await remove();
     throw error;
   }
-}
-
-function kindDocument({ name, network, workers }: BenchCluster): string {
-  return JSON.stringify({
-    apiVersion: 'kind.x-k8s.io/v1alpha4',
-    kind: 'Cluster',
-    name,
-    networking: { disableDefaultCNI: network !== 'isthmus' },
-    nodes: [{ role: 'control-plane' }, ...Array.from({ length: workers }, () => ({ role: 'worker' }))],
-  });
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { kubeFromConfig } from '../../src/kube/client.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
-import { parseConfig } from '../../src/lab/config.ts';
+import { defaultConfig } from '../../src/lab/config.ts';
 import { down, up } from '../../src/lab/lab.ts';
 import { nodeRoot } from '../../src/lab/node-disk.ts';
 import {
@@ -63,8 +63,7 @@ export async function makeBed({ lab: name, keep, report }: BedOptions): Promise<
   };
   try {
     if (!there) {
-      const config = parseConfig([{ path: 'chaos', text: ['us', 'eu'].map(kindDocument).join('\n---\n') }]);
-      await up({ name, config, install: true, join: true, images: [], report });
+      await up({ name, config: defaultConfig(), install: true, join: true, report });
     }
     const lab = openLab(name);
     const load = buildLoad();
@@ -89,14 +88,6 @@ export async function moveApiserver({ kubectl, plan }: LabCluster, to: string): 
   await kubectl(...of, 'rollout', 'status', 'deployment/clustermesh-apiserver', '--timeout=120s');
   await kubectl('uncordon', ...others);
 }
-
-const kindDocument = (name: string): string =>
-  JSON.stringify({
-    apiVersion: 'kind.x-k8s.io/v1alpha4',
-    kind: 'Cluster',
-    name,
-    nodes: [{ role: 'control-plane' }, { role: 'worker' }, { role: 'worker' }],
-  });
 
 /** What an agent says of a remote cluster. */
 const remoteState = z.looseObject({ name: z.string(), state: z.string(), status: z.string() });

@@ -1,9 +1,8 @@
 /** A lab of two clusters that are one mesh: us with Isthmus, eu with a real Cilium. Both are only declared. */
 import { installIsthmus } from '../../src/cli/install.ts';
-import { parseConfig } from '../../src/lab/config.ts';
 import { up } from '../../src/lab/lab.ts';
-import { type Lab, openLab } from '../../src/lab/open-lab.ts';
-import { labNames } from '../../src/lab/state.ts';
+import { openLab } from '../../src/lab/open-lab.ts';
+import { kindClusters } from '../kind-clusters.ts';
 import { installCilium } from './cilium-cluster.ts';
 import { ciliumRelease } from './cilium-image.ts';
 import { declaredValues, memberOf, meshAuthority } from './declared-mesh.ts';
@@ -13,16 +12,14 @@ export interface MixedLabOptions {
   /** 255 or 511. With 511 the clusters have numbers that only 511 allows. */
   readonly maxClusters: 255 | 511;
   readonly report: (line: string) => void;
-  readonly signal?: AbortSignal;
+  readonly signal: AbortSignal;
 }
 
-/** Opens the lab of this name, or makes it. */
-export async function mixedLab({ name, maxClusters, report, signal }: MixedLabOptions): Promise<Lab> {
-  if (labNames().includes(name)) return openLab(name);
+export async function makeMixedLab({ name, maxClusters, report, signal }: MixedLabOptions): Promise<void> {
   const release = await ciliumRelease(report);
-  const config = parseConfig([{ path: `lab ${name}`, text: ['us', 'eu'].map(kindDocument).join('\n---\n') }]);
-  const images = [release.archive];
-  await up({ name, config, install: false, join: false, images, report, ...(signal && { signal }) });
+  const networking = { disableDefaultCNI: true };
+  const config = kindClusters(...['us', 'eu'].map(name => ({ name, workers: 1, networking })));
+  await up({ name, config, install: false, join: false, images: [release.archive], report, signal });
   const lab = openLab(name);
   const [us, eu] = [lab.cluster('us'), lab.cluster('eu')];
   const large = maxClusters === 511;
@@ -50,15 +47,4 @@ export async function mixedLab({ name, maxClusters, report, signal }: MixedLabOp
     }),
     installCilium(eu, { release, report, mesh }),
   ]);
-  return lab;
-}
-
-function kindDocument(name: string): string {
-  return JSON.stringify({
-    apiVersion: 'kind.x-k8s.io/v1alpha4',
-    kind: 'Cluster',
-    name,
-    networking: { disableDefaultCNI: true },
-    nodes: [{ role: 'control-plane' }, { role: 'worker' }],
-  });
 }
