@@ -34,13 +34,13 @@ import { watchKernelRoutes } from './kernel-routes.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import { type MapFill, PressureNews } from './map-pressure.ts';
-import { ciliumNodeObject, type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
+import { type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
-import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
 import { type OwnAccusation, Probes } from './probes.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import type { ProxyHealth } from './proxy-health.ts';
+import { type NodePublication, publishNode } from './publish-node.ts';
 import { whenQuiet } from './quiet.ts';
 import { nameRecoveredEndpoints } from './recovered-pods.ts';
 import type { Services } from './services.ts';
@@ -67,6 +67,7 @@ export interface NodeParts {
   readonly identities: PodIdentities;
   readonly state: DatapathState;
   readonly published: Reconciler<PublishedEndpoint>;
+  readonly publication: NodePublication;
   readonly collector: FlowCollector;
 }
 
@@ -127,10 +128,16 @@ export class NodeAgent {
   /** Everything that writes, by name. */
   get reconcilers(): Readonly<Record<string, { readonly status: ReconcilerStatus }>> {
     if (!this.parts) return {};
-    const { state, published } = this.parts;
+    const { state, published, publication } = this.parts;
     const services = this.services ? { services: this.services.reconciler } : {};
     const l2 = this.l2 ? { 'l2-responders': this.l2.reconciler } : {};
-    return { ...state.reconcilers, ...services, ...l2, 'cilium-endpoints': published };
+    return {
+      ...state.reconcilers,
+      ...services,
+      ...l2,
+      'cilium-endpoints': published,
+      'cilium-node': publication.reconciler,
+    };
   }
 
   /** How full the maps are; those that packets write as the last walk found them. */
@@ -281,6 +288,7 @@ export class NodeAgent {
       log: logOf('datapath'),
     });
     const published = this.#publish(sources, endpoints, node);
+    const publication = this.#publishNode(sources, node);
     const collector = new FlowCollector({
       maps: [datapath.map('conntrack'), datapath.map('nat')],
       signal,
@@ -297,9 +305,9 @@ export class NodeAgent {
       identities,
       state,
       published,
+      publication,
       collector,
     };
-    const publishNode = this.#publishNode(sources, node);
 
     await this.#whenRead(sources);
     this.#waitFor(`CiliumNode ${this.nodeName} is being written`);
@@ -321,7 +329,7 @@ export class NodeAgent {
     if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks);
     // Switched off: nothing of before may go on answering.
     else for (const [key] of [...responders.entries()]) responders.delete(key);
-    publishNode();
+    publication.attached();
 
     installPlugin(join(packageRoot, 'cni/isthmus-cni'), cniPaths);
     const cni = await serveCni({
@@ -540,44 +548,19 @@ export class NodeAgent {
     return published;
   }
 
-  /**
-   * Writes our CiliumNode now and whenever it is deleted or the Node has changed. That it takes packets without a
-   * tunnel it says when the programs that take them are at work: call what is returned then.
-   */
-  #publishNode(sources: Sources, node: ReadyNode): () => void {
-    const { client } = this.#options;
-    const signal = this.#stop.signal;
-    let attempt = 0;
-    let written = '';
-    let attached = false;
-    const routing = (): RoutingMode => {
-      const wanted = this.config['routing-mode'];
-      if (attached || wanted === 'tunnel') return wanted;
-      // Programs of an earlier agent are at work: what it said still holds.
-      return parseRoutingMode(sources.nodes.get(this.nodeName)?.annotations[routingAnnotation]) ?? 'tunnel';
-    };
-    const write = async (): Promise<void> => {
-      const now = sources.node.get(this.nodeName) ?? node;
-      const object = ciliumNodeObject({ ...now, address: node.address, families: node.families }, routing());
-      const text = JSON.stringify(object);
-      if (text === written && sources.nodes.has(this.nodeName)) return;
-      try {
-        await client.apply(pathOf(resources.ciliumNodes, { name: this.nodeName }), object);
-        written = text;
-        attempt = 0;
-      } catch (error) {
-        if (signal.aborted) return;
-        if (attempt++ % 10 === 0) log.warn({ error }, 'CiliumNode');
-        setTimeout(() => void write(), Math.min(2000, 100 * attempt)).unref();
-      }
-    };
-    sources.node.subscribe(({ after }) => void (after && write()));
-    sources.nodes.subscribe(({ key, after }) => void (key === this.nodeName && !after && write()));
-    void sources.nodes.whenSynced().then(write);
-    return () => {
-      attached = true;
-      void write();
-    };
+  #publishNode(sources: Sources, node: ReadyNode): NodePublication {
+    const path = pathOf(resources.ciliumNodes, { name: node.name });
+    return publishNode({
+      node,
+      own: sources.node,
+      nodes: sources.nodes,
+      routing: this.config['routing-mode'],
+      write: object => this.#options.client.apply(path, object),
+      onError: (error, attempt) => {
+        if (attempt % 10 === 1) log.warn({ error }, 'CiliumNode');
+      },
+      signal: this.#stop.signal,
+    });
   }
 
   /** Everything a datapath needs has been read once; says what is missing, and gives up loudly. */
