@@ -27,12 +27,12 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   gauge(
     'unreachable_nodes',
     'Nodes of the cluster that are dead: two of their probers do not hear them',
-    () => agent.unreachableNodes().filter(each => each.dead).length,
+    () => agent.unreachableNodes?.list().filter(each => each.dead).length,
   );
   gauge(
     'maybe_unreachable_nodes',
     'Nodes that look dead and stay in service, because most do',
-    () => agent.unreachableNodes().filter(each => !each.dead).length,
+    () => agent.unreachableNodes?.list().filter(each => !each.dead).length,
   );
   gauge('probes_hear_nobody', '1 while this node hears none of the nodes that it probes', () =>
     agent.probes?.doubtful ? 1 : 0,

@@ -1,7 +1,5 @@
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import type { Service } from '../api/service.ts';
-import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
 import { deriveVerdicts, type Verdicts } from '../clustermesh/verdict-tables.ts';
@@ -16,8 +14,10 @@ import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { log, logOf } from '../log.ts';
 import { packageRoot } from '../package-root.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
+import { publishAccusation } from './accusation.ts';
 import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
 import { cleanNode } from './cleanup.ts';
+import { ClusterEvents } from './cluster-events.ts';
 import { cniPaths, installPlugin, keepConfiguration, removeConfiguration } from './cni-config.ts';
 import { type CniServerOptions, serveCni } from './cni-server.ts';
 import { type AgentConfig, type Environment, familiesOf } from './config.ts';
@@ -37,7 +37,7 @@ import { type MapFill, PressureNews } from './map-pressure.ts';
 import { type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
-import { type OwnAccusation, Probes } from './probes.ts';
+import { Probes } from './probes.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import type { ProxyHealth } from './proxy-health.ts';
 import { type NodePublication, publishNode } from './publish-node.ts';
@@ -46,6 +46,7 @@ import { nameRecoveredEndpoints } from './recovered-pods.ts';
 import type { Services } from './services.ts';
 import { readSources, type Sources } from './sources.ts';
 import { unmasqueradedPrefixes } from './unmasqueraded.ts';
+import { UnreachableNodes } from './unreachable-nodes.ts';
 import { findUplinks, type Uplink } from './uplink.ts';
 import { whenPresent, whenTrue } from './wait.ts';
 
@@ -92,7 +93,7 @@ export class NodeAgent {
   parts: NodeParts | undefined;
   services: Services | undefined;
   l2: L2Announcements | undefined;
-  verdicts: Verdicts | undefined;
+  unreachableNodes: UnreachableNodes | undefined;
   probes: Probes | undefined;
   endpointLog: EndpointLog | undefined;
   /** The node was taken back to what it was before: nothing is made on it any more. */
@@ -100,10 +101,8 @@ export class NodeAgent {
   /** Told of every call of the CNI plugin that ended, for metrics. */
   onCniCall: CniServerOptions['onCall'];
   readonly #options: NodeAgentOptions;
-  readonly #events: EventRecorder;
   /** Ends everything that writes, at SIGTERM or before a clean-up. */
   readonly #stop = new AbortController();
-  readonly #unreachableSince = new Map<string, number>();
   readonly #failed = Promise.withResolvers<never>();
   #cni: AsyncDisposable | undefined;
 
@@ -112,11 +111,6 @@ export class NodeAgent {
     this.#options = options;
     this.config = options.config;
     this.nodeName = options.environment.K8S_NODE_NAME;
-    this.#events = new EventRecorder({
-      client: options.client,
-      host: this.nodeName,
-      onError: error => log.warn({ error: error.message }, 'event'),
-    });
     options.signal.addEventListener('abort', () => this.#stop.abort(options.signal.reason), { once: true });
   }
 
@@ -251,8 +245,13 @@ export class NodeAgent {
       log: logOf('identity'),
     });
     const verdicts = deriveVerdicts(sources.nodes);
-    this.verdicts = verdicts;
-    this.#tellVerdicts(sources, verdicts);
+    const events = this.#clusterEvents(sources, verdicts);
+    this.unreachableNodes = new UnreachableNodes({
+      verdicts: verdicts.nodes,
+      nodes: sources.nodes,
+      events,
+      now: () => performance.now(),
+    });
     const remote = await this.#remoteTables(sources, verdicts);
     const state = runDatapathState({
       datapath,
@@ -284,7 +283,10 @@ export class NodeAgent {
       forwarding: config['bpf-lb-mode'],
       maglevSize: config['bpf-lb-maglev-table-size'],
       healthy: () => this.starting === undefined,
-      onServiceProblem: (service, message) => this.#tell(service, message),
+      onServiceProblem: ({ namespace, name, uid }, message) => {
+        log.warn({ service: `${namespace}/${name}`, problem: message }, 'service');
+        events.warn({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'InvalidService', message);
+      },
       log: logOf('datapath'),
     });
     const published = this.#publish(sources, endpoints, node);
@@ -326,7 +328,7 @@ export class NodeAgent {
     await this.#takeOverFlows(datapath);
     datapath.unpinStaleMaps();
     const responders = datapath.map<L2ResponderKey, L2ResponderValue>('l2_responders');
-    if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks);
+    if (config['enable-l2-announcements']) this.l2 = this.#announce(sources, responders, uplinks, events);
     // Switched off: nothing of before may go on answering.
     else for (const [key] of [...responders.entries()]) responders.delete(key);
     publication.attached();
@@ -441,7 +443,6 @@ export class NodeAgent {
   /** Looks for nodes and clusters that do not answer, and says on our CiliumNode which: each change, once. */
   #probe(sources: Sources, remote: RemoteTables, verdicts: Verdicts): void {
     const { config, nodeName } = this;
-    const { client } = this.#options;
     const signal = this.#stop.signal;
     const socket = new EchoSocket();
     const probes = new Probes({
@@ -463,65 +464,22 @@ export class NodeAgent {
       clearInterval(timer);
       socket[Symbol.dispose]();
     });
-    const path = pathOf(resources.ciliumNodes, { name: nodeName });
-    const present = (): string | undefined => sources.nodes.get(nodeName)?.annotations[unreachableAnnotation];
-    let said = false;
-    const target = {
-      apply: async ([operation]: readonly { readonly row: OwnAccusation | undefined }[]) => {
-        const text = operation?.row?.text;
-        // What an agent before this one has said may still be true.
-        if (said || present() !== text) {
-          const annotations = { [unreachableAnnotation]: text ?? null };
-          await client.patch(path, 'merge', { metadata: { annotations } }, { timeout: 5000 });
-          if (said || text !== undefined) log.info({ unreachable: text ?? 'nobody' }, 'probes');
-        }
-        said = true;
-        return new Map<string, Error>();
-      },
-    };
-    const accusation = new Reconciler(probes.accusation, target, {
+    publishAccusation({
+      client: this.#options.client,
+      node: nodeName,
+      nodes: sources.nodes,
+      accusation: probes.accusation,
       signal,
-      backoff: { first: 100, max: 1000 },
-      onError: (_, error, attempt) => {
-        if (attempt % 30 === 1)
-          log.warn({ attempt, error: error.message }, 'what probes found cannot be said');
-      },
-    });
-    sources.nodes.subscribe(({ key, before, after }) => {
-      if (key === nodeName && after && !before) void accusation.repair();
     });
   }
 
-  /** Nodes that others do not hear, with the seconds since we know. */
-  unreachableNodes(): { node: string; by: string[]; dead: boolean; age: number }[] {
-    const now = performance.now();
-    return [...(this.verdicts?.nodes.values() ?? [])].map(({ node, by, dead }) => ({
-      node,
-      by: [...by],
-      dead,
-      age: Math.round((now - (this.#unreachableSince.get(node) ?? now)) / 100) / 10,
-    }));
-  }
-
-  #tellVerdicts(sources: Sources, verdicts: Verdicts): void {
-    verdicts.nodes.subscribe(({ key: name, before, after }) => {
-      if (!before) this.#unreachableSince.set(name, performance.now());
-      if (!after) this.#unreachableSince.delete(name);
-      if (before?.dead === after?.dead) return;
-      const by = after?.by.join(', ') ?? '';
-      const message = !after
-        ? 'answers probes again: its pods are in service'
-        : after.dead
-          ? `does not answer ${by}: its pods get no new connections`
-          : `does not answer ${by}, but so do most nodes, or they accuse each other: its pods stay in service`;
-      log.warn({ node: name, by }, message);
-      if (!this.#tells()) return;
-      if (!sources.nodes.has(name)) return;
-      // As kubelets do: `kubectl describe node` looks for the name.
-      const subject = { apiVersion: 'v1', kind: 'Node', name, uid: name };
-      if (after) this.#events.warn(subject, after.dead ? 'NodeUnreachable' : 'NodeMaybeUnreachable', message);
-      else this.#events.say(subject, 'NodeReachable', message);
+  #clusterEvents({ nodes }: Sources, verdicts: Verdicts): ClusterEvents {
+    const recorder = new EventRecorder({
+      client: this.#options.client,
+      host: this.nodeName,
+      onError: error => log.warn({ error: error.message }, 'event'),
     });
+    return new ClusterEvents({ node: this.nodeName, nodes, verdicts, recorder });
   }
 
   #publish(sources: Sources, endpoints: Endpoints, node: ReadyNode): Reconciler<PublishedEndpoint> {
@@ -597,7 +555,12 @@ export class NodeAgent {
   }
 
   /** Answers for addresses of services, where that is wanted. */
-  #announce(sources: Sources, map: L2Options['map'], uplinks: readonly Uplink[]): L2Announcements {
+  #announce(
+    sources: Sources,
+    map: L2Options['map'],
+    uplinks: readonly Uplink[],
+    events: ClusterEvents,
+  ): L2Announcements {
     const { config } = this;
     return runL2Announcements({
       client: this.#options.client,
@@ -614,12 +577,8 @@ export class NodeAgent {
       signal: this.#stop.signal,
       onBad: ({ object, error }) => {
         log.warn({ policy: object, error: error.message }, 'policy left out');
-        if (!this.#tells()) return;
-        this.#events.warn(
-          { ...typeOf(resources.l2AnnouncementPolicies), name: object },
-          'InvalidPolicy',
-          error.message,
-        );
+        const subject = { ...typeOf(resources.l2AnnouncementPolicies), name: object };
+        events.warn(subject, 'InvalidPolicy', error.message);
       },
       log: logOf('l2'),
     });
@@ -629,20 +588,5 @@ export class NodeAgent {
   async #takeOverFlows(datapath: Datapath): Promise<void> {
     for (const taken of await datapath.takeOverFlows())
       log.info({ ...taken }, 'flows taken over from a map of another layout');
-  }
-
-  /** Every agent sees the problem; the first of the cluster's nodes tells, so that it is told once. */
-  #tell(service: Service, message: string): void {
-    log.warn({ service: `${service.namespace}/${service.name}`, problem: message }, 'service');
-    if (!this.#tells()) return;
-    const { namespace, name, uid } = service;
-    this.#events.warn({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'InvalidService', message);
-  }
-
-  /** One node of the cluster posts events that all of them would: one that is not dead. */
-  #tells(): boolean {
-    const dead = (name: string): boolean => this.verdicts?.nodes.get(name)?.dead === true;
-    const first = [...(this.sources?.nodes.keys() ?? [])].filter(name => !dead(name)).sort()[0];
-    return first === undefined || first === this.nodeName;
   }
 }

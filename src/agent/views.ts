@@ -44,7 +44,7 @@ function status(agent: NodeAgent): AgentStatus {
     routingMode: agent.config['routing-mode'],
     paths: agent.parts?.state.paths,
     problems: agent.services?.problems.values() ?? [],
-    unreachableNodes: agent.unreachableNodes(),
+    unreachableNodes: agent.unreachableNodes?.list() ?? [],
     hearsNobody: agent.probes?.doubtful === true,
     clusters: (agent.remote?.status ?? []).map(each => ({
       name: each.name,
