@@ -364,11 +364,12 @@ describe('CNI', needsRoot, () => {
     await using pod = await podNetns();
     const pins = new Map<string, number>();
     const asked = Promise.withResolvers<void>();
+    const identity = Promise.withResolvers<number>();
     const first = await startAgent(folder, {
       pins,
       identify: () => {
         asked.resolve();
-        return new Promise<number>(() => {});
+        return identity.promise;
       },
     });
     const adding = runPlugin(folder, 'ADD', { container: 'c9', netns: pod.path });
@@ -386,6 +387,8 @@ describe('CNI', needsRoot, () => {
     assert.equal(pins.get(`from_pod_${endpoint.hostIfName}`), endpoint.ifindex);
     const checked = await runPlugin(folder, 'CHECK', { container: 'c9', netns: pod.path });
     assert.equal(checked.code, 0, checked.output);
+    // The first agent is only a promise now: it would go on waiting.
+    identity.resolve(70000);
   });
 
   it('restarts with the same endpoints, and gives no address twice', async () => {
