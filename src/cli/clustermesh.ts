@@ -158,16 +158,21 @@ function choose(
   mode: 'strict' | 'tolerant' = 'strict',
 ): { readonly local: ClusterChoice; readonly others: readonly ClusterChoice[] } {
   const local = chooseCluster(command);
-  const others = names.map(name => {
+  const contexts = names.map(name => {
     try {
-      return { ...local, context: findContext(name, local.kubeconfig) };
+      return findContext(name, local.kubeconfig);
     } catch (error) {
       // A cluster that is gone from the kubeconfig can still be taken off the list by its name.
-      if (mode === 'tolerant') return { ...local, context: name };
+      if (mode === 'tolerant') return name;
       throw error;
     }
   });
-  return { local, others };
+  if (contexts.includes(local.context))
+    throw new Failure(`context ${local.context} is named as both ends, expected another cluster`, {
+      hint: '--context names this cluster, --destination-context the other one',
+      exitCode: 2,
+    });
+  return { local, others: [...new Set(contexts)].map(context => ({ ...local, context })) };
 }
 
 const say = (line: string): void => {

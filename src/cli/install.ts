@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
 import { isNotFound } from '../kube/status.ts';
@@ -173,13 +173,19 @@ interface Flags {
 
 function withValues(command: Command): Command {
   return command
-    .option('--set <key=value>', 'a Helm value; may be given several times', collect)
+    .option('--set <key=value>', 'a Helm value; may be given several times', collectValue)
     .option('-f, --values <file>', 'a file of Helm values; may be given several times', collect)
     .option('--wait', 'wait until every component is ready')
     .addOption(waitDurationOption());
 }
 
 const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+
+const collectValue = (value: string, before?: readonly string[]): readonly string[] => {
+  // Helm says so much later, when other commands have run on what is missing.
+  if (!/^[^=]+=/.test(value)) throw new InvalidArgumentError('expected KEY=VALUE, such as cluster.name=us.');
+  return collect(value, before);
+};
 
 const valuesOf = ({ set, values }: Flags): ChartValues => ({ set, files: values });
 

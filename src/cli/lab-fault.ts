@@ -1,7 +1,8 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { parseDelay, parseLoss, parseRate } from '../lab/config.ts';
 import { describeFault, type FaultOrder, fault } from '../lab/fault.ts';
 import { openLab } from '../lab/open-lab.ts';
+import { Failure } from './failure.ts';
 import { named } from './lab.ts';
 
 const targetHelp = `
@@ -107,6 +108,6 @@ function list(faults: readonly string[]): void {
 
 function read(text: string, parse: (text: string) => number | undefined, like: string): number {
   const value = parse(text);
-  if (value === undefined) throw new InvalidArgumentError(`found "${text}", expected ${like}`);
+  if (value === undefined) throw new Failure(`found "${text}", expected ${like}`, { exitCode: 2 });
   return value;
 }

@@ -22,15 +22,15 @@ export function register(program: Command): void {
     .command('lab')
     .description('Real Kubernetes clusters on this machine, to try and to test')
     // What follows the node in `lab shell` is its command's, options included.
-    .enablePositionalOptions();
+    .enablePositionalOptions()
+    .hook('preAction', refuseClusterOptions);
 
   named(lab.command('up'))
     .description('Make clusters us and eu with Isthmus installed, or those of a kind configuration')
     .option(
       '-f, --file <[cluster=]file>',
       "kind's configuration (v1alpha4), also several times; - reads standard input",
-      (value: string, before: string[]) => [...before, value],
-      [],
+      (value: string, before: readonly string[] = []) => [...before, value],
     )
     .option('--join', 'join the clusters into one network')
     .option('--no-install', 'leave the clusters without a network')
@@ -45,7 +45,7 @@ export function register(program: Command): void {
       await up({
         signal: interrupt.signal,
         name: options.name,
-        config: options.file.length === 0 ? defaultConfig() : parseConfig(options.file.map(readConfig)),
+        config: options.file ? parseConfig(options.file.map(readConfig)) : defaultConfig(),
         install: options.install,
         join: options.join ?? false,
         kubeconfig: command.optsWithGlobals<{ kubeconfig?: string }>().kubeconfig,
@@ -68,6 +68,7 @@ export function register(program: Command): void {
 
   lab
     .command('status')
+    .alias('list')
     .description('Show labs: their nodes, what runs on them, the faults in force')
     .option('--name <lab>', 'only this lab')
     .option('-o, --output <format>', 'json for programs')
@@ -110,10 +111,24 @@ interface NameFlag {
 }
 
 interface UpFlags extends NameFlag {
-  readonly file: readonly string[];
+  readonly file?: readonly string[];
   readonly join?: boolean;
   readonly install: boolean;
   readonly verbose?: boolean;
+}
+
+/** A lab is no namespace of a cluster: `lab down -n demo` must not take another lab down. */
+function refuseClusterOptions(lab: Command, called: Command): void {
+  const root = lab.parent;
+  for (const option of ['namespace', 'context'])
+    if (root?.getOptionValueSource(option) === 'cli')
+      throw new Failure(
+        `--${option} chooses inside clusters, and isthmus lab ${called.name()} is about labs`,
+        {
+          hint: 'name the lab with --name',
+          exitCode: 2,
+        },
+      );
 }
 
 /** Every command of a lab takes the lab's name. */
@@ -143,7 +158,7 @@ function printStatus(lab: ReturnType<typeof labStatus>): void {
   });
   for (const cluster of lab.clusters) {
     print(`cluster ${cluster.name}: context ${cluster.context}, ${cluster.server}`);
-    print(`  pods ${cluster.podSubnet}, services ${cluster.serviceSubnet}`);
+    print(`  pods ${apart(cluster.podSubnet)}, services ${apart(cluster.serviceSubnet)}`);
     for (const node of cluster.nodes)
       table.push([node.name, node.address, node.state, node.processes.join(' ')]);
   }
@@ -152,6 +167,9 @@ function printStatus(lab: ReturnType<typeof labStatus>): void {
   print('');
   print(lab.faults.length === 0 ? 'no faults' : `faults: ${lab.faults.join('; ')}`);
 }
+
+/** Of both families, as a sentence lists them. */
+const apart = (subnets: string): string => subnets.replaceAll(',', ' and ');
 
 /** One list where all nodes have the same, and what differs. */
 function printImages(nodes: ReadonlyMap<string, readonly string[]>): void {

@@ -89,7 +89,13 @@ async function run(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) {
+      if (error.code === 'commander.excessArguments')
+        process.stderr.write(
+          '💡 a cluster is chosen with --context, a node with --node, a lab with --name\n',
+        );
+      return error.exitCode === 0 ? 0 : 2;
+    }
     const { text, exitCode } = explain(error);
     process.stderr.write(`${text}\n`);
     return exitCode;
