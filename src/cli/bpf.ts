@@ -16,7 +16,7 @@ import {
 } from './bpf-views.ts';
 import { columns } from './columns.ts';
 import { parseMapLines } from './map-lines.ts';
-import { allNodes, type NodeSource, nodeOption, oneNode } from './node-source.ts';
+import { allNodes, askEach, type NodeSource, nodeOption, oneNode } from './node-source.ts';
 import { type Format, outputOption, print } from './output.ts';
 
 interface Flags {
@@ -50,12 +50,10 @@ export function register(program: Command): void {
   });
   list(bpf, 'metrics', 'Packets and bytes by what became of them', async (flags, command) => {
     const sources = await allNodes(command, flags.node);
-    const counts = await Promise.all(
-      sources.map(async source => {
-        const { header, rows } = await lines(source, 'metrics');
-        return countRows(source.node, header, rows);
-      }),
-    );
+    const counts = await askEach(sources, async source => {
+      const { header, rows } = await lines(source, 'metrics');
+      return countRows(source.node, header, rows);
+    });
     return { data: counts.flat(), table: () => metricsTable(counts.flat()) };
   });
   list(bpf, 'tunnel', 'Other ends of the tunnel, and what is behind them', async (flags, command) => {
@@ -136,5 +134,5 @@ async function read(source: NodeSource, map: string): Promise<NodeRow[]> {
 }
 
 async function readAll(sources: readonly NodeSource[], map: string): Promise<NodeRow[]> {
-  return (await Promise.all(sources.map(source => read(source, map)))).flat();
+  return (await askEach(sources, source => read(source, map))).flat();
 }

@@ -50,7 +50,7 @@ export async function cleanNodes({ cluster, report, signal }: CleanOptions): Pro
   async function clean(pod: IsthmusPod): Promise<string | undefined> {
     if (!pod.running) return `its agent (pod ${pod.name}) does not run`;
     try {
-      await askAgent({ cluster, pod, signal }, 'agent', 'cleanup');
+      await askAgent({ cluster, pod, timeout: 120_000, signal }, 'agent', 'cleanup');
       return undefined;
     } catch (error) {
       signal?.throwIfAborted();

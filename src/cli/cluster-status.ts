@@ -236,7 +236,7 @@ async function agentAccount(pod: IsthmusPod, choice: ClusterChoice): Promise<Acc
       ? { errors: [problem(`its status cannot be read: ${message}`)], warnings: [] }
       : { errors: [], warnings: [] };
   try {
-    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const asked = { cluster: choice, pod, timeout: 15_000 };
     const status = AgentStatus.parse(JSON.parse(await askAgent(asked, 'agent', 'status', '-o', 'json')));
     return { status, errors: status.errors.map(problem), warnings: status.warnings.map(problem) };
   } catch (error) {

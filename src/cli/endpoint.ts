@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import * as z from 'zod';
 import { columns } from './columns.ts';
 import { Failure } from './failure.ts';
-import { allNodes, type NodeSource, nodeOption } from './node-source.ts';
+import { allNodes, askEach, type NodeSource, nodeOption } from './node-source.ts';
 import { type Format, outputOption, print } from './output.ts';
 
 /** An endpoint as its agent tells it; more fields than these may come. */
@@ -79,12 +79,10 @@ async function read<T>(
   what: string,
   schema: z.ZodType<T>,
 ): Promise<(T & { readonly node: string })[]> {
-  const lists = await Promise.all(
-    sources.map(async ({ node, run }) => {
-      const rows = z.array(schema).parse(JSON.parse(await run('agent', what, '-o', 'json')));
-      return rows.map(each => ({ node, ...each }));
-    }),
-  );
+  const lists = await askEach(sources, async ({ node, run }) => {
+    const rows = z.array(schema).parse(JSON.parse(await run('agent', what, '-o', 'json')));
+    return rows.map(each => ({ node, ...each }));
+  });
   return lists.flat();
 }
 

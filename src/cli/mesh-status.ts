@@ -233,7 +233,7 @@ async function askNode(pod: IsthmusPod, choice: ClusterChoice): Promise<Account>
   const fail = (failure: string): Account => ({ pod, clusters: [], failure });
   if (!pod.running) return fail(pod.troubles[0] ?? 'its agent does not run');
   try {
-    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const asked = { cluster: choice, pod, timeout: 15_000 };
     const { clusters = [] } = AgentStatus.parse(
       JSON.parse(await askAgent(asked, 'agent', 'status', '-o', 'json')),
     );
@@ -256,7 +256,7 @@ async function askMirror(pod: IsthmusPod, choice: ClusterChoice): Promise<Mirror
   const fail = (failure: string): MirrorAccount => ({ pod, reports: {}, failure });
   if (!pod.running) return fail(pod.troubles[0] ?? 'its mirror does not run');
   try {
-    const asked = { cluster: choice, pod, signal: AbortSignal.timeout(15_000) };
+    const asked = { cluster: choice, pod, timeout: 15_000 };
     const reports = Reports.parse(JSON.parse(await askApiserver(asked, 'kvstoremesh-status')));
     return { pod, failure: undefined, reports };
   } catch (error) {

@@ -17,6 +17,9 @@ export interface NodeSource {
   run(...args: string[]): Promise<string>;
 }
 
+/** Milliseconds that a node has: a map of a million rows takes some. */
+const PATIENCE = 120_000;
+
 /** `--node`. */
 export const nodeOption = (what: string): Option => new Option('--node <name>', what);
 
@@ -35,6 +38,22 @@ export async function allNodes(command: Command, node?: string): Promise<readonl
       });
     return running.map(each => sourceOf(each, cluster));
   });
+}
+
+/**
+ * Asks nodes at once. One that does not answer is told to standard error and left out; where none does, the first says
+ * why.
+ */
+export async function askEach<T>(
+  sources: readonly NodeSource[],
+  ask: (source: NodeSource) => Promise<T>,
+  tell: (line: string) => void = line => void process.stderr.write(`${line}\n`),
+): Promise<T[]> {
+  const answers = await Promise.allSettled(sources.map(ask));
+  const failed = answers.filter(each => each.status === 'rejected');
+  if (failed[0] && failed.length === answers.length) throw failed[0].reason;
+  for (const { reason } of failed) tell(`⚠️  left out: ${reason instanceof Error ? reason.message : reason}`);
+  return answers.flatMap(each => (each.status === 'fulfilled' ? [each.value] : []));
 }
 
 /** One node: the one named, else the first whose agent is ready, for what is the same on all of them. */
@@ -102,11 +121,11 @@ function sourceOf(pod: IsthmusPod, cluster: ClusterChoice): NodeSource {
     node: pod.node,
     async run(...args) {
       try {
-        return await askAgent({ cluster, pod }, ...args);
+        return await askAgent({ cluster, pod, timeout: PATIENCE }, ...args);
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         throw new Failure(`node ${pod.node}: ${error.message}`, {
-          hint: `the agent's log: kubectl -n ${pod.namespace} logs ${pod.name}`,
+          hint: `--node asks another; this agent's log: kubectl -n ${pod.namespace} logs ${pod.name}`,
         });
       }
     },

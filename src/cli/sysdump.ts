@@ -27,6 +27,8 @@ export interface DumpFile {
 const LOG_LIMIT = 10 * 2 ** 20;
 /** Requests to nodes and the API server under way at once. */
 const AT_ONCE = 4;
+/** Milliseconds for one of them. */
+const PATIENCE = 120_000;
 
 const workloads = (plural: string, kind: string): Resource => ({
   group: 'apps',
@@ -120,13 +122,14 @@ async function* collect(
   const pods = await isthmusPods(client, cluster.namespace);
   const parts: Part[] = [...objectParts(client, cluster.namespace)];
   for (const pod of pods) {
-    parts.push(...logParts(client, pod));
+    // A pod that no node has taken has no log yet.
+    if (pod.node) parts.push(...logParts(client, pod));
     if (!pod.running) continue;
     if (pod.component === 'isthmus-agent') parts.push(...(await agentParts(cluster, pod, onFailure)));
     if (pod.component === 'clustermesh-apiserver')
       parts.push(
-        commandPart(pod, `etcd/${pod.name}.jsonl`, 'state', signal =>
-          askApiserver({ cluster, pod, signal }, 'state'),
+        commandPart(pod, `etcd/${pod.name}.jsonl`, 'state', () =>
+          askApiserver({ cluster, pod, timeout: PATIENCE }, 'state'),
         ),
       );
   }
@@ -155,7 +158,7 @@ function* objectParts(client: KubeClient, namespace: string): Generator<Part> {
     what: `objects ${name}`,
     async read() {
       try {
-        const { items } = await client.get(path, List, { timeout: 120_000 });
+        const { items } = await client.get(path, List, { timeout: PATIENCE });
         return { path: `objects/${name}.yaml`, text: stringify((items ?? []).map(toObject)) };
       } catch (error) {
         // A kind that this version of the cluster does not have.
@@ -224,15 +227,15 @@ async function agentParts(
   onFailure: (failure: string) => void,
 ): Promise<Part[]> {
   const part = (path: string, ...args: string[]): Part =>
-    commandPart(pod, `nodes/${pod.node}/${path}`, `isthmus agent ${args.join(' ')}`, signal =>
-      askAgent({ cluster, pod, signal }, 'agent', ...args),
+    commandPart(pod, `nodes/${pod.node}/${path}`, `isthmus agent ${args.join(' ')}`, () =>
+      askAgent({ cluster, pod, timeout: PATIENCE }, 'agent', ...args),
     );
   const parts = [
     ...agentViews.map(view => part(`${view}.json`, view, '-o', 'json')),
     part('metrics.txt', 'metrics'),
   ];
   try {
-    const names = await askAgent({ cluster, pod }, 'agent', 'map');
+    const names = await askAgent({ cluster, pod, timeout: PATIENCE }, 'agent', 'map');
     for (const name of names.split('\n').filter(Boolean)) parts.push(part(`maps/${name}.jsonl`, 'map', name));
   } catch (error) {
     onFailure(`maps of node ${pod.node}: ${error instanceof Error ? error.message : error}`);
@@ -241,16 +244,11 @@ async function agentParts(
 }
 
 /** What a command in a pod prints. */
-function commandPart(
-  pod: IsthmusPod,
-  path: string,
-  command: string,
-  ask: (signal: AbortSignal) => Promise<string>,
-): Part {
+function commandPart(pod: IsthmusPod, path: string, command: string, ask: () => Promise<string>): Part {
   return {
     what: `${path} (${command} in ${pod.name})`,
     async read() {
-      return { path, text: redactText(await ask(AbortSignal.timeout(120_000))) };
+      return { path, text: redactText(await ask()) };
     },
   };
 }

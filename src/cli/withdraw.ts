@@ -24,9 +24,7 @@ export async function withdrawExports(
           );
         if (!pod.running) return failed('it does not run');
         try {
-          const patience = AbortSignal.timeout(30_000);
-          const limit = signal ? AbortSignal.any([signal, patience]) : patience;
-          await askApiserver({ cluster, pod, signal: limit }, 'withdraw');
+          await askApiserver({ cluster, pod, timeout: 30_000, signal }, 'withdraw');
         } catch (error) {
           signal?.throwIfAborted();
           failed(error instanceof Error ? error.message : String(error));

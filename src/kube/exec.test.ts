@@ -53,6 +53,21 @@ test('a refusal of the API server keeps its reason', async () => {
   );
 });
 
+test('a node that the API server does not reach is told without the URL of the command', async () => {
+  const dial = 'dial tcp 172.18.1.3:10250: connect: no route to host';
+  for (const said of [
+    `error sending request: Post "https://172.18.1.3:10250/exec/a/b/agent?command=x": ${dial}`,
+    `error dialing backend: ${dial}`,
+  ])
+    await assert.rejects(
+      execAgainst(socket => {
+        const status = { status: 'Failure', message: `Internal error occurred: ${said}` };
+        socket.end(frame(`\u0003${JSON.stringify(status)}`));
+      }),
+      { message: `exec in pod kube-system/isthmus-abc: its kubelet is not reached: ${dial}` },
+    );
+});
+
 async function execAgainst(serve: ((socket: Socket) => void) | undefined): Promise<ExecResult> {
   const server = createServer((_request, response) => {
     response

@@ -64,7 +64,10 @@ function exitCodeOf(text: string, what: string): number {
   if (status.status === 'Success') return 0;
   const code = status.details?.causes?.find(each => each.reason === 'ExitCode')?.message;
   if (status.reason === 'NonZeroExitCode' && code !== undefined) return Number(code);
-  throw new Error(`${what}: ${status.message ?? status.reason ?? 'failed'}`);
+  const message = status.message ?? status.reason ?? 'failed';
+  // The URL in it is the command once more; behind it stands why the API server does not get through.
+  const unreached = /error (?:sending request|dialing backend): (?:Post "[^"]*": )?(.*)/.exec(message)?.[1];
+  throw new Error(`${what}: ${unreached ? `its kubelet is not reached: ${unreached}` : message}`);
 }
 
 async function upgrade(
