@@ -14,6 +14,7 @@ export type BinaryName =
   | 'e2e.test'
   | 'ginkgo'
   | 'regression-issue-74839'
+  | 'kube-proxy'
   | 'etcd'
   | 'etcdctl'
   | 'coredns'
@@ -35,6 +36,7 @@ export type BinaryName =
 export type ComponentName =
   | 'kubernetes'
   | 'kubernetes-e2e'
+  | 'kube-proxy'
   | 'etcd'
   | 'coredns'
   | 'helm'
@@ -110,6 +112,19 @@ const kubernetesE2e: Component = {
     if (binary === 'regression-issue-74839') return undefined; // only published inside an image
     const url = `https://dl.k8s.io/release/${version}/kubernetes-test-linux-${architecture}.tar.gz`;
     return { url, checksumUrl: `${url}.sha256`, member: `kubernetes/test/bin/${binary}` };
+  },
+};
+
+/** What ours is measured beside. Its dependencies, too, would change what the pinned Kubernetes is built of. */
+const kubeProxy: Component = {
+  name: 'kube-proxy',
+  folder: 'kube-proxy',
+  module: 'k8s.io/kubernetes',
+  packages: { 'kube-proxy': { path: 'k8s.io/kubernetes/cmd/kube-proxy' } },
+  linkerFlags: kubernetesFlags,
+  download: (binary, version) => {
+    const url = `https://dl.k8s.io/release/${version}/bin/linux/${architecture}/${binary}`;
+    return { url, checksumUrl: `${url}.sha256` };
   },
 };
 
@@ -225,6 +240,7 @@ const cilium: Component = {
 export const components: readonly Component[] = [
   kubernetes,
   kubernetesE2e,
+  kubeProxy,
   etcd,
   coredns,
   helm,
