@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MAGLEV_SIZES, maglevTable } from './maglev.ts';
+import { MAGLEV_SIZES, maglevTable, placesOf } from './maglev.ts';
 
 const names = (count: number): string[] =>
   Array.from({ length: count }, (_, n) => `10.1.${n >> 8}.${n & 255}/8080/TCP`);
@@ -77,4 +77,40 @@ test('a backend gets entries by its weight', () => {
     counts.map(each => Math.round((each / table.length) * 16)),
     [1, 3, 12],
   );
+});
+
+/** The paper's algorithm as it is written: each backend's whole permutation first, then turn by turn. */
+function slowTable(backends: readonly string[], size: number, weights: readonly number[]): number[] {
+  const permutation = new Map(
+    backends.map(name => {
+      const [offset, skip] = placesOf(name, size);
+      return [name, Array.from({ length: size }, (_, n) => (offset + n * skip) % size)];
+    }),
+  );
+  const table = new Array<number | undefined>(size).fill(undefined);
+  for (let turn = 0; table.includes(undefined); turn++)
+    for (const name of [...backends].sort()) {
+      const at = backends.indexOf(name);
+      if (turn % Math.max(1, ...weights) >= (weights[at] ?? 1)) continue;
+      const free = permutation.get(name)!.find(entry => table[entry] === undefined);
+      if (free !== undefined) table[free] = at;
+    }
+  return table as number[];
+}
+
+test('random cases agree with the algorithm as the paper writes it', () => {
+  let seed = 11;
+  const random = (n: number): number => {
+    seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
+    return (seed >> 8) % n;
+  };
+  const all = names(40);
+  for (let round = 0; round < 60; round++) {
+    const backends = all.filter(() => random(4) === 0).sort(() => random(3) - 1);
+    if (backends.length === 0) continue;
+    const size = MAGLEV_SIZES[random(2)]!;
+    const weights = round % 2 ? [] : backends.map(() => 1 + random(4));
+    const found = [...maglevTable(backends, size, weights)];
+    assert.deepEqual(found, slowTable(backends, size, weights), `${backends} ${weights}`);
+  }
 });

@@ -23,8 +23,7 @@ export function maglevTable(
   const next = new Uint32Array(count);
   const skip = new Uint32Array(count);
   for (const at of names.keys()) {
-    next[at] = hash(names[at]!, 0x9747b28c) % size;
-    skip[at] = (hash(names[at]!, 0x85ebca6b) % (size - 1)) + 1;
+    [next[at], skip[at]] = placesOf(names[at]!, size);
   }
   const FREE = 0xffff_ffff;
   const table = new Uint32Array(size).fill(FREE);
@@ -40,6 +39,11 @@ export function maglevTable(
       next[at] = (entry + skip[at]!) % size;
       if (++filled === size) return table;
     }
+}
+
+/** Where a backend's permutation of the entries begins, and its step from one to the next. */
+export function placesOf(name: string, size: number): [offset: number, skip: number] {
+  return [hash(name, 0x9747b28c) % size, (hash(name, 0x85ebca6b) % (size - 1)) + 1];
 }
 
 /** FNV-1a of a text's characters from a seed, mixed once more so that names that differ little part. */
