@@ -34,6 +34,7 @@ import { watchKernelRoutes } from './kernel-routes.ts';
 import { type L2Announcements, type L2Options, runL2Announcements } from './l2-announcements.ts';
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import { type MapFill, PressureNews } from './map-pressure.ts';
+import { NatExhaustionNews } from './nat-exhaustion.ts';
 import { type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
@@ -349,8 +350,11 @@ export class NodeAgent {
     // Somebody may have flushed routes: ours come back.
     const repair = setInterval(() => void state.reconcilers.routes?.repair(), ROUTE_REPAIR).unref();
     const news = new PressureNews();
+    const exhaustion = new NatExhaustionNews(packetCounts(datapath));
     const pressure = setInterval(() => {
       for (const warning of news.of(this.mapFills())) log.warn(warning);
+      const exhausted = exhaustion.of(packetCounts(datapath));
+      if (exhausted !== undefined) log.warn(exhausted);
     }, PRESSURE_LOOK).unref();
     return {
       [Symbol.asyncDispose]: async () => {
