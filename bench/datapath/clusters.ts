@@ -7,7 +7,7 @@ import { executableFolder, type Lab, type LabCluster } from '../../src/lab/open-
 import { run } from '../../src/lab/process.ts';
 import { firstFree } from '../services/crowd.ts';
 import { fill } from '../services/fill.ts';
-import { awaitServer, type Place, ports } from './load.ts';
+import { awaitServer, type Place, type Ports, ports } from './load.ts';
 
 const namespace = 'bench';
 const probe = '/tmp/probe';
@@ -63,9 +63,14 @@ export async function deploy(lab: Lab, home: string, abroad: string, probeFile: 
   };
 }
 
-const createdService = z.object({ spec: z.object({ clusterIP: z.string() }) });
+const createdService = z.object({
+  spec: z.object({
+    clusterIP: z.string(),
+    ports: z.array(z.object({ name: z.string(), nodePort: z.number().optional() })),
+  }),
+});
 
-function openNamespace(lab: Lab, cluster: LabCluster) {
+export function openNamespace(lab: Lab, cluster: LabCluster) {
   const client = kubeFromConfig({ component: 'bench', kubeconfig: cluster.kubeconfig });
   const words = (...args: readonly string[]): string[] => [
     join(executableFolder(lab.plan.name), 'kubectl'),
@@ -75,6 +80,27 @@ function openNamespace(lab: Lab, cluster: LabCluster) {
   const kubectl = (...args: readonly string[]): Promise<string> => {
     const [command, ...rest] = words(...args);
     return run(command!, rest);
+  };
+  const createService = async (
+    name: string,
+    address: string,
+    tcpPorts: readonly { readonly name: string; readonly port: number }[],
+    { type = 'ClusterIP', annotations = {} as Readonly<Record<string, string>> } = {},
+  ) => {
+    const servicePorts = tcpPorts.map(each => ({ ...each, protocol: 'TCP' }));
+    const made = await client.create(pathOf(resources.services, { namespace }), {
+      ...typeOf(resources.services),
+      metadata: { name, annotations },
+      spec: { type, ports: servicePorts },
+    });
+    await client.create(pathOf(resources.endpointSlices, { namespace }), {
+      ...typeOf(resources.endpointSlices),
+      metadata: { name, labels: { 'kubernetes.io/service-name': name } },
+      addressType: 'IPv4',
+      endpoints: [{ addresses: [address], conditions: { ready: true } }],
+      ports: servicePorts,
+    });
+    return createdService.parse(made).spec;
   };
   return {
     async create(): Promise<void> {
@@ -113,24 +139,21 @@ function openNamespace(lab: Lab, cluster: LabCluster) {
     },
     /** A service on the echo ports whose one endpoint is written by hand; gives its ClusterIP. */
     async createService(name: string, address: string): Promise<string> {
-      const servicePorts = Object.entries(ports.echo).map(([cores, port]) => ({
-        name: cores,
-        port,
-        protocol: 'TCP',
-      }));
-      const made = await client.create(pathOf(resources.services, { namespace }), {
-        ...typeOf(resources.services),
-        metadata: { name },
-        spec: { ports: servicePorts },
-      });
-      await client.create(pathOf(resources.endpointSlices, { namespace }), {
-        ...typeOf(resources.endpointSlices),
-        metadata: { name, labels: { 'kubernetes.io/service-name': name } },
-        addressType: 'IPv4',
-        endpoints: [{ addresses: [address], conditions: { ready: true } }],
-        ports: servicePorts,
-      });
-      return createdService.parse(made).spec.clusterIP;
+      const echo = Object.entries(ports.echo).map(([cores, port]) => ({ name: cores, port }));
+      return (await createService(name, address, echo)).clusterIP;
+    },
+    /** One on all ports that nodes serve; gives its NodePorts. */
+    async createNodePort(
+      name: string,
+      address: string,
+      annotations: Readonly<Record<string, string>>,
+    ): Promise<Ports> {
+      const all = Object.entries(ports).flatMap(([kind, of]) =>
+        Object.entries(of).map(([cores, port]) => ({ name: `${kind}-${cores}`, port: port as number })),
+      );
+      const made = await createService(name, address, all, { type: 'NodePort', annotations });
+      const port = (of: string): number => made.ports.find(each => each.name === of)!.nodePort!;
+      return { echo: { one: port('echo-one'), two: port('echo-two') }, sink: { two: port('sink-two') } };
     },
     /** Of all services of the cluster. */
     async clusterIps(): Promise<string[]> {
