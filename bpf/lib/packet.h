@@ -131,14 +131,29 @@ __noinline int fragment_ports(struct packet *p, __u32 id, __u8 proto, bool first
 	return 0;
 }
 
-static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p, void *l4, void *end)
+/* Of a whole packet. `room`: its bytes from the transport header on. */
+static __always_inline bool tcp_fits(const struct tcphdr *tcp, __s32 room)
+{
+	return tcp->doff * 4 <= room;
+}
+
+static __always_inline bool udp_fits(const struct udphdr *udp, __s32 room)
+{
+	__s32 length = bpf_ntohs(udp->len);
+
+	return length >= (__s32)sizeof(*udp) && length <= room;
+}
+
+/* `room`: bytes of the packet from its transport header on; a frame may have more, which pad it. */
+static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p, void *l4, void *end, __s32 room)
 {
 	__u8 proto = p->flow.proto;
 
 	if (proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = l4;
 
-		if ((void *)(tcp + 1) > end || tcp->doff < 5)
+		if ((void *)(tcp + 1) > end || room < (__s32)sizeof(*tcp) || tcp->doff < 5 ||
+		    (!p->first_fragment && !tcp_fits(tcp, room)))
 			return DROP_MALFORMED_PACKET;
 		p->flow.sport = tcp->source;
 		p->flow.dport = tcp->dest;
@@ -146,14 +161,15 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p, voi
 	} else if (proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
 		struct udphdr *udp = l4;
 
-		if ((void *)(udp + 1) > end)
+		if ((void *)(udp + 1) > end || room < (__s32)sizeof(*udp) ||
+		    (proto == IPPROTO_UDP && !p->first_fragment && !udp_fits(udp, room)))
 			return DROP_MALFORMED_PACKET;
 		p->flow.sport = udp->source;
 		p->flow.dport = udp->dest;
 	} else if (proto == IPPROTO_ICMP) {
 		struct icmphdr *icmp = l4;
 
-		if ((void *)(icmp + 1) > end)
+		if ((void *)(icmp + 1) > end || room < (__s32)sizeof(*icmp))
 			return DROP_MALFORMED_PACKET;
 		if (is_echo(icmp->type)) {
 			if (icmp->type == ICMP_ECHO)
@@ -177,6 +193,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	struct iphdr *ip;
 	__u32 header, total;
 	__u16 fragment;
+	__s32 room;
 	int result;
 
 	data = (void *)(long)skb->data;
@@ -194,13 +211,15 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	total = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip))
 		return DROP_MALFORMED_PACKET;
-	/* A length of 0 is what the kernel writes into packets over 64 KiB on their way to GSO. */
-	if ((total < header || total > skb->len - L3_OFFSET) && !(total == 0 && skb->len > 0xffff))
-		return DROP_MALFORMED_PACKET;
-
 	addr_set_v4(&p->flow.saddr, ip->saddr);
 	addr_set_v4(&p->flow.daddr, ip->daddr);
 	p->source = p->flow.saddr;
+	/* A length of 0 is what the kernel writes into packets over 64 KiB on their way to GSO. */
+	if (!total && skb->len > 0xffff)
+		total = skb->len - L3_OFFSET;
+	if (total < header || total > skb->len - L3_OFFSET)
+		return DROP_MALFORMED_PACKET;
+	room = total - header;
 	p->flow.proto = ip->protocol;
 	p->ttl = ip->ttl;
 	p->l4_offset = L3_OFFSET + header;
@@ -213,10 +232,10 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 		__u32 id = ip->id;
 
 		p->first_fragment = true;
-		result = parse_l4(skb, p, (void *)ip + header, end);
+		result = parse_l4(skb, p, (void *)ip + header, end, room);
 		return result ? result : fragment_ports(p, id, p->flow.proto, true);
 	}
-	return parse_l4(skb, p, (void *)ip + header, end);
+	return parse_l4(skb, p, (void *)ip + header, end, room);
 }
 
 /* As parse_icmp_error. A quoted packet may have extension headers, too. */
@@ -269,7 +288,8 @@ static __always_inline int parse_l4_ipv6(struct __sk_buff *skb, struct packet *p
 	switch (p->flow.proto) {
 	case IPPROTO_TCP:
 		if (room < (__s32)sizeof(l4.tcp) ||
-		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.tcp, sizeof(l4.tcp)) || l4.tcp.doff < 5)
+		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.tcp, sizeof(l4.tcp)) || l4.tcp.doff < 5 ||
+		    (!p->first_fragment && !tcp_fits(&l4.tcp, room)))
 			return DROP_MALFORMED_PACKET;
 		p->flow.sport = l4.tcp.source;
 		p->flow.dport = l4.tcp.dest;
@@ -278,7 +298,8 @@ static __always_inline int parse_l4_ipv6(struct __sk_buff *skb, struct packet *p
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
 		if (room < (__s32)sizeof(l4.udp) ||
-		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.udp, sizeof(l4.udp)))
+		    bpf_skb_load_bytes(skb, p->l4_offset, &l4.udp, sizeof(l4.udp)) ||
+		    (p->flow.proto == IPPROTO_UDP && !p->first_fragment && !udp_fits(&l4.udp, room)))
 			return DROP_MALFORMED_PACKET;
 		p->flow.sport = l4.udp.source;
 		p->flow.dport = l4.udp.dest;
@@ -314,15 +335,15 @@ __noinline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 
 	if (!p || bpf_skb_load_bytes(skb, L3_OFFSET, &ip, sizeof(ip)) || !ipv6_is((__u8 *)&ip))
 		return DROP_MALFORMED_PACKET;
+	p->v6 = true;
+	p->flow.saddr = ip.saddr;
+	p->flow.daddr = ip.daddr;
+	p->source = ip.saddr;
 	end = L3_OFFSET + sizeof(ip) + bpf_ntohs(ip.payload);
 	if (!ip.payload && skb->len > 0xffff)
 		end = skb->len;
 	if (end > skb->len)
 		return DROP_MALFORMED_PACKET;
-	p->v6 = true;
-	p->flow.saddr = ip.saddr;
-	p->flow.daddr = ip.daddr;
-	p->source = ip.saddr;
 	p->ttl = ip.hops;
 	chain.offset = L3_OFFSET + sizeof(ip);
 	chain.next = ip.next;
@@ -339,10 +360,10 @@ __noinline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 		p->kind = PACKET_LATER_FRAGMENT;
 		return fragment_ports(p, chain.fragment_id, IPV6_FRAGMENT, false);
 	}
+	p->first_fragment = chain.fragment & IPV6_MORE_FRAGMENTS;
 	result = parse_l4_ipv6(skb, p, end - chain.offset);
-	if (result || !(chain.fragment & IPV6_MORE_FRAGMENTS))
+	if (result || !p->first_fragment)
 		return result;
-	p->first_fragment = true;
 	return fragment_ports(p, chain.fragment_id, IPV6_FRAGMENT, true);
 }
 

@@ -38,6 +38,14 @@ static __always_inline bool is_tunnel(struct __sk_buff *skb, bool outgoing)
 	return skb->protocol == bpf_htons(ETH_P_IPV6) && is_tunnel_ipv6(skb, outgoing);
 }
 
+/* Whose packets the node's stack would pass on, or answer, unseen. */
+static __always_inline bool is_pod_or_service(const struct addr *to)
+{
+	struct endpoint_value *endpoint = endpoint_find(to, 0);
+
+	return (endpoint && !(endpoint->flags & ENDPOINT_HOST)) || is_service_address(to);
+}
+
 /* A function of its own: what is unpacked has no stack left for another packet. */
 __noinline int from_wire(struct __sk_buff *skb)
 {
@@ -58,7 +66,9 @@ __noinline int from_wire(struct __sk_buff *skb)
 		return drop(skb, result == NOT_OURS ? DROP_DSR_FORGED : result, DIRECTION_INGRESS);
 	if (result == NOT_OURS && p.v6)
 		return answer_announced_neighbour(skb);
-	/* What can not be parsed is no packet for a pod: the node's stack judges it. */
+	if (result && result != NOT_OURS && result != DROP_FRAGMENT_UNKNOWN && is_pod_or_service(&p.flow.daddr))
+		return drop(skb, result, DIRECTION_INGRESS);
+	/* The node's stack judges what else can not be parsed; a fragment that overtook its first it delivers. */
 	if (result)
 		return TC_ACT_OK;
 	return forward(skb, &p, ORIGIN_NETDEV);
