@@ -43,8 +43,8 @@ export interface ClusterNodesOptions {
   readonly remote: ReadonlyTable<RemoteNode>;
   readonly cluster: string;
   readonly clusterId: number;
-  /** Name of this node. */
-  readonly node: string;
+  /** This node, as it is by itself: whatever becomes of its CiliumNode, its own pods are here. */
+  readonly node: Pick<NodeRow, 'name' | 'addresses' | 'podCidrs'>;
   /** Pod ranges of the own cluster. */
   readonly ownRanges: ReadonlyTable<PodRange>;
 }
@@ -69,8 +69,10 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
       input(ownRanges, () => remote.keys()),
     ],
     compute(key) {
-      const mine = key.startsWith(`${cluster}/`) ? own.get(key.slice(cluster.length + 1)) : undefined;
-      if (mine) return toClusterNode({ ...mine, cluster, clusterId }, true, mine.name === node);
+      const name = key.startsWith(`${cluster}/`) ? key.slice(cluster.length + 1) : undefined;
+      const self = name === node.name ? { ...node, annotations: {}, labels: {} } : undefined;
+      const mine = name === undefined ? undefined : (own.get(name) ?? self);
+      if (mine) return toClusterNode({ ...mine, cluster, clusterId }, true, mine.name === node.name);
       const other = remote.get(key);
       if (!other) return [];
       const podCidrs = other.podCidrs.filter(each => {

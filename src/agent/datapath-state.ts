@@ -10,8 +10,7 @@ import type { Forwarding } from '../loadbalancer/frontends.ts';
 import type { Logger } from '../log.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import type { ClusterNode } from './cluster-nodes.ts';
-import { deriveClusterNodes } from './cluster-nodes.ts';
+import { type ClusterNode, type ClusterNodesOptions, deriveClusterNodes } from './cluster-nodes.ts';
 import { deriveClusterRegions } from './cluster-regions.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
 import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
@@ -80,7 +79,7 @@ export interface DatapathStateOptions {
   readonly unmasqueraded: readonly string[];
   readonly cluster: string;
   readonly clusterId: number;
-  readonly node: { readonly name: string; readonly internalAddresses: readonly string[] };
+  readonly node: ClusterNodesOptions['node'] & { readonly internalAddresses: readonly string[] };
   /** isthmus_host: where the node's own packets to pods go. */
   readonly hostIfindex: number;
   /** What fits into the tunnel, in bytes. */
@@ -121,7 +120,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     remote: remote.nodes,
     cluster: options.cluster,
     clusterId: options.clusterId,
-    node: options.node.name,
+    node: options.node,
     ownRanges,
   });
   const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);

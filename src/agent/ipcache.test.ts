@@ -78,7 +78,14 @@ function world() {
     indexes: { prefix: row => [row.prefix], near: row => [nearOf(row.prefix)] },
   });
   const ownRanges = derivePodRanges('own-pod-ranges', own, () => 'us');
-  const of = { own, remote: remoteNodes, cluster: 'us', clusterId: 1, node: 'a', ownRanges };
+  const of = {
+    own,
+    remote: remoteNodes,
+    cluster: 'us',
+    clusterId: 1,
+    node: node('a', '172.18.1.2', '10.1.0.0/24', '10.1.0.1'),
+    ownRanges,
+  };
   const nodes = deriveClusterNodes(of);
   const ranges = derivePodRanges('pod-ranges', nodes, each => each.cluster);
   const lookups = [new PodRangeLookup(ownRanges), new PodRangeLookup(ranges)] as const;
@@ -196,6 +203,20 @@ test('host routes follow the nodes', async () => {
   w.own.delete('b');
   await settled();
   assert.deepEqual([...w.routes.keys()].sort(), ['10.1.0.0/24', '10.2.0.0/24']);
+});
+
+test('while this node has no CiliumNode its own pods are reached as before', async () => {
+  await settled();
+  const before = [w.routes, w.ipcache, w.addresses].map(each => [...each.keys()].sort());
+  w.own.delete('a');
+  await settled();
+  assert.deepEqual(
+    [w.routes, w.ipcache, w.addresses].map(each => [...each.keys()].sort()),
+    before,
+  );
+  w.own.delete('b');
+  await settled();
+  assert.equal(w.routes.has('10.1.1.0/24'), false);
 });
 
 test('map keys read back as the prefixes they were written for', () => {

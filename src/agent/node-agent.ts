@@ -35,7 +35,7 @@ import { type L2Announcements, type L2Options, runL2Announcements } from './l2-a
 import { isAdopting, loadPrograms } from './load-programs.ts';
 import { type MapFill, PressureNews } from './map-pressure.ts';
 import { NatExhaustionNews } from './nat-exhaustion.ts';
-import { type NodeFamily, type ReadyNode, whenNodeReady } from './own-node.ts';
+import { type NodeFamily, type ReadyNode, toldAddresses, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
 import { Probes } from './probes.ts';
@@ -276,7 +276,7 @@ export class NodeAgent {
       unmasqueraded: unmasqueradedPrefixes(config),
       cluster: config['cluster-name'],
       clusterId: config['cluster-id'],
-      node: { name: this.nodeName, internalAddresses },
+      node: { name: node.name, addresses: toldAddresses(node), podCidrs: node.podCidrs, internalAddresses },
       hostIfindex: devices.host.index,
       mtu: devices.tunnelMtu,
       signal,

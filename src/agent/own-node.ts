@@ -128,11 +128,16 @@ function change(table: ReadonlyTable<OwnNode>, signal: AbortSignal): Promise<voi
   });
 }
 
-/** The object other agents of the cluster know this node by. */
-export function ciliumNodeObject(node: ReadyNode, routing: RoutingMode): object {
+/** Every address of the node by its type, as nodes tell each other. */
+export function toldAddresses(node: ReadyNode): readonly { readonly type: string; readonly ip: string }[] {
   const primary = node.families.map(({ address }) => ({ type: 'InternalIP', ip: address }));
   const others = node.addresses.filter(each => !primary.some(({ ip }) => ip === each.ip));
   const internal = node.families.map(each => ({ type: 'CiliumInternalIP', ip: each.internalAddress }));
+  return [...primary, ...others, ...internal];
+}
+
+/** The object other agents of the cluster know this node by. */
+export function ciliumNodeObject(node: ReadyNode, routing: RoutingMode): object {
   return {
     apiVersion: 'cilium.io/v2',
     kind: 'CiliumNode',
@@ -143,7 +148,7 @@ export function ciliumNodeObject(node: ReadyNode, routing: RoutingMode): object 
       ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: node.name, uid: node.uid }],
     },
     spec: {
-      addresses: [...primary, ...others, ...internal],
+      addresses: toldAddresses(node),
       ipam: { podCIDRs: node.podCidrs },
       bootid: node.bootId,
       encryption: {},
