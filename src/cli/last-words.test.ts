@@ -30,3 +30,7 @@ test('of anything else it is the last line', () => {
   assert.equal(lastWords('one\ntwo\n\n'), 'two');
   assert.equal(lastWords(''), '');
 });
+
+test('the last of what went well is no reason', () => {
+  assert.equal(lastWords('{"level":30,"msg":"pod added"}\n'), '');
+});

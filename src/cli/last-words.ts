@@ -11,7 +11,8 @@ const failing = 50;
 
 /**
  * Why a process ended, out of the last of its log (a container's termination message): the last error that our
- * logger wrote, else the message of an uncaught exception, else the last line.
+ * logger wrote, else the message of an uncaught exception, else the last line. Empty where our logger tells of no
+ * error: whoever loses its power says nothing of it.
  */
 export function lastWords(log: string): string {
   const lines = log.split('\n').filter(line => line.trim() !== '');
@@ -21,7 +22,8 @@ export function lastWords(log: string): string {
   }
   // Node prints where it was thrown, the error, its stack and its own version.
   const thrown = lines.find(line => /^(\w*Error|\w+ \[\w+\]): /.test(line));
-  return (thrown ?? lines.at(-1) ?? '').trim();
+  const last = lines.at(-1) ?? '';
+  return (thrown ?? (parseLine(last) ? '' : last)).trim();
 }
 
 function parseLine(line: string): z.infer<typeof LogLine> | undefined {
