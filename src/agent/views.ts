@@ -10,6 +10,7 @@ import { pressureWarnings } from './map-pressure.ts';
 import type { NodeAgent } from './node-agent.ts';
 import type { Path } from './paths.ts';
 import { agentStatus } from './status.ts';
+import { strayPodWarnings } from './stray-pods.ts';
 
 /** What the agent answers on its socket: path → present state, as flat rows. */
 export function apiViews(agent: NodeAgent): Readonly<Record<string, () => unknown>> {
@@ -67,7 +68,11 @@ function status(agent: NodeAgent): AgentStatus {
       ],
     })),
     errors: [],
-    warnings: [...(agent.parts?.devices.warnings ?? []), ...pressureWarnings(agent.mapFills())],
+    warnings: [
+      ...(agent.parts?.devices.warnings ?? []),
+      ...pressureWarnings(agent.mapFills()),
+      ...strayPodWarnings(agent.parts?.endpoints.table.values() ?? [], agent.parts?.node.podCidrs ?? []),
+    ],
     now: Date.now(),
   });
 }
