@@ -24,6 +24,7 @@ import { type ClusterPlan, checkLabName, hostDevice, type LabPlan, labCgroupRoot
 import { startPortProxy } from './port-proxy.ts';
 import { CommandFailed } from './process.ts';
 import { startRegistry } from './registry-process.ts';
+import { requireRoot } from './root.ts';
 import {
   blocksOfOtherLabs,
   labNames,
@@ -320,14 +321,6 @@ async function remove(name: string, layout: CgroupLayout): Promise<boolean> {
   if (labNames().length === 0) await removeCgroup(layout, labCgroupRoot);
   restoreHost();
   return found;
-}
-
-function requireRoot(): void {
-  if (process.getuid?.() !== 0) {
-    throw new Failure('isthmus lab needs root: it makes namespaces, mounts and network devices', {
-      hint: 'run it with sudo',
-    });
-  }
 }
 
 function forLab(name: string): string {

@@ -6,6 +6,7 @@ import { initProcess, insideNode } from './node.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';
 import { type ClusterPlan, checkLabName, type LabPlan, type NodePlan } from './plan.ts';
 import { run } from './process.ts';
+import { requireRoot } from './root.ts';
 import { type LabState, labNames, readState } from './state.ts';
 
 /** A lab that is up, for programs and tests. It holds nothing open. */
@@ -34,6 +35,8 @@ export interface LabCluster {
 /** Opens a lab that is up. Throws Failure where it is not. */
 export function openLab(name: string): Lab {
   checkLabName(name);
+  // Only root may read what is known of a lab: to others each would seem to be gone.
+  requireRoot();
   const state = readState(name);
   if (state === undefined) {
     const others = labNames();
