@@ -1,5 +1,6 @@
 import type { Algorithm } from '../api/annotations.ts';
 import type { Service } from '../api/service.ts';
+import type { DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
 import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { mapTarget } from '../datapath/map-target.ts';
@@ -70,6 +71,8 @@ export interface DatapathStateOptions {
   readonly remote: RemoteTables;
   /** Nodes of this cluster that look dead. */
   readonly nodeVerdicts: ReadonlyTable<NodeVerdict>;
+  /** Nodes of other clusters that are dead. */
+  readonly deadRemoteNodes: ReadonlyTable<DeadRemoteNode>;
   /** This node's endpoints. */
   readonly endpoints: ReadonlyTable<Endpoint>;
   readonly hostAddresses: ReadonlyTable<HostAddress>;
@@ -212,6 +215,9 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     remotes: remote.services,
     nodeVerdicts: options.nodeVerdicts,
     clusters: remote.clusters,
+    deadNodes: options.deadRemoteNodes,
+    nodeOfAddress: (cluster, address) =>
+      remote.endpoints.get(`${cluster}/${address}/${address.includes(':') ? 128 : 32}`)?.nodeIp,
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     nodes: sources.node,

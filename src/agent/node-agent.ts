@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { join } from 'node:path';
+import { deriveDeadNodes, tellDeadNodes } from '../clustermesh/dead-nodes.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
 import { deriveVerdicts, type Verdicts } from '../clustermesh/verdict-tables.ts';
@@ -254,12 +255,19 @@ export class NodeAgent {
       now: () => performance.now(),
     });
     const remote = await this.#remoteTables(sources, verdicts);
+    const deadRemoteNodes = deriveDeadNodes({
+      clusters: remote.clusters,
+      nodes: remote.nodes,
+      verdicts: verdicts.remoteNodes,
+    });
+    tellDeadNodes(deadRemoteNodes);
     const state = runDatapathState({
       datapath,
       netlink,
       sources,
       remote,
       nodeVerdicts: verdicts.nodes,
+      deadRemoteNodes,
       endpoints: endpoints.table,
       hostAddresses,
       kernelRoutes: watchKernelRoutes(
@@ -436,7 +444,7 @@ export class NodeAgent {
       clusterId: config['cluster-id'],
       maxClusters: config['max-connected-clusters'],
       nodes: sources.nodes,
-      unheard: verdicts.clusters,
+      verdicts,
       // Where there is a mirror, its etcd is a Service of this cluster.
       resolve: endpoint => podsOfService(sources, endpoint),
       signal: this.#stop.signal,

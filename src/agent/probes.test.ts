@@ -55,7 +55,7 @@ class World {
   }
 
   addCluster(name: string, count: number): void {
-    this.clusters.upsert({ cluster: name, dead: false });
+    this.clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '' });
     for (let at = 0; at < count; at++) {
       const node = `${name}${at}`;
       this.remoteNodes.upsert({
@@ -123,6 +123,17 @@ class World {
     return [...this.verdicts.nodes.values()]
       .map(({ node, dead }) => `${node}${dead ? '' : '?'}`)
       .sort()
+      .join(' ');
+  }
+
+  /** Its control plane speaks, or does not, and is on a node. */
+  health(cluster: string, silent: boolean, controlPlaneNode = ''): void {
+    this.clusters.upsert({ cluster, dead: false, silent, controlPlaneNode });
+  }
+
+  get deadRemote(): string {
+    return [...this.verdicts.remoteNodes.values()]
+      .flatMap(({ cluster, node, agreed }) => (agreed ? [`${cluster}/${node}`] : []))
       .join(' ');
   }
 
@@ -247,4 +258,99 @@ test('while all is well a node asks three others once a round, and a few one nod
   const before = world.asked;
   await world.rounds(10);
   assert.equal((world.asked - before) / 10, 20 * 3 + 10 * 3);
+});
+
+test('single nodes of a cluster are probed while it is silent, by three each, and not otherwise', async () => {
+  const world = new World(6);
+  world.addCluster('eu', 8);
+  await world.rounds(6);
+  world.cut('eu3');
+  await world.rounds(10);
+  assert.equal(world.deadRemote, '', 'the cluster says itself which of its nodes are dead');
+  world.health('eu', true);
+  await world.rounds(8);
+  assert.equal(
+    world.deadRemote,
+    'eu/eu3',
+    'although nobody has ever heard it: others of its cluster are heard',
+  );
+  assert.equal(world.verdicts.remoteNodes.get('eu/eu3')?.by.length, 3);
+  world.cut('eu5');
+  await world.rounds(5);
+  assert.equal(world.deadRemote, 'eu/eu3 eu/eu5');
+  world.deaf.delete('eu3');
+  await world.rounds(8);
+  assert.equal(world.deadRemote, 'eu/eu5', 'it answers again');
+  world.health('eu', false);
+  await world.rounds(2);
+  assert.equal(world.deadRemote, '');
+});
+
+test('the node that runs a control plane is probed always, by the few that probe its cluster', async () => {
+  const world = new World(6);
+  world.addCluster('eu', 8);
+  world.health('eu', false, 'eu6');
+  await world.rounds(6);
+  const before = world.asked;
+  await world.rounds(10);
+  assert.equal((world.asked - before) / 10, 6 * 3 + 3 + 3);
+  world.cut('eu6');
+  await world.rounds(5);
+  assert.equal(world.deadRemote, 'eu/eu6');
+  world.health('eu', false, 'eu2');
+  await world.rounds(2);
+  assert.equal(world.deadRemote, '', 'it runs elsewhere: who is dead its cluster says');
+});
+
+test('of a silent cluster that is cut off, or whose nodes answer no ICMP, no single node is said to be dead', async () => {
+  const world = new World(6);
+  world.addCluster('eu', 4);
+  world.addCluster('ap', 4);
+  for (const at of [0, 1, 2, 3]) world.mute.add(`ap${at}:ip`).add(`ap${at}:tunnel`);
+  world.health('eu', true);
+  world.health('ap', true);
+  await world.rounds(10);
+  assert.equal(world.deadRemote, '');
+  for (const at of [0, 1, 2, 3]) world.cut(`eu${at}`);
+  await world.rounds(20);
+  assert.equal(world.deadRemote, '');
+  assert.equal(world.unheard, 'eu');
+  assert.equal(
+    world.verdicts.clusters.get('eu')?.by.length,
+    3,
+    'those who probe it for comparison are silent',
+  );
+});
+
+test('an agent that starts again while a cluster is silent goes on from what it said of its nodes', async () => {
+  const world = new World(4);
+  world.addCluster('eu', 4);
+  world.health('eu', true);
+  await world.rounds(6);
+  world.cut('eu1');
+  await world.rounds(6);
+  assert.equal(world.deadRemote, 'eu/eu1');
+  const known = [...world.remoteNodes.values()];
+  for (const { name } of known) world.remoteNodes.delete(`eu/${name}`);
+  world.health('eu', false);
+  for (const node of world.nodes.keys()) world.start(node);
+  await world.rounds(10);
+  assert.equal(world.deadRemote, 'eu/eu1', 'nothing has been heard of the cluster yet');
+  for (const each of known) world.remoteNodes.upsert(each);
+  world.health('eu', true);
+  await world.rounds(10);
+  assert.equal(world.deadRemote, 'eu/eu1');
+  world.deaf.delete('eu1');
+  await world.rounds(8);
+  assert.equal(world.deadRemote, '');
+});
+
+test('however large a silent cluster is, a node asks no more than some of it in a round', async () => {
+  const world = new World(3);
+  world.addCluster('eu', 500);
+  world.health('eu', true);
+  await world.rounds(40);
+  const before = world.asked;
+  await world.rounds(10);
+  assert.equal((world.asked - before) / 10, 3 * 2 + 3 + 3 * 64);
 });

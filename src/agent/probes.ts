@@ -1,7 +1,13 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
 import { formatUnreachable, parseUnreachable, unreachableAnnotation } from '../api/unreachable.ts';
 import { type Belief, type BeliefOptions, firstBelief, isFresh, nextBelief } from '../clustermesh/belief.ts';
-import { clusterProbers, clusterTargets, probedBy, ringOf } from '../clustermesh/probers.ts';
+import {
+  clusterProbers,
+  clusterTargets,
+  probedBy,
+  remoteNodeProbers,
+  ringOf,
+} from '../clustermesh/probers.ts';
 import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../clustermesh/rows.ts';
 import type { Verdicts } from '../clustermesh/verdict-tables.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
@@ -64,7 +70,14 @@ interface Probed {
   belief: Belief;
   /** Which of several targets is asked next. */
   turn: number;
+  /** In this round. */
+  asked: boolean;
+  /** What is found is this node's to say; otherwise it is for comparison. */
+  mine: boolean;
 }
+
+/** Single nodes of other clusters that are asked in a round though nothing is the matter with them. */
+const REMOTE_NODES_A_ROUND = 64;
 
 type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
 
@@ -74,6 +87,9 @@ type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
  * that is what matters. Its address outside is asked while that one has never answered or does not now.
  *
  * A prober that hears none of several neighbours is itself cut off: then it leaves what it said before as it is.
+ *
+ * Another cluster finds its dead nodes itself. Its nodes are probed one by one only while it is silent, spread over all of ours;
+ * and always, by a few, the one that runs its control plane: with that node its voice dies.
  */
 export class Probes {
   readonly accusation: ReadonlyTable<OwnAccusation>;
@@ -81,9 +97,14 @@ export class Probes {
   readonly #options: ProbesOptions;
   readonly #nodes = new Map<string, Probed>();
   readonly #clusters = new Map<string, Probed>();
+  /** Nodes of other clusters: cluster → node → probed. */
+  readonly #remoteNodes = new Map<string, Map<string, Probed>>();
   readonly #byNumber = new Map<number, Address>();
   /** Clusters that were silent before this process began and whose nodes are not known yet. */
   readonly #adopted: Set<string>;
+  /** The same for single nodes of them, `cluster/node`. */
+  readonly #adoptedNodes: Set<string>;
+  #remoteTurn = 0;
   #ring: string[] = [];
   #membersChanged = true;
   #dutiesChanged = true;
@@ -95,7 +116,7 @@ export class Probes {
 
   constructor(options: ProbesOptions) {
     this.#options = options;
-    const { node, nodes, remoteNodes, verdicts } = options;
+    const { node, nodes, remoteNodes, clusters, verdicts } = options;
     this.#accusation = new Table<OwnAccusation>({
       name: 'own-accusation',
       keyOf: row => row.node,
@@ -104,6 +125,7 @@ export class Probes {
     this.accusation = this.#accusation;
     const before = parseUnreachable(nodes.get(node)?.annotations[unreachableAnnotation]);
     this.#adopted = new Set(before.clusters);
+    this.#adoptedNodes = new Set(before.remoteNodes);
     for (const name of before.nodes) this.#nodes.set(name, this.#probed(true));
     nodes.subscribe(({ before, after }) => {
       if (!before || !after) this.#membersChanged = true;
@@ -115,6 +137,10 @@ export class Probes {
     remoteNodes.subscribe(({ before, after }) => {
       if (!before || !after || addressText(before) !== addressText(after))
         this.#clustersChanged.add((after ?? before)!.cluster);
+    });
+    clusters.subscribe(({ key, before, after }) => {
+      if (before?.silent !== after?.silent || before?.controlPlaneNode !== after?.controlPlaneNode)
+        this.#clustersChanged.add(key);
     });
   }
 
@@ -132,7 +158,9 @@ export class Probes {
     if (this.#started) this.#judge();
     this.#started = true;
     this.#takeOnDuties();
-    for (const probed of this.#probes()) this.#ask(probed);
+    for (const probed of this.#probes()) probed.asked = false;
+    for (const each of [this.#nodes, this.#clusters]) for (const probed of each.values()) this.#ask(probed);
+    this.#askRemoteNodes();
   }
 
   get status(): ProbeStatus[] {
@@ -154,7 +182,10 @@ export class Probes {
     };
     return [
       ...[...this.#nodes].map(([node, probed]) => row('', node, probed)),
-      ...[...this.#clusters].map(([cluster, probed]) => row(cluster, '', probed)),
+      ...[...this.#clusters].flatMap(([cluster, probed]) => (probed.mine ? [row(cluster, '', probed)] : [])),
+      ...[...this.#remoteNodes].flatMap(([cluster, nodes]) =>
+        Array.from(nodes, ([node, probed]) => row(cluster, node, probed)),
+      ),
     ];
   }
 
@@ -162,7 +193,7 @@ export class Probes {
     const { belief: options, now, node } = this.#options;
     const at = now();
     for (const probed of this.#probes())
-      probed.belief = nextBelief(probed.belief, probed.targets.some(answers), at, options);
+      if (probed.asked) probed.belief = nextBelief(probed.belief, probed.targets.some(answers), at, options);
     const nodes = [...this.#nodes];
     const clusters = [...this.#clusters];
     const hearsNodes = nodes.some(([, { belief }]) => isFresh(belief));
@@ -173,10 +204,29 @@ export class Probes {
       list.flatMap(([name, { belief }]) => (belief.silent ? [name] : []));
     const text = formatUnreachable({
       nodes: silent(nodes),
-      clusters: [...silent(clusters), ...this.#adopted],
+      clusters: [...silent(clusters.filter(([, { mine }]) => mine)), ...this.#adopted],
+      remoteNodes: [...this.#silentRemoteNodes(), ...this.#adoptedNodes],
     });
     this.#accusation.upsert({ node, text });
     if (!this.#accusation.synced) this.#accusation.markSynced();
+  }
+
+  /**
+   * A node of another cluster is told from a cluster, or a way to it, by others of that cluster that answer. Who answers
+   * nobody's ICMP stands for its whole cluster: there is none whom others hear and this one does not.
+   */
+  *#silentRemoteNodes(): Generator<string> {
+    for (const [cluster, nodes] of this.#remoteNodes) {
+      const others = this.#clusters.get(cluster);
+      const isHeard = [...nodes.values(), ...(others ? [others] : [])].some(({ belief }) => isFresh(belief));
+      const isSilent = this.#options.clusters.get(cluster)?.silent === true;
+      for (const [node, probed] of nodes) {
+        if (isHeard && isSilent && !probed.belief.heard) probed.belief = { ...probed.belief, heard: true };
+        // Once said it holds until the node answers.
+        probed.mine = probed.belief.silent && (probed.mine || isHeard);
+        if (probed.mine) yield `${cluster}/${node}`;
+      }
+    }
   }
 
   #takeOnDuties(): void {
@@ -206,10 +256,25 @@ export class Probes {
     const known = everything ? [...clusters.keys(), ...this.#clusters.keys()] : this.#clustersChanged;
     for (const cluster of new Set(known)) {
       const present = this.#clusters.get(cluster);
-      const mine = present?.belief.silent || clusterProbers(cluster, this.#ring, dead).includes(node);
+      const mine =
+        (present?.mine && present.belief.silent) || clusterProbers(cluster, this.#ring, dead).includes(node);
+      const health = clusters.get(cluster);
       const theirs = new Map(
-        Array.from(mine ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [], row => [row.name, row]),
+        Array.from(mine || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [], row => [
+          row.name,
+          row,
+        ]),
       );
+      const single = new Set<string>();
+      if (mine && health && theirs.has(health.controlPlaneNode)) single.add(health.controlPlaneNode);
+      if (health?.silent)
+        for (const name of theirs.keys())
+          if (
+            this.#remoteNodes.get(cluster)?.get(name)?.belief.silent ||
+            remoteNodeProbers(cluster, name, this.#ring, dead).includes(node)
+          )
+            single.add(name);
+      this.#probeSingly(cluster, single, theirs);
       if (theirs.size === 0) {
         if (present) this.#aim(present, []);
         this.#clusters.delete(cluster);
@@ -219,6 +284,7 @@ export class Probes {
         present ??
         this.#probed(this.#adopted.has(cluster) || verdicts.clusters.get(cluster)?.agreed === true);
       this.#adopted.delete(cluster);
+      probed.mine = mine;
       this.#clusters.set(cluster, probed);
       this.#aim(
         probed,
@@ -227,15 +293,63 @@ export class Probes {
     }
     this.#clustersChanged.clear();
     for (const cluster of this.#adopted) if (!clusters.has(cluster)) this.#adopted.delete(cluster);
+    for (const name of this.#adoptedNodes)
+      if (!clusters.has(name.split('/')[0]!)) this.#adoptedNodes.delete(name);
+  }
+
+  #probeSingly(
+    cluster: string,
+    names: ReadonlySet<string>,
+    theirs: ReadonlyMap<string, AddressedNode>,
+  ): void {
+    const probed = this.#remoteNodes.get(cluster) ?? new Map<string, Probed>();
+    for (const [name, each] of probed)
+      if (!names.has(name)) {
+        this.#aim(each, []);
+        probed.delete(name);
+      }
+    for (const name of names) {
+      const adopted = this.#adoptedNodes.has(`${cluster}/${name}`);
+      const each = probed.get(name) ?? { ...this.#probed(adopted), mine: adopted };
+      probed.set(name, each);
+      this.#aim(each, [theirs.get(name)!]);
+    }
+    const { remoteNodes } = this.#options;
+    const known = remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster)[Symbol.iterator]().next().done === false;
+    for (const name of known ? this.#adoptedNodes : [])
+      if (name.startsWith(`${cluster}/`)) this.#adoptedNodes.delete(name);
+    if (probed.size) this.#remoteNodes.set(cluster, probed);
+    else this.#remoteNodes.delete(cluster);
+  }
+
+  /** Those that may be falling silent in every round, the others in turns. */
+  #askRemoteNodes(): void {
+    const others: Probed[] = [];
+    for (const nodes of this.#remoteNodes.values())
+      for (const probed of nodes.values()) {
+        const { heard, silent, suspicion } = probed.belief;
+        if (heard && !silent && suspicion > 0) this.#ask(probed);
+        else others.push(probed);
+      }
+    const count = Math.min(others.length, REMOTE_NODES_A_ROUND);
+    for (let at = 0; at < count; at++) this.#ask(others[(this.#remoteTurn + at) % others.length]!);
+    this.#remoteTurn = others.length ? (this.#remoteTurn + count) % others.length : 0;
   }
 
   *#probes(): Generator<Probed> {
     yield* this.#nodes.values();
     yield* this.#clusters.values();
+    for (const nodes of this.#remoteNodes.values()) yield* nodes.values();
   }
 
   #probed(silent: boolean): Probed {
-    return { targets: [], belief: firstBelief(this.#options.belief, silent), turn: 0 };
+    return {
+      targets: [],
+      belief: firstBelief(this.#options.belief, silent),
+      turn: 0,
+      asked: false,
+      mine: true,
+    };
   }
 
   /** Makes these nodes its targets; those that were before keep what is known of them. */
@@ -272,6 +386,7 @@ export class Probes {
   #ask(probed: Probed): void {
     const { targets, belief } = probed;
     const turn = probed.turn++;
+    probed.asked = true;
     const calm = belief.heard && !belief.silent && belief.suspicion === 0;
     for (const [at, target] of targets.entries()) {
       if (calm && at !== turn % targets.length) continue;

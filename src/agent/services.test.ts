@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey } from '../api/service.ts';
+import { DEAD_NODES_BY_CLUSTER, type DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import type { RemoteHealth } from '../clustermesh/rows.ts';
 import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import type { Forwarding } from '../loadbalancer/frontends.ts';
@@ -25,7 +26,12 @@ function start(maps = new MemoryServiceMaps(), forwarding?: Forwarding) {
   const remotes = new Table<RemoteService>(remoteServiceTable);
   const nodeVerdicts = new Table<NodeVerdict>({ name: 'node-verdicts', keyOf: row => row.node });
   const clusters = new Table<RemoteHealth>({ name: 'clusters', keyOf: row => row.cluster });
-  for (const each of [nodeVerdicts, clusters]) each.markSynced();
+  const deadNodes = new Table<DeadRemoteNode>({
+    name: 'dead-remote-nodes',
+    keyOf: row => `${row.cluster}/${row.node}`,
+    indexes: { [DEAD_NODES_BY_CLUSTER]: row => [row.cluster] },
+  });
+  for (const each of [nodeVerdicts, clusters, deadNodes]) each.markSynced();
   const stop = new AbortController();
   const problems: string[] = [];
   const running = runServices({
@@ -34,6 +40,10 @@ function start(maps = new MemoryServiceMaps(), forwarding?: Forwarding) {
     remotes,
     nodeVerdicts,
     clusters,
+    deadNodes,
+    // 10.2.0.9 is the pod of a host network, and known by its node's address alone.
+    nodeOfAddress: (_, address) =>
+      address === '10.2.0.9' ? undefined : address.replace('10.2.0.', '172.18.2.'),
     node: 'n1',
     nodes,
     cluster: 'us',
@@ -51,7 +61,7 @@ function start(maps = new MemoryServiceMaps(), forwarding?: Forwarding) {
     await (await running).reconciler.whenSettled();
   };
   return {
-    ...{ maps, nodes, regions, services, slices, remotes, nodeVerdicts, clusters },
+    ...{ maps, nodes, regions, services, slices, remotes, nodeVerdicts, clusters, deadNodes },
     ...{ problems, running, sync, stop },
   };
 }
@@ -356,15 +366,41 @@ test('what is dead is out of choice for as long as it is, and affinity local fol
   assert.equal(await targets(), '10.1.0.1:8080');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
   assert.equal(await targets(), '10.2.0.1:80');
-  clusters.upsert({ cluster: 'eu', dead: true });
+  clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '' });
   assert.equal(await targets(), '');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: false });
   assert.equal(await targets(), '10.1.0.1:8080', 'kept in service, because most look dead');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
-  clusters.upsert({ cluster: 'eu', dead: false });
+  clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
   assert.equal(await targets(), '10.2.0.1:80');
   nodeVerdicts.delete('n2');
   assert.equal(await targets(), '10.1.0.1:8080');
   assert.deepEqual(interpret(maps).get('10.96.0.2/80/TCP/external'), ['10.1.0.9:8080']);
+  stop.abort();
+});
+
+test('what is on a dead node of another cluster is out of choice, the rest of that cluster is not', async () => {
+  const { maps, services, remotes, deadNodes, sync, stop } = start();
+  services.upsert(service('web', '10.96.0.1', { annotations: { 'service.cilium.io/global': 'true' } }));
+  const at80 = { '': { protocol: 'TCP', port: 80 } } as const;
+  remotes.upsert({
+    cluster: 'eu',
+    clusterId: 2,
+    namespace: 'ns',
+    name: 'web',
+    backends: { '10.2.0.1': at80, '10.2.0.2': at80, '10.2.0.9': at80 },
+  });
+  await sync();
+  const targets = async (): Promise<string> => {
+    await settled();
+    return String(interpret(maps).get('10.96.0.1/80/TCP/external'));
+  };
+  assert.equal(await targets(), '10.2.0.1:80,10.2.0.2:80,10.2.0.9:80');
+  deadNodes.upsert({ cluster: 'eu', node: 'two', addresses: ['172.18.2.2'] });
+  assert.equal(await targets(), '10.2.0.1:80,10.2.0.9:80');
+  deadNodes.upsert({ cluster: 'eu', node: 'nine', addresses: ['10.2.0.9'] });
+  assert.equal(await targets(), '10.2.0.1:80');
+  for (const key of ['eu/two', 'eu/nine']) deadNodes.delete(key);
+  assert.equal(await targets(), '10.2.0.1:80,10.2.0.2:80,10.2.0.9:80');
   stop.abort();
 });

@@ -9,6 +9,7 @@ import {
 import { type EndpointSlice, SLICES_BY_NODE, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { PROXY_NAME_LABEL, type Service, serviceKey } from '../api/service.ts';
+import { DEAD_NODES_BY_CLUSTER, type DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import type { RemoteHealth } from '../clustermesh/rows.ts';
 import type { NodeVerdict } from '../clustermesh/verdicts.ts';
 import { type Frontend, frontendAddress, sameFrontend, winner } from '../loadbalancer/frontend.ts';
@@ -32,6 +33,9 @@ export interface ServicesOptions {
   /** By name: nodes of the own cluster that look dead, remote clusters. Those that are dead get no new connections. */
   readonly nodeVerdicts?: ReadonlyTable<NodeVerdict>;
   readonly clusters?: ReadonlyTable<RemoteHealth>;
+  /** Nodes of remote clusters that are dead, with the index {@link DEAD_NODES_BY_CLUSTER}, and which addresses are there. */
+  readonly deadNodes?: ReadonlyTable<DeadRemoteNode>;
+  readonly nodeOfAddress?: (cluster: string, address: string) => string | undefined;
   /** Name of this node. */
   readonly node: string;
   /** The row of this node, for its zone. Without it the node is in none. */
@@ -77,7 +81,7 @@ export interface Services {
  * have been heard, global services keep what the maps hold of them beside what is known.
  */
 export async function runServices(options: ServicesOptions): Promise<Services> {
-  const { services, slices, remotes, hostPorts, nodeVerdicts, clusters, node, regions } = options;
+  const { services, slices, remotes, hostPorts, nodeVerdicts, clusters, deadNodes, node, regions } = options;
   // A service without its slices would lose, for a moment, the backends that the maps still hold; without verdicts it
   // would get back what is dead.
   await Promise.all([services, slices, nodeVerdicts, clusters].map(table => table?.whenSynced()));
@@ -121,7 +125,14 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
       input(regions, globalServices),
       input(options.ownRanges, globalServices),
       ...(nodeVerdicts ? [input(nodeVerdicts, row => servicesOn(row.node, slices))] : []),
-      ...(clusters ? [input(clusters, row => servicesOf(row.cluster, remotes))] : []),
+      ...(clusters
+        ? [
+            input(clusters, (row, { before, after }) =>
+              before?.dead === after?.dead ? [] : servicesOf(row.cluster, remotes),
+            ),
+          ]
+        : []),
+      ...(deadNodes ? [input(deadNodes, row => servicesOf(row.cluster, remotes))] : []),
     ],
     compute(key) {
       const service = services.get(key);
@@ -138,6 +149,13 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         unreachable: {
           node: name => nodeVerdicts?.get(name)?.dead === true,
           cluster: name => clusters?.get(name)?.dead === true,
+          backendsOf: name => {
+            const lost = new Set(
+              [...(deadNodes?.by(DEAD_NODES_BY_CLUSTER, name) ?? [])].flatMap(each => each.addresses),
+            );
+            if (lost.size === 0) return undefined;
+            return address => lost.has(options.nodeOfAddress?.(name, address) ?? address);
+          },
         },
       });
     },

@@ -11,18 +11,21 @@ export interface Unreachable {
   readonly nodes: readonly string[];
   /** Clusters of which no node answers that it probes. */
   readonly clusters: readonly string[];
+  /** Single nodes of other clusters, `cluster/node`. */
+  readonly remoteNodes: readonly string[];
 }
 
 const names = z.array(z.string()).default([]);
-const schema = z.object({ nodes: names, clusters: names });
-const nobody: Unreachable = { nodes: [], clusters: [] };
+const schema = z.object({ nodes: names, clusters: names, remoteNodes: names });
+const nobody: Unreachable = { nodes: [], clusters: [], remoteNodes: [] };
 
 /** The annotation's value, equal for equal contents; undefined: no annotation. */
-export function formatUnreachable({ nodes, clusters }: Unreachable): string | undefined {
-  if (!nodes.length && !clusters.length) return undefined;
+export function formatUnreachable({ nodes, clusters, remoteNodes }: Unreachable): string | undefined {
+  if (!nodes.length && !clusters.length && !remoteNodes.length) return undefined;
   return JSON.stringify({
     ...(nodes.length ? { nodes: [...nodes].sort() } : {}),
     ...(clusters.length ? { clusters: [...clusters].sort() } : {}),
+    ...(remoteNodes.length ? { remoteNodes: [...remoteNodes].sort() } : {}),
   });
 }
 

@@ -18,6 +18,8 @@ export interface ClusterConfig {
   readonly endpointSlicesExportMode?: SlicesExportMode;
   /** The copy is a mirror's of ours, which reports how it hears the original (mirror-report.ts). */
   readonly reported?: boolean;
+  /** Node that runs the etcd of the original. Ours alone. */
+  readonly node?: string;
 }
 
 const slicesExportModes = ['services-and-endpointslices', 'endpointslices-only'] as const;
@@ -25,6 +27,8 @@ type SlicesExportMode = (typeof slicesExportModes)[number];
 
 const schema = z.object({
   id: z.int().default(0),
+  // Ours alone; Cilium's readers pass over it.
+  node: z.string().default(''),
   capabilities: z
     .object({
       syncedCanaries: z.boolean().default(false),
@@ -45,7 +49,7 @@ const schema = z.object({
 /** @throws BadValue when the ID is not one a cluster of the mesh may have, or the layouts differ */
 export function parseClusterConfig(cluster: string, text: string, max: MaxClusters): ClusterConfig {
   const key = clusterConfigKey(cluster);
-  const { id, capabilities } = parseJson(key, text, schema);
+  const { id, node, capabilities } = parseJson(key, text, schema);
   if (id < 1 || id > max) throw new BadValue(key, 'id', id, `a cluster ID from 1 to ${max}`);
   const theirs = capabilities.maxConnectedClusters;
   if (theirs !== max && (max === 511 || theirs === 511))
@@ -60,6 +64,7 @@ export function parseClusterConfig(cluster: string, text: string, max: MaxCluste
       ? { endpointSlicesExportMode: capabilities.endpointSlicesExportMode }
       : {}),
     ...(capabilities.mirrorReports ? { reported: true } : {}),
+    ...(node ? { node } : {}),
   };
 }
 
@@ -78,6 +83,7 @@ export function formatClusterConfig(config: ClusterConfig): string {
   const { id, syncedCanaries, cached, maxConnectedClusters, serviceExportsEnabled } = config;
   return JSON.stringify({
     ...(id ? { id } : {}),
+    ...(config.node ? { node: config.node } : {}),
     capabilities: {
       ...(syncedCanaries ? { syncedCanaries } : {}),
       ...(cached ? { cached } : {}),

@@ -6,7 +6,7 @@ import { RemoteCluster, type Resolve, type Timing } from './remote-cluster.ts';
 import { parseRemoteConfig } from './remote-config.ts';
 import type { RemoteConsumer } from './remote-consumer.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
-import type { ClusterVerdict } from './verdicts.ts';
+import type { Verdicts } from './verdict-tables.ts';
 
 export interface ReadersOptions {
   /** Folder of configuration files, one per remote cluster and named after it. */
@@ -54,7 +54,7 @@ export class ClusterFolder {
   readonly #broken = new Map<string, string>();
   readonly #ids = new Map<number, string>();
   readonly #leaving = new Map<string, Promise<void>>();
-  readonly #unheard = new Map<string, ClusterVerdict>();
+  #verdicts: Pick<Verdicts, 'clusters' | 'remoteNodes'> | undefined;
 
   constructor(options: ReadersOptions, hooks: ClusterHooks) {
     this.#options = options;
@@ -89,11 +89,20 @@ export class ClusterFolder {
     return [...this.#texts.keys()];
   }
 
-  /** Takes what our nodes say of its nodes, also before it is configured. */
-  unheard(name: string, verdict: ClusterVerdict | undefined): void {
-    if (verdict) this.#unheard.set(name, verdict);
-    else this.#unheard.delete(name);
-    this.#clusters.get(name)?.unheard(verdict);
+  /** Tells each cluster what our nodes' probes found of it, from now on, also of those that are configured later. */
+  follow(verdicts: Pick<Verdicts, 'clusters' | 'remoteNodes'>): void {
+    this.#verdicts = verdicts;
+    verdicts.clusters.subscribe(({ key }) => this.#tellVerdicts(key));
+    verdicts.remoteNodes.subscribe(({ before, after }) => this.#tellVerdicts((after ?? before)!.cluster));
+    for (const name of this.#clusters.keys()) this.#tellVerdicts(name);
+  }
+
+  #tellVerdicts(name: string): void {
+    const cluster = this.#clusters.get(name);
+    if (!cluster || !this.#verdicts) return;
+    const { clusters, remoteNodes } = this.#verdicts;
+    cluster.unheard(clusters.get(name));
+    cluster.accused([...remoteNodes.values()].filter(each => each.cluster === name));
   }
 
   /** One entry per configured cluster, by name. */
@@ -177,7 +186,7 @@ export class ClusterFolder {
       ...(silence === undefined ? {} : { silence }),
     });
     this.#clusters.set(name, cluster);
-    cluster.unheard(this.#unheard.get(name));
+    this.#tellVerdicts(name);
   }
 
   #remove(name: string): void {

@@ -134,6 +134,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
         cached: false,
         maxConnectedClusters: origin.maxClusters,
         serviceExportsEnabled: config['clustermesh-enable-mcs-api'],
+        ...(process.env.K8S_NODE_NAME ? { node: process.env.K8S_NODE_NAME } : {}),
       },
       ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
       onError: (key, error, attempt) => {

@@ -11,6 +11,7 @@ import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
 import { RemoteClusters } from './remote-clusters.ts';
+import type { RemoteNodeVerdict } from './verdicts.ts';
 
 export const binary = findEtcd();
 export const skip = binary ? false : 'no etcd executable: put one into the PATH';
@@ -100,6 +101,7 @@ export class Cluster implements AsyncDisposable {
       cached: false,
       maxConnectedClusters: 255,
       serviceExportsEnabled: slices ? true : undefined,
+      node: `${name}-control-plane`,
       ...(slices ? { endpointSlicesExportMode: 'services-and-endpointslices' as const } : {}),
     };
     const rows = { ...this.rows, ...(slices ? { endpointslices: slices } : {}) };
@@ -201,3 +203,7 @@ export function remotes(folder: Folder, stop: AbortController, more: object = {}
     ...more,
   });
 }
+
+/** What nodes of us say of single nodes of others, as `Verdicts` has it. */
+export const remoteNodeVerdicts = (): Table<RemoteNodeVerdict> =>
+  new Table<RemoteNodeVerdict>({ name: 'remote-node-verdicts', keyOf: row => `${row.cluster}/${row.node}` });

@@ -9,7 +9,7 @@ import type { EtcdRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { datapathKinds } from './layout.ts';
-import { binary, Cluster, Folder, remotes, row, skip, timing } from './mesh.fixture.ts';
+import { binary, Cluster, Folder, remoteNodeVerdicts, remotes, row, skip, timing } from './mesh.fixture.ts';
 import type { RemoteClusters } from './remote-clusters.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
@@ -156,10 +156,17 @@ test('a cluster is dead when neither its nodes nor its etcd answer, and is trust
   const unheard = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
   // Pings are slow here: who finds the silence is the question that silent nodes are a reason for.
   const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
-  const { tables, of } = mesh(remotes(folder, stop, { unheard, timing: slow }));
+  const { tables, of } = mesh(
+    remotes(folder, stop, {
+      verdicts: { clusters: unheard, remoteNodes: remoteNodeVerdicts() },
+      timing: slow,
+    }),
+  );
   await until(() => of('eu')?.ready === true, 'ready');
   const log: string[] = [];
-  tables.clusters.subscribe(({ after }) => log.push(after?.dead ? 'dead' : 'trusted'));
+  tables.clusters.subscribe(({ before, after }) => {
+    if (before?.dead !== after?.dead) log.push(after?.dead ? 'dead' : 'trusted');
+  });
   assert.equal(tables.clusters.get('eu')?.dead, false);
 
   // Its nodes alone are silent: somebody may have begun to filter ICMP.
@@ -185,6 +192,55 @@ test('a cluster is dead when neither its nodes nor its etcd answer, and is trust
   unheard.delete('eu');
   await until(() => of('eu')?.state === 'ready', 'trusted', 10_000);
   assert.deepEqual(log, ['dead', 'trusted']);
+});
+
+test('a node falls silent that may have run the control plane: it is asked at once, and silent until all is read again', {
+  skip,
+}, async t => {
+  await using eu = await Cluster.start('eu', 2);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  const stop = new AbortController();
+  t.after(() => stop.abort());
+  const clusters = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
+  const accused = remoteNodeVerdicts();
+  const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
+  const verdicts = { clusters, remoteNodes: accused };
+  const { tables, of } = mesh(remotes(folder, stop, { verdicts, timing: slow }));
+  await until(() => of('eu')?.ready === true, 'ready');
+  assert.equal(tables.clusters.get('eu')?.silent, false);
+  assert.equal(tables.clusters.get('eu')?.controlPlaneNode, 'eu-control-plane');
+  const log: boolean[] = [];
+  tables.clusters.subscribe(({ before, after }) => {
+    if (before?.silent !== after?.silent) log.push(after?.silent === true);
+  });
+  const missing: string[] = [];
+  tables.services.subscribe(({ key, after }) => {
+    if (!after) missing.push(key);
+  });
+
+  // Its etcd lives: it is believed.
+  accused.upsert({ cluster: 'eu', node: 'a', by: ['us-a'], agreed: false });
+  eu.rows.services.upsert(row('eu', 2, 'services', 'b'));
+  await until(() => tables.services.has('eu/shop/b'), 'a change');
+  assert.deepEqual(log, []);
+  accused.delete('eu/a');
+
+  eu.etcd.signal('SIGSTOP');
+  accused.upsert({ cluster: 'eu', node: 'a', by: ['us-a', 'us-b'], agreed: true });
+  await until(() => tables.clusters.get('eu')?.silent === true, 'silent', 10_000);
+  assert.equal(tables.clusters.get('eu')?.dead, false);
+  assert.match(
+    of('eu')!.warnings[0]!,
+    /^its node a does not answer us-a, us-b, and its control plane cannot say whether it is dead/,
+  );
+  eu.etcd.signal('SIGCONT');
+  await until(() => of('eu')?.lastOutage !== undefined, 'everything is read again', 20_000);
+  assert.equal(tables.clusters.get('eu')?.silent, false);
+  assert.deepEqual(log, [true, false]);
+  assert.deepEqual(missing, []);
+  assert.deepEqual(of('eu')!.warnings, []);
 });
 
 test('a cluster whose control plane alone is silent is stale, and its age is shown', { skip }, async t => {

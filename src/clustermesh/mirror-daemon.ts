@@ -43,7 +43,7 @@ export async function serveMirror(config: ApiserverConfig, signal: AbortSignal):
     cluster: config['cluster-name'],
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
-    unheard: deriveVerdicts(nodes).clusters,
+    verdicts: deriveVerdicts(nodes),
     ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
     onError: (key, error, attempt) => {
       errors.inc();

@@ -7,7 +7,17 @@ import type { RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser } from './access.ts';
 import { kinds } from './layout.ts';
-import { binary, Cluster, configuration, Folder, remotes, row, skip, timing } from './mesh.fixture.ts';
+import {
+  binary,
+  Cluster,
+  configuration,
+  Folder,
+  remoteNodeVerdicts,
+  remotes,
+  row,
+  skip,
+  timing,
+} from './mesh.fixture.ts';
 import { Mirror, type MirrorOptions } from './mirror.ts';
 import type { RemoteClusters } from './remote-clusters.ts';
 import type { ClusterVerdict } from './verdicts.ts';
@@ -128,6 +138,7 @@ test('a copy has every value byte for byte, under keys of its cluster alone, and
     JSON.parse(String((await entries(home, 'cilium/cluster-config/eu')).get('cilium/cluster-config/eu'))),
     {
       id: 2,
+      node: 'eu-control-plane',
       capabilities: {
         syncedCanaries: true,
         cached: true,
@@ -181,12 +192,15 @@ test('behind a mirror a cluster is stale, dead and trusted again as without one'
   using ours = new Folder();
   await pointHome(ours, home);
   const unheard = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
-  await using _ = await startMirror(home, theirs, { unheard });
-  const agent = startAgent(t, ours, { unheard });
+  const verdicts = { clusters: unheard, remoteNodes: remoteNodeVerdicts() };
+  await using _ = await startMirror(home, theirs, { verdicts });
+  const agent = startAgent(t, ours, { verdicts });
   await until(() => agent.eu()?.ready === true, 'ready');
   assert.ok(agent.eu()!.heartbeatAge! < 30);
   const log: string[] = [];
-  agent.tables.clusters.subscribe(({ after }) => log.push(after?.dead ? 'dead' : 'trusted'));
+  agent.tables.clusters.subscribe(({ before, after }) => {
+    if (before?.dead !== after?.dead) log.push(after?.dead ? 'dead' : 'trusted');
+  });
 
   unheard.upsert({ cluster: 'eu', by: ['us-a', 'us-b'], agreed: true });
   await until(() => agent.eu()!.warnings.length > 0, 'a warning');

@@ -5,20 +5,20 @@ import { pause } from '../kvstore/session.ts';
 import { type EtcdRow, EtcdTarget } from '../kvstore/target.ts';
 import { logOf } from '../log.ts';
 import { Reconciler } from '../table/reconciler.ts';
-import { type ReadonlyTable, Table } from '../table/table.ts';
+import { Table } from '../table/table.ts';
 import { ClusterFolder, type ReadersOptions } from './cluster-folder.ts';
 import { Copy } from './copy.ts';
 import { clusterConfigKey, reportKey, reportsPrefix, syncedPrefix } from './layout.ts';
 import type { MirrorReport } from './mirror-report.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
-import type { ClusterVerdict } from './verdicts.ts';
+import type { Verdicts } from './verdict-tables.ts';
 import { closeCopy, withdrawCopy } from './withdraw.ts';
 
 export interface MirrorOptions extends ReadersOptions {
   /** Who it is: its pod. */
   readonly name: string;
-  /** Clusters of which no node answers our nodes' probes. */
-  readonly unheard?: ReadonlyTable<ClusterVerdict>;
+  /** What our nodes' probes found. */
+  readonly verdicts?: Pick<Verdicts, 'clusters' | 'remoteNodes'>;
   /** Seconds the copies outlive this process. Default 900. */
   readonly ttl?: number;
   /** Seconds its reports outlive it. Default 15. */
@@ -63,7 +63,7 @@ export class Mirror {
 
   constructor(options: MirrorOptions) {
     this.#options = options;
-    const { signal, unheard, onError } = options;
+    const { signal, verdicts, onError } = options;
     this.#reportTarget = new EtcdTarget({ ttl: options.reportTtl ?? REPORT_TTL, prefixes: [reportsPrefix] });
     this.#folder = new ClusterFolder(options, {
       added: name => this.#add(name).consumer,
@@ -80,8 +80,7 @@ export class Mirror {
       ...(onError ? { onError } : {}),
     });
     this.#reportTarget.onLost = () => void reports.repair();
-    for (const each of unheard?.values() ?? []) this.#folder.unheard(each.cluster, each);
-    unheard?.subscribe(({ key, after }) => this.#folder.unheard(key, after));
+    if (verdicts) this.#folder.follow(verdicts);
     this.#folder.start();
     this.#reports.markSynced();
     const timer = setInterval(() => {

@@ -46,12 +46,28 @@ export function probedBy(ring: readonly string[], node: string, dead: Dead): str
 }
 
 /** The own nodes that probe another cluster: those that follow its name on the ring and are not dead. */
-export function clusterProbers(cluster: string, ring: readonly string[], dead: Dead): string[] {
-  const place = rank(`cluster/${cluster}`);
+export const clusterProbers = (cluster: string, ring: readonly string[], dead: Dead): string[] =>
+  following(`cluster/${cluster}`, ring, dead);
+
+/** The own nodes that probe one node of another cluster, when that is needed. */
+export const remoteNodeProbers = (
+  cluster: string,
+  node: string,
+  ring: readonly string[],
+  dead: Dead,
+): string[] => following(`cluster/${cluster}/${node}`, ring, dead);
+
+/** Ranks of the nodes of a ring, worked out once. */
+const ranksOf = new WeakMap<readonly string[], readonly string[]>();
+
+function following(text: string, ring: readonly string[], dead: Dead): string[] {
+  const place = rank(text);
+  const ranks = ranksOf.get(ring) ?? ring.map(name => rank(`node/${name}`));
+  ranksOf.set(ring, ranks);
   let [low, high] = [0, ring.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (rank(`node/${ring[middle]!}`) < place) low = middle + 1;
+    if (ranks[middle]! < place) low = middle + 1;
     else high = middle;
   }
   const found: string[] = [];

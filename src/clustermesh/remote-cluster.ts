@@ -22,7 +22,7 @@ import { parseReport, Relay } from './mirror-report.ts';
 import type { RemoteConfig } from './remote-config.ts';
 import type { EntryWriter, RemoteConsumer } from './remote-consumer.ts';
 import type { Outage, RemoteClusterStatus, RemoteState } from './remote-status.ts';
-import type { ClusterVerdict } from './verdicts.ts';
+import type { ClusterVerdict, RemoteNodeVerdict } from './verdicts.ts';
 
 export type Timing = Pick<
   SessionOptions,
@@ -64,6 +64,8 @@ export interface RemoteClusterOptions {
 const answerWithin = 500;
 /** Milliseconds between looks at a cluster that is dead or may be. */
 const lookEvery = 250;
+/** Milliseconds for which a control plane has to answer after a node of it fell silent, until it is believed to be well. */
+const questionFor = 3000;
 /** Milliseconds after the first attempt to connect before which an absent connection means nothing. */
 const grace = 3000;
 /** Milliseconds for which nodes of a cluster that was dead answer again until it is used without its control plane. */
@@ -114,6 +116,11 @@ export class RemoteCluster {
   #unheardBy: readonly string[] = [];
   /** At least one of our nodes says so. */
   #doubted = false;
+  /** Nodes of it that ours do not hear. */
+  #accused: readonly RemoteNodeVerdict[] = [];
+  /** Until when its control plane is asked because one of them fell silent, and the connection that it may have held. */
+  #questionedUntil = 0;
+  #suspect: EtcdConnection | undefined;
   /** While it is doubted: its control plane did not answer when it was last asked. */
   #isSilent = false;
   /** When nodes of it were last said not to answer. */
@@ -147,6 +154,19 @@ export class RemoteCluster {
     this.#doubted = verdict !== undefined;
     if (this.#isSilent && by.length) this.#setDead(true);
     if (this.#doubted && !this.#examining) void this.#examine();
+  }
+
+  /**
+   * Takes what our nodes say of single nodes of it: with each new one its control plane, which may have been there, is asked
+   * whether it can still speak.
+   */
+  accused(nodes: readonly RemoteNodeVerdict[]): void {
+    const known = new Set(this.#accused.map(({ node }) => node));
+    this.#accused = nodes;
+    if (nodes.every(({ node }) => known.has(node))) return;
+    this.#questionedUntil = performance.now() + questionFor;
+    this.#suspect = this.#connection;
+    if (!this.#examining) void this.#examine();
   }
 
   /** Ends without touching what is known: the process stops. */
@@ -200,7 +220,7 @@ export class RemoteCluster {
       deadAge: this.#deadSince === undefined ? undefined : seconds(this.#deadSince),
       unheardBy: this.#unheardBy,
       refused: Object.fromEntries(this.#refused),
-      warnings: [...this.#expiryWarnings(), ...this.#probeWarnings()],
+      warnings: [...this.#expiryWarnings(), ...this.#probeWarnings(), ...this.#nodeWarnings()],
     };
   }
 
@@ -249,6 +269,17 @@ export class RemoteCluster {
     return [
       `none of its nodes answers ${this.#unheardBy.join(', ')}, but its control plane does: its backends stay in service`,
     ];
+  }
+
+  #nodeWarnings(): string[] {
+    if (!this.silent || this.#deadSince !== undefined) return [];
+    return this.#accused.flatMap(({ node, by, agreed }) =>
+      agreed
+        ? [
+            `its node ${node} does not answer ${by.join(', ')}, and its control plane cannot say whether it is dead`,
+          ]
+        : [],
+    );
   }
 
   #lastOutage(now: number): Outage | undefined {
@@ -306,6 +337,7 @@ export class RemoteCluster {
       this.#accept(await this.#readConfig(connection));
       this.#confirmed.clear();
       this.#connection = connection;
+      this.#setSilent(false);
       this.#refusal = undefined;
       this.#deniedSince = undefined;
       const told = this.#kinds.filter(kind => this.#tells(kind));
@@ -328,15 +360,23 @@ export class RemoteCluster {
     }
   }
 
-  /** Runs while it is doubted, and until it is trusted again after that made it dead. */
+  /** Its control plane is asked: none of its nodes is heard, or one has just fallen silent that may have run it. */
+  get #questioned(): boolean {
+    // What a mirror says it says again when it changes.
+    const unanswered = this.#isSilent && this.#relay === undefined;
+    return this.#doubted || unanswered || performance.now() < this.#questionedUntil;
+  }
+
+  /** Runs while it is questioned, and until it is trusted again after that made it dead. */
   async #examine(): Promise<void> {
     this.#examining = true;
-    while (!this.#stop.signal.aborted && (this.#doubted || this.#deadSince !== undefined)) {
-      const answered = !this.#doubted || (await this.#etcdAnswers());
-      this.#setSilent(this.#doubted && !(answered && (this.#relay?.answers ?? true)));
-      // So that it is made anew at once, not when TCP has given up.
-      if (!answered && this.#deadSince !== undefined)
-        this.#connection?.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
+    while (!this.#stop.signal.aborted && (this.#questioned || this.#deadSince !== undefined)) {
+      const connection = this.#connection;
+      const answered = !this.#questioned || (await this.#etcdAnswers());
+      this.#setSilent(this.#questioned && !(answered && (this.#relay?.answers ?? true)));
+      // So that it is made anew at once, and with another replica if there is one, not when TCP has given up.
+      if (!answered && connection && (this.#deadSince !== undefined || connection === this.#suspect))
+        connection.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
       if (!this.#unheardBy.length && this.#deadSince !== undefined) {
         const confirmed = this.#isConfirmed && (this.#relay === undefined || this.#relay.state === 'ready');
         if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
@@ -345,6 +385,21 @@ export class RemoteCluster {
     }
     this.#setSilent(false);
     this.#examining = false;
+  }
+
+  /**
+   * It was heard once, and what is known now may have been overtaken: by the death of one of its nodes, too. Until all has
+   * been read anew.
+   */
+  get silent(): boolean {
+    if (!this.complete) return false;
+    if (!this.answers || this.#outdatedAt !== undefined) return true;
+    return this.#relay ? this.#relay.state === 'stale' : this.#silentSince(performance.now()) !== undefined;
+  }
+
+  /** Node that runs the etcd from which it was last heard; '' where it does not say, as Cilium. */
+  get controlPlaneNode(): string {
+    return this.#config?.node ?? '';
   }
 
   /** Its control plane, or a mirror's, answers as far as is known now. A process that has just begun knows nothing. */

@@ -7,15 +7,15 @@ import { findOverlaps } from './overlap.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
 import { rowConsumer } from './row-writers.ts';
 import { type RemoteTables, remoteTables } from './rows.ts';
-import type { ClusterVerdict } from './verdicts.ts';
+import type { Verdicts } from './verdict-tables.ts';
 
 export interface RemoteClustersOptions extends ReadersOptions {
   /** What is followed of each. Default: what agents need. */
   readonly kinds?: readonly Kind[];
   /** Nodes of this cluster, to find pod ranges that others claim too. */
   readonly nodes?: ReadonlyTable<NodeRow>;
-  /** Clusters of which no node answers our nodes' probes. */
-  readonly unheard?: ReadonlyTable<ClusterVerdict>;
+  /** What our nodes' probes found. */
+  readonly verdicts?: Pick<Verdicts, 'clusters' | 'remoteNodes'>;
   /** Milliseconds after which the tables count as synced even if a configured cluster has not been heard. Default 60000. */
   readonly syncTimeout?: number;
 }
@@ -49,7 +49,7 @@ export class RemoteClusters {
       appeared: name => pending.upsert({ cluster: name }),
       vanished: name => pending.delete(name),
       added: name => {
-        clusters.upsert({ cluster: name, dead: false });
+        clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '' });
         return rowConsumer(name, this.#kinds, this.#writable);
       },
       removed: name => clusters.delete(name),
@@ -64,12 +64,18 @@ export class RemoteClusters {
           { cluster: name },
           dead ? 'remote cluster is dead: nothing new is sent to it' : 'remote cluster is used again',
         );
-        clusters.upsert({ cluster: name, dead });
+        const present = clusters.get(name);
+        if (present) clusters.upsert({ ...present, dead });
+      },
+      changed: name => {
+        const cluster = this.#folder.get(name);
+        const present = clusters.get(name);
+        if (!cluster || !present) return;
+        const { silent, controlPlaneNode } = cluster;
+        clusters.upsert({ ...present, silent, controlPlaneNode });
       },
     });
-    const { unheard } = options;
-    for (const each of unheard?.values() ?? []) this.#folder.unheard(each.cluster, each);
-    unheard?.subscribe(({ key, after }) => this.#folder.unheard(key, after));
+    if (options.verdicts) this.#folder.follow(options.verdicts);
     this.#folder.start(names => {
       for (const kind of this.#kinds) for (const name of names) this.#awaited[kind].add(name);
     });

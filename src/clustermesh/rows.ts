@@ -57,6 +57,10 @@ export interface RemoteHealth {
   readonly cluster: string;
   /** Neither its control plane nor any of its nodes answers: nothing new is sent there. */
   readonly dead: boolean;
+  /** It was heard once and says nothing now: nobody but our probes tells which of its nodes are dead. */
+  readonly silent: boolean;
+  /** Node that runs the etcd from which it was last heard; '' where it does not say, as Cilium. */
+  readonly controlPlaneNode: string;
 }
 
 /** A remote cluster that is configured and has not told everything yet, since this process started. */
@@ -140,7 +144,7 @@ export function remoteTables(): WritableRemoteTables {
   const clusters = new Table<RemoteHealth>({
     name: 'remote-clusters',
     keyOf: row => row.cluster,
-    equal: (a, b) => a.dead === b.dead,
+    equal: (a, b) => a.dead === b.dead && a.silent === b.silent && a.controlPlaneNode === b.controlPlaneNode,
   });
   clusters.markSynced();
   const pending = new Table<PendingCluster>({

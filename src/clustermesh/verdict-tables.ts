@@ -7,7 +7,9 @@ import {
   type ClusterVerdict,
   judgeClusters,
   judgeNodes,
+  judgeRemoteNodes,
   type NodeVerdict,
+  type RemoteNodeVerdict,
 } from './verdicts.ts';
 
 export interface Verdicts {
@@ -15,6 +17,8 @@ export interface Verdicts {
   readonly nodes: ReadonlyTable<NodeVerdict>;
   /** By name: clusters of which no node answers at least one of ours. */
   readonly clusters: ReadonlyTable<ClusterVerdict>;
+  /** By `cluster/node`: nodes of other clusters that at least one of ours probes and does not hear. */
+  readonly remoteNodes: ReadonlyTable<RemoteNodeVerdict>;
 }
 
 /** What the nodes of a cluster, taken together, say of nodes and of other clusters. */
@@ -36,7 +40,14 @@ export function deriveVerdicts(own: ReadonlyTable<NodeRow>): Verdicts {
     inputs: [touched, input(nodes, () => ['all'])],
     compute: () => judgeClusters(accusations(own), own, deadNames(nodes)),
   });
-  return { nodes, clusters };
+  const remoteNodes = derive<RemoteNodeVerdict>({
+    name: 'remote-node-verdicts',
+    keyOf: row => `${row.cluster}/${row.node}`,
+    equal: (a, b) => a.agreed === b.agreed && a.by.join() === b.by.join(),
+    inputs: [touched, input(nodes, () => ['all'])],
+    compute: () => judgeRemoteNodes(accusations(own), own, deadNames(nodes)),
+  });
+  return { nodes, clusters, remoteNodes };
 }
 
 const deadNames = (nodes: ReadonlyTable<NodeVerdict>): Set<string> =>

@@ -5,7 +5,7 @@ import { formatUnreachable, unreachableAnnotation } from '../api/unreachable.ts'
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { deriveVerdicts } from './verdict-tables.ts';
-import { type Accusation, judgeClusters, judgeNodes } from './verdicts.ts';
+import { type Accusation, judgeClusters, judgeNodes, judgeRemoteNodes } from './verdicts.ts';
 
 const nodes = (count: number): Set<string> => new Set(Array.from({ length: count }, (_, at) => `n${at}`));
 
@@ -13,7 +13,7 @@ const nodes = (count: number): Set<string> => new Set(Array.from({ length: count
 const said = (...lines: string[]): Accusation[] =>
   lines.map(line => {
     const [by = '', rest = ''] = line.split(':');
-    return { by, nodes: rest.trim().split(/ +/), clusters: [] };
+    return { by, nodes: rest.trim().split(/ +/), clusters: [], remoteNodes: [] };
   });
 
 /** 'n2 n3?' : n2 is dead, n3 looks so and is kept. */
@@ -61,7 +61,7 @@ for (const [what, count, lines, verdict, before] of cases)
 
 test('two of our nodes that live have to agree on a cluster', () => {
   const by = (...names: string[]): Accusation[] =>
-    names.map(name => ({ by: name, nodes: [], clusters: ['eu'] }));
+    names.map(name => ({ by: name, nodes: [], clusters: ['eu'], remoteNodes: [] }));
   const verdict = (count: number, accusations: Accusation[], ...dead: string[]): readonly string[] =>
     judgeClusters(accusations, nodes(count), new Set(dead)).flatMap(each => (each.agreed ? each.by : []));
   assert.deepEqual(verdict(3, by('n0', 'n1')), ['n0', 'n1']);
@@ -71,10 +71,21 @@ test('two of our nodes that live have to agree on a cluster', () => {
   assert.deepEqual(verdict(2, by('n0'), 'n1'), ['n0'], 'there is nobody else');
 });
 
+test('two of our nodes that live have to agree on a node of another cluster', () => {
+  const by = (...names: string[]): Accusation[] =>
+    names.map(name => ({ by: name, nodes: [], clusters: [], remoteNodes: ['eu/n7', 'broken'] }));
+  assert.deepEqual(judgeRemoteNodes(by('n0', 'n1'), nodes(3), new Set()), [
+    { cluster: 'eu', node: 'n7', by: ['n0', 'n1'], agreed: true },
+  ]);
+  assert.deepEqual(judgeRemoteNodes(by('n0', 'n1'), nodes(3), new Set(['n1'])), [
+    { cluster: 'eu', node: 'n7', by: ['n0'], agreed: false },
+  ]);
+});
+
 test('verdicts follow what nodes write on themselves, and a node that leaves takes its word along', async () => {
   const own = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
   const put = (name: string, nodes: string[] = [], clusters: string[] = []): void => {
-    const text = formatUnreachable({ nodes, clusters });
+    const text = formatUnreachable({ nodes, clusters, remoteNodes: [] });
     own.upsert({
       name,
       uid: '',

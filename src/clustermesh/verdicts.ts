@@ -24,6 +24,16 @@ export interface ClusterVerdict {
   readonly agreed: boolean;
 }
 
+/** A node of another cluster that some of ours do not hear. It counts only while its own cluster cannot speak. */
+export interface RemoteNodeVerdict {
+  readonly cluster: string;
+  readonly node: string;
+  /** Who says so, sorted. */
+  readonly by: readonly string[];
+  /** They are two, or all there are. Before that it is only a reason to look at its cluster's control plane. */
+  readonly agreed: boolean;
+}
+
 /** So many have to agree. In a cluster of two nodes there is only one to ask. */
 const QUORUM = 2;
 
@@ -86,19 +96,44 @@ export function judgeNodes(
     .sort((a, b) => (a.node < b.node ? -1 : 1));
 }
 
-/** What nodes say that are not dead themselves. */
+/** What nodes say of other clusters that are not dead themselves. */
 export function judgeClusters(
   accusations: Iterable<Accusation>,
   members: Members,
   dead: ReadonlySet<string>,
 ): ClusterVerdict[] {
+  return agreement(accusations, members, dead, 'clusters').map(({ name, ...word }) => ({
+    cluster: name,
+    ...word,
+  }));
+}
+
+/** What nodes say of other clusters' nodes that are not dead themselves. */
+export function judgeRemoteNodes(
+  accusations: Iterable<Accusation>,
+  members: Members,
+  dead: ReadonlySet<string>,
+): RemoteNodeVerdict[] {
+  return agreement(accusations, members, dead, 'remoteNodes').flatMap(({ name, ...word }) => {
+    const [cluster = '', node = ''] = name.split('/');
+    return cluster && node ? [{ cluster, node, ...word }] : [];
+  });
+}
+
+/** Whom nodes accuse that are not dead themselves, by name, and whether enough of them do. */
+function agreement(
+  accusations: Iterable<Accusation>,
+  members: Members,
+  dead: ReadonlySet<string>,
+  of: 'clusters' | 'remoteNodes',
+): { readonly name: string; readonly by: string[]; readonly agreed: boolean }[] {
   const quorum = Math.max(1, Math.min(QUORUM, members.size - dead.size));
   const accusers = new Map<string, string[]>();
-  for (const { by, clusters } of accusations) {
+  for (const { by, [of]: names } of accusations) {
     if (!members.has(by) || dead.has(by)) continue;
-    for (const cluster of new Set(clusters)) accusers.set(cluster, [...(accusers.get(cluster) ?? []), by]);
+    for (const name of new Set(names)) accusers.set(name, [...(accusers.get(name) ?? []), by]);
   }
   return [...accusers]
-    .map(([cluster, by]) => ({ cluster, by: by.sort(), agreed: by.length >= quorum }))
-    .sort((a, b) => (a.cluster < b.cluster ? -1 : 1));
+    .map(([name, by]) => ({ name, by: by.sort(), agreed: by.length >= quorum }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
 }

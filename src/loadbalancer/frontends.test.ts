@@ -405,9 +405,10 @@ test('another cluster’s backend that is a pod of this one is passed over', () 
   assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090']);
 });
 
-const lost = (nodes: string[], clusters: string[] = []) => ({
+const lost = (nodes: string[], clusters: string[] = [], addresses: string[] = []) => ({
   node: (name: string) => nodes.includes(name),
   cluster: (name: string) => clusters.includes(name),
+  backendsOf: () => (addresses.length ? (address: string) => addresses.includes(address) : undefined),
 });
 const two = slice([ready('10.1.0.1', 'n1'), ready('10.1.0.2', 'n2')]);
 const abroad = eu({ '10.2.0.1': http });
@@ -463,6 +464,19 @@ for (const [what, affinity, slices, nodes, clusters, backends] of unreachableCas
     });
     assert.equal(row!.backends.map(each => each.addr).join(' '), backends);
   });
+
+test('of another cluster only what is on its dead node is out of choice', () => {
+  const [row] = frontendsOf({
+    service: service({}, global),
+    slices: [two],
+    remotes: [eu({ '10.2.0.1': http, '10.2.0.2': http })],
+    complete: true,
+    place: { node: 'n1', zone: 'a' },
+    mesh,
+    unreachable: lost([], [], ['10.2.0.1']),
+  });
+  assert.equal(row!.backends.map(each => each.addr).join(' '), '10.1.0.1 10.1.0.2 10.2.0.2');
+});
 
 test('hints that lead to a dead node alone are not obeyed', () => {
   const hinted = (address: string, nodeName: string, zone: string) => ({

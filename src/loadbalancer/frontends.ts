@@ -332,9 +332,12 @@ function remoteBackends(
   if (remotes.length === 0) return [];
   const taken = new Set(own.map(each => each.key));
   const found = new Map<string, Backend>();
-  for (const remote of remotes)
+  for (const remote of remotes) {
+    const lost = unreachable.backendsOf(remote.cluster);
     for (const backend of backendsOfRemote(remote, port, ipv6, mesh, unreachable.cluster(remote.cluster)))
-      if (!taken.has(backend.key)) found.set(backend.key, backend);
+      if (!taken.has(backend.key))
+        found.set(backend.key, lost?.(backend.addr) ? { ...backend, state: 'unhealthy' } : backend);
+  }
   return [...found.values()];
 }
 

@@ -3,6 +3,12 @@ export interface Unreachable {
   /** A node of the own cluster, by name. */
   node(name: string): boolean;
   cluster(name: string): boolean;
+  /** Tells backends of a cluster, by their address, that are on nodes of it that are dead; undefined: none is. */
+  backendsOf(cluster: string): ((address: string) => boolean) | undefined;
 }
 
-export const allReachable: Unreachable = { node: () => false, cluster: () => false };
+export const allReachable: Unreachable = {
+  node: () => false,
+  cluster: () => false,
+  backendsOf: () => undefined,
+};

@@ -195,13 +195,13 @@ test('endpoints of a dead cluster are not ready, and are again when it is back',
   const { services, present, remote, offer, apply } = world();
   services.upsert(service('cart'));
   offer('eu', 'cart', '10.2.0.7');
-  remote.clusters.upsert({ cluster: 'eu', dead: false });
+  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
   await apply();
   const ready = () => [...present.values()].map(({ slice }) => slice.endpoints.map(each => each.ready));
-  remote.clusters.upsert({ cluster: 'eu', dead: true });
+  remote.clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '' });
   await apply();
   assert.deepEqual(ready(), [[false]]);
-  remote.clusters.upsert({ cluster: 'eu', dead: false });
+  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
   await apply();
   assert.deepEqual(ready(), [[true]]);
 });

@@ -131,7 +131,7 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
     kinds: which.derived ? ['services', 'serviceexports'] : ['services'],
-    unheard: deriveVerdicts(options.nodes).clusters,
+    verdicts: deriveVerdicts(options.nodes),
     resolve: endpoint => podsOfService({ services, slices: apiserver }, endpoint),
     signal,
   }).tables;

@@ -14,9 +14,10 @@ import {
   type LabCluster,
   openLab,
 } from '../../src/lab/open-lab.ts';
+import { ownCommand } from '../../src/lab/own-command.ts';
 import { run } from '../../src/lab/process.ts';
 import { labNames } from '../../src/lab/state.ts';
-import { buildLoad, Client, loadInPod, putLoad } from './client.ts';
+import { buildLoad, Client, LOSSY_PATIENCE, loadInPod, PATIENCE, putLoad } from './client.ts';
 
 export const namespace = 'chaos';
 export const PER_SECOND = 60;
@@ -45,6 +46,8 @@ export interface Side {
 
 export interface Bed extends AsyncDisposable {
   readonly lab: Lab;
+  /** Milliseconds that a request may take. */
+  readonly patience: number;
   readonly us: Side;
   readonly eu: Side;
 }
@@ -52,24 +55,37 @@ export interface Bed extends AsyncDisposable {
 export interface BedOptions {
   readonly lab: string;
   readonly keep: boolean;
+  /** How the way between the clusters behaves, each way, in a lab that is to be made: milliseconds, and percent lost. */
+  readonly delay: number | undefined;
+  readonly loss: number | undefined;
+  /** Both clusters read the other through a mirror of their own. */
+  readonly mirror: boolean;
   readonly report: (line: string) => void;
 }
 
 /** Makes the lab unless it is there; a lab that was there stays. */
-export async function makeBed({ lab: name, keep, report }: BedOptions): Promise<Bed> {
+export async function makeBed(options: BedOptions): Promise<Bed> {
+  const { lab: name, keep, delay, loss, mirror, report } = options;
   const there = labNames().includes(name);
+  if (there && (delay || loss)) throw new Error(`lab ${name} is up: how its link behaves is said when it is made`);
+  const patience = loss ? LOSSY_PATIENCE : PATIENCE;
   const remove = async (): Promise<void> => {
     if (!there && !keep) await down({ name, report });
   };
   try {
     if (!there) {
-      await up({ name, config: defaultConfig(), install: true, join: true, report });
+      const link = { between: ['us', 'eu'], delay, loss, rate: undefined } as const;
+      const config = { ...defaultConfig(), links: delay || loss ? [link] : [] };
+      await up({ name, config, install: true, join: true, report });
     }
     const lab = openLab(name);
     const load = buildLoad();
-    const [us, eu] = await Promise.all(['us', 'eu'].map(each => deploy(lab, lab.cluster(each), load)));
+    if (mirror) for (const each of ['us', 'eu']) await enableMirror(lab.cluster(each));
+    const [us, eu] = await Promise.all(
+      ['us', 'eu'].map(each => deploy(lab, lab.cluster(each), load, patience)),
+    );
     await moveApiserver(lab.cluster('eu'), 'eu-worker');
-    return { lab, us: us!, eu: eu!, [Symbol.asyncDispose]: remove };
+    return { lab, patience, us: us!, eu: eu!, [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
     throw error;
@@ -89,13 +105,20 @@ export async function moveApiserver({ kubectl, plan }: LabCluster, to: string): 
   await kubectl('uncordon', ...others);
 }
 
+async function enableMirror({ context, kubectl }: LabCluster): Promise<void> {
+  const [file, ...args] = ownCommand('clustermesh', 'enable', '--context', context, '--enable-kvstoremesh');
+  await run(file, args);
+  const of = ['-n', 'kube-system'];
+  await kubectl(...of, 'rollout', 'status', 'deployment/clustermesh-apiserver', '--timeout=180s');
+}
+
 /** What an agent says of a remote cluster. */
 const remoteState = z.looseObject({ name: z.string(), state: z.string(), status: z.string() });
 export type RemoteState = z.infer<typeof remoteState>;
 const agentAnswer = z.looseObject({ clusters: z.array(remoteState).default([]) });
 const createdService = z.object({ spec: z.object({ clusterIP: z.string() }) });
 
-async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side> {
+async function deploy(lab: Lab, cluster: LabCluster, load: Buffer, patience: number): Promise<Side> {
   const client = kubeFromConfig({ component: 'chaos', kubeconfig: cluster.kubeconfig });
   const { name } = cluster;
   const kubectl = cluster.kubectl;
@@ -148,9 +171,9 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer): Promise<Side
       return run(file!, args, { input: JSON.stringify(object) });
     },
     client: (service = 'web', perSecond = PER_SECOND) =>
-      new Client([...exec, loadInPod], addresses[service], 80, perSecond),
+      new Client([...exec, loadInPod], addresses[service], 80, perSecond, patience),
     nodeClient: () =>
-      new Client(commandOnNode(lab.layout, worker!, ['/root/load']), addresses.web, 80, PER_SECOND),
+      new Client(commandOnNode(lab.layout, worker!, ['/root/load']), addresses.web, 80, PER_SECOND, patience),
     states: async remote => {
       const answers = await agents('agent', 'status', '-o', 'json');
       return answers.flatMap(

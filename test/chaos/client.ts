@@ -8,6 +8,8 @@ import type { LabCluster } from '../../src/lab/open-lab.ts';
 
 /** Milliseconds a request may take: a usual limit of clients, and the shortest that says anything on a busy machine. */
 export const PATIENCE = 1000;
+/** The same where packets are lost: TCP says a lost first word again after a second. */
+export const LOSSY_PATIENCE = 3000;
 
 export interface Request {
   /** Milliseconds by the machine's monotonic clock, as {@link monotonic} has them. */
@@ -30,12 +32,15 @@ export function buildLoad(): Buffer {
 /** Requests of a pod at a steady rate, until disposed. */
 export class Client implements AsyncDisposable {
   readonly requests: Request[] = [];
+  /** Milliseconds that each of them may take. */
+  readonly patience: number;
   readonly #child: ChildProcess;
   readonly #ended: Promise<void>;
 
   /** `command` starts load.c somewhere. */
-  constructor(command: readonly string[], to: string, port: number, perSecond: number) {
-    const [file, ...args] = [...command, to, String(port), String(perSecond), String(PATIENCE)];
+  constructor(command: readonly string[], to: string, port: number, perSecond: number, patience: number) {
+    this.patience = patience;
+    const [file, ...args] = [...command, to, String(port), String(perSecond), String(patience)];
     this.#child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: this.#child.stdout! });
     lines.on('line', line => {

@@ -36,11 +36,12 @@ export async function steady(side: Side, remote: string, client = side.client())
   return client;
 }
 
-/** Since `from`, and for `seconds` to now, requests were answered again, and by nobody of that name. */
-export function isWithout(client: Client, by: string, from: number, seconds = 3): boolean {
-  const begin = monotonic() - seconds * 1000;
-  // Those that began in the last second may still be on their way.
-  const recent = client.since(begin).filter(each => each.begin < begin + (seconds - 1) * 1000);
+/** Since `from`, and for two seconds, requests were answered again, and by nobody of that name. */
+export function isWithout(client: Client, by: string, from: number): boolean {
+  // Those that began later may still be on their way.
+  const end = monotonic() - client.patience;
+  const begin = end - 2000;
+  const recent = client.since(begin).filter(each => each.begin < end);
   return (
     begin > from &&
     recent.length > 10 &&

@@ -1,25 +1,32 @@
 /**
  * `npm run chaos`: breaks nodes and clusters under load and measures for how long clients see it. Makes its own lab;
- * `-- --lab NAME` uses one that is there, `--keep` leaves it, further words choose scenarios by a part of their name.
+ * `-- --lab NAME` uses one that is there, `--keep` leaves it, `--delay 40ms` and `--loss 1%` are put between the clusters, each way, `--mirror`
+ * has each read the other through its mirror; further words choose scenarios by a part of their name.
  */
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { fault } from '../../src/lab/fault.ts';
 import { makeBed, PER_SECOND } from './bed.ts';
-import { monotonic, PATIENCE } from './client.ts';
+import { monotonic } from './client.ts';
 import { isKept, type Row } from './scenario.ts';
-import { scenarios } from './scenarios.ts';
+import { mirrorScenarios, scenarios } from './scenarios.ts';
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { lab: { type: 'string', default: 'chaos' }, keep: { type: 'boolean', default: false } },
+    options: {
+      lab: { type: 'string', default: 'chaos' },
+      keep: { type: 'boolean', default: false },
+      delay: { type: 'string' },
+      loss: { type: 'string' },
+      mirror: { type: 'boolean', default: false },
+    },
   });
-  const chosen = scenarios.filter(
+  const chosen = [...scenarios, ...(values.mirror ? mirrorScenarios : [])].filter(
     ({ name }) => !positionals.length || positionals.some(part => name.includes(part)),
   );
   const say = (line: string): void => console.error(line);
-  await using bed = await makeBed({ lab: values.lab, keep: values.keep, report: say });
+  await using bed = await makeBed({ ...values, report: say });
   const rows: Row[] = [];
   const broken: string[] = [];
   for (const scenario of chosen) {
@@ -36,7 +43,7 @@ async function main(): Promise<number> {
     say(`${scenario.name}: ${((monotonic() - at) / 1000).toFixed(0)} s`);
   }
   process.stdout.write(
-    `${PER_SECOND} requests per second and client, each of at most ${PATIENCE / 1000} s\n`,
+    `${PER_SECOND} requests per second and client, each of at most ${bed.patience / 1000} s\n`,
   );
   process.stdout.write(`${tableText(rows)}\n`);
   for (const line of broken) process.stdout.write(`✘ ${line}\n`);

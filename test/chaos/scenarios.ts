@@ -25,6 +25,11 @@ const cutNode =
       await fault(lab.plan.name, { kind: 'cut', target: 'eu/eu-worker2', [way]: other });
   };
 
+/** Where each cluster reads the other through its mirror. */
+export const mirrorScenarios: readonly Scenario[] = processOutages('the mirror', 'us:mesh-mirror', {
+  until: 'stale',
+});
+
 export const scenarios: readonly Scenario[] = [
   rollingUpdate,
   scaleToZero,
@@ -43,7 +48,6 @@ export const scenarios: readonly Scenario[] = [
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
     restore: bed => moveApiserver(bed.eu.cluster, 'eu-worker'),
     limit: PROMISE,
-    detour: KUBERNETES,
   }),
   nodeFault('a node can send nothing (cut one way)', { begin: cutNode('to'), limit: PROMISE }),
   nodeFault('a node receives nothing (cut one way)', { begin: cutNode('from'), limit: PROMISE }),
@@ -115,12 +119,10 @@ interface NodeFault {
   end?(bed: Bed): Promise<unknown>;
   restore?(bed: Bed): Promise<unknown>;
   readonly limit: number;
-  /** Of the other cluster. */
-  readonly detour?: number;
 }
 
 /** A fault of eu-worker2, seen by a client in its own cluster and by one in the other. */
-function nodeFault(what: string, { prepare, begin, end, restore, limit, detour }: NodeFault): Scenario {
+function nodeFault(what: string, { prepare, begin, end, restore, limit }: NodeFault): Scenario {
   return {
     name: what,
     async run(bed) {
@@ -138,7 +140,7 @@ function nodeFault(what: string, { prepare, begin, end, restore, limit, detour }
         what,
         client: name,
         cost: costOf(client.since(at), at),
-        limit: name === 'us' ? (detour ?? (limit === PROMISE ? DETOUR : limit)) : limit,
+        limit: name === 'us' && limit === PROMISE ? DETOUR : limit,
         note: limit === 0 ? answersOf(client, at, 'eu-two') : '',
       });
       const rows = [row(near, 'eu'), row(far, 'us')];
