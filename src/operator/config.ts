@@ -22,6 +22,8 @@ const settings = {
   'clustermesh-enable-endpoint-sync': flag(false),
   /** This cluster exports to others. */
   'enable-clustermesh-apiserver': flag(false),
+  /** Namespaces that do not say so are for other clusters, too. */
+  'clustermesh-default-global-namespace': flag(true),
   /** Multi-Cluster Services API: ServiceExports and ServiceImports. */
   'clustermesh-enable-mcs-api': flag(false),
   /** Install its definitions; false: somebody else does. */

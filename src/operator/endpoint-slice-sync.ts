@@ -140,7 +140,9 @@ export function deriveSliceFixes(
       }),
       input(present, row => [groupOf(row)]),
       input(remote.services, row => [remoteServiceKey(row)]),
-      input(remote.clusters, row => groupsOf(row.cluster)),
+      input(remote.clusters, (row, { before, after }) =>
+        before?.dead === after?.dead ? [] : groupsOf(row.cluster),
+      ),
       input(remote.pending, row => groupsOf(row.cluster)),
       input(ranges, () => remote.services.keys()),
     ],

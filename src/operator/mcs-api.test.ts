@@ -33,7 +33,10 @@ class World {
   readonly imports = new Table<ServiceImport>({ name: 'imports', keyOf: serviceKey });
   readonly slices = new Table<EndpointSlice>(endpointSliceTable);
   readonly mirrored = new Table<MirroredSlice>(mirroredSliceTable);
-  readonly namespaces = new Table<{ readonly name: string }>({ name: 'namespaces', keyOf: row => row.name });
+  readonly namespaces = new Table<{ readonly name: string; readonly global: boolean }>({
+    name: 'namespaces',
+    keyOf: row => row.name,
+  });
   readonly remote = remoteTables();
   readonly fixes = deriveMcsFixes(this, {
     cluster: 'us',
@@ -47,7 +50,7 @@ class World {
   #uids = 0;
 
   constructor() {
-    this.namespaces.upsert({ name: 'bank' });
+    this.namespaces.upsert({ name: 'bank', global: true });
   }
 
   service(spec: object = {}, name = 'ledger'): void {
@@ -219,7 +222,7 @@ test('nothing is made in a namespace that is not there, and all once it is', asy
   us.namespaces.delete('bank');
   us.remoteExport('eu');
   assert.deepEqual(await us.settle(), []);
-  us.namespaces.upsert({ name: 'bank' });
+  us.namespaces.upsert({ name: 'bank', global: true });
   assert.equal((await us.settle()).length, 5);
 });
 
@@ -373,9 +376,29 @@ test('a cluster that exports nothing says so', () => {
   us.remoteExport('eu');
   const merged = mergeExports(us.remote.serviceExports.values());
   const of = (exporting: boolean): string[] =>
-    exportVerdicts(us.services.get('bank/ledger'), merged, exporting).map(
+    exportVerdicts({ service: us.services.get('bank/ledger'), isGlobal: true }, merged, exporting).map(
       each => `${each.type}=${each.status}`,
     );
   assert.deepEqual(of(true), ['Valid=True', 'Ready=True', 'Conflict=False']);
   assert.deepEqual(of(false), ['Valid=True', 'Ready=False', 'Conflict=False']);
+});
+
+test('a namespace that is not global exports nothing and imports nothing, and both say so', async () => {
+  const us = new World();
+  us.service();
+  us.export();
+  us.remoteExport('eu');
+  await us.settle();
+  assert.deepEqual(us.conditions('ServiceImport'), ['Ready=True Ready']);
+  us.namespaces.upsert({ name: 'bank', global: false });
+  await us.settle();
+  assert.deepEqual(us.conditions(), ['Valid=False NamespaceNotGlobal', 'Ready=False Pending']);
+  assert.deepEqual(us.conditions('ServiceImport'), ['Ready=False NamespaceNotGlobal']);
+  assert.ok(!us.objects.has(`Service ${derived}`), 'what the other cluster has is not had here');
+  assert.deepEqual(us.objects.get('ServiceImport ledger')?.status?.clusters, [{ cluster: 'eu' }]);
+  us.namespaces.upsert({ name: 'bank', global: true });
+  await us.settle();
+  assert.deepEqual(us.conditions(), ['Valid=True Valid', 'Ready=True Ready', 'Conflict=False NoConflicts']);
+  assert.deepEqual(us.conditions('ServiceImport'), ['Ready=True Ready']);
+  assert.ok(us.objects.has(`Service ${derived}`));
 });

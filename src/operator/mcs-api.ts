@@ -12,6 +12,7 @@ import {
   SLICES_BY_SERVICE,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
+import { globalNamespaceAnnotation } from '../api/global-namespace.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
 import { type mcsResources, pathOf, resources, typeOf } from '../kube/resource.ts';
@@ -87,8 +88,8 @@ export interface McsTables {
   /** With the indexes of `endpointSliceTable`; of own endpoints, without mirrored ones. */
   readonly slices: ReadonlyTable<EndpointSlice>;
   readonly mirrored: ReadonlyTable<MirroredSlice>;
-  /** Those in which something can be made. */
-  readonly namespaces: ReadonlyTable<{ readonly name: string }>;
+  /** Those in which something can be made, and whether they are for other clusters, too. */
+  readonly namespaces: ReadonlyTable<{ readonly name: string; readonly global: boolean }>;
   readonly remote: Pick<RemoteTables, 'serviceExports' | 'pending'>;
 }
 
@@ -121,7 +122,8 @@ export function deriveMcsFixes(tables: McsTables, options: McsOptions): Readonly
       input(mirrored, row => [`${row.namespace}/${row.labels[MCS_SERVICE_LABEL]}`]),
       input(remote.serviceExports, row => [named(row)]),
       input(namespaces, function* ({ name }) {
-        for (const row of remote.serviceExports.values()) if (row.namespace === name) yield named(row);
+        for (const table of [remote.serviceExports, serviceExports, imports])
+          for (const row of table.values()) if (row.namespace === name) yield named(row);
       }),
       input(remote.pending, function* ({ cluster }) {
         for (const row of imports.values()) if (row.clusters.includes(cluster)) yield named(row);
@@ -134,6 +136,7 @@ export function deriveMcsFixes(tables: McsTables, options: McsOptions): Readonly
         {
           ...name,
           isNamespace: namespaces.has(name.namespace),
+          isGlobal: namespaces.get(name.namespace)?.global === true,
           service: services.get(key),
           serviceExport: serviceExports.get(key),
           serviceImport: imports.get(key),
@@ -152,6 +155,8 @@ export function deriveMcsFixes(tables: McsTables, options: McsOptions): Readonly
 /** All there is of one name. */
 export interface McsState extends Named {
   readonly isNamespace: boolean;
+  /** What is in its namespace is for other clusters, and what they have under its name is for this one. */
+  readonly isGlobal: boolean;
   readonly service: Service | undefined;
   readonly serviceExport: ServiceExport | undefined;
   readonly serviceImport: ServiceImport | undefined;
@@ -174,13 +179,13 @@ export function mcsFixes(state: McsState, options: McsOptions): ObjectFix[] {
     !state.isPending(cluster) || remotes.some(each => each.cluster === cluster);
   if (serviceImport && !serviceImport.clusters.every(heard)) return [];
   const own =
-    serviceExport && service && isExportable(service)
+    serviceExport && service && isExportable(service) && state.isGlobal
       ? exportedService(options.cluster, service, serviceExport)
       : undefined;
   const exports = [...remotes, ...(own ? [own] : [])];
   const merged = exports.length ? mergeExports(exports) : undefined;
   return [
-    ...(serviceExport ? exportStatusFix(serviceExport, service, merged, options) : []),
+    ...(serviceExport ? exportStatusFix(serviceExport, state, merged, options) : []),
     ...(merged ? importFixes(state, merged, own, options) : removals(state, options)),
   ];
 }
@@ -216,7 +221,7 @@ function importFixes(
 ): ObjectFix[] {
   const { namespace, name, serviceImport, mirrored } = state;
   const { api } = options;
-  const families = supportedFamilies(merged, options.families);
+  const families = state.isGlobal ? supportedFamilies(merged, options.families) : [];
   const headless = merged.type === 'Headless';
   // One of the other kind cannot become this kind: it goes, and another comes.
   const derived = state.derived?.headless === headless && families.length ? state.derived : undefined;
@@ -235,7 +240,8 @@ function importFixes(
     if (!derived || derivedText(derived) !== derivedText(toOwnedService(ownedServiceSchema.parse(object))))
       fixes.push({ path, apply: object });
   }
-  if (serviceImport) fixes.push(...importStatusFix(serviceImport, merged, families, derived, api));
+  if (serviceImport)
+    fixes.push(...importStatusFix(serviceImport, merged, { ...state, families, derived }, api));
 
   const open = new Map(mirrored.map(each => [each.name, each]));
   for (const slice of own && derived ? state.slices : []) {
@@ -267,6 +273,8 @@ function derivedText(service: OwnedService): string {
   ]);
 }
 
+const notGlobal = `the namespace is not global: it is annotated ${globalNamespaceAnnotation}: "false", or not annotated "true" where that is needed`;
+
 type Verdict = Omit<WantedCondition, 'since' | 'observedGeneration'>;
 const verdict = (type: string, status: boolean, reason: string, message: string): Verdict => ({
   type,
@@ -278,20 +286,21 @@ const verdict = (type: string, status: boolean, reason: string, message: string)
 function importStatusFix(
   { namespace, name, generation, clusters, conditions }: ServiceImport,
   merged: MergedService,
-  families: readonly IpFamily[],
-  derived: OwnedService | undefined,
+  { isGlobal, families, derived }: Pick<McsState, 'isGlobal' | 'derived'> & { families: readonly IpFamily[] },
   api: McsOptions['api'],
 ): ObjectFix[] {
-  const ready = !families.length
-    ? verdict(
-        'Ready',
-        false,
-        'IPFamilyNotSupported',
-        `exported with ${merged.ipFamilies.join(', ')}, which this cluster does not have`,
-      )
-    : derived
-      ? verdict('Ready', true, 'Ready', `balanced by the Service ${derived.name}`)
-      : verdict('Ready', false, 'Pending', 'the derived Service is not there yet');
+  const ready = !isGlobal
+    ? verdict('Ready', false, 'NamespaceNotGlobal', `nothing is imported into it: ${notGlobal}`)
+    : !families.length
+      ? verdict(
+          'Ready',
+          false,
+          'IPFamilyNotSupported',
+          `exported with ${merged.ipFamilies.join(', ')}, which this cluster does not have`,
+        )
+      : derived
+        ? verdict('Ready', true, 'Ready', `balanced by the Service ${derived.name}`)
+        : verdict('Ready', false, 'Pending', 'the derived Service is not there yet');
   const wanted = [{ ...ready, observedGeneration: generation }];
   if (isSame(conditions, wanted) && clusters.join() === merged.clusters.join()) return [];
   return [
@@ -309,11 +318,11 @@ function importStatusFix(
 
 function exportStatusFix(
   { namespace, name, uid, generation, conditions }: ServiceExport,
-  service: Service | undefined,
+  state: Pick<McsState, 'service' | 'isGlobal'>,
   merged: MergedService | undefined,
   { api, exporting }: McsOptions,
 ): ObjectFix[] {
-  const wanted = exportVerdicts(service, merged, exporting).map(each => ({
+  const wanted = exportVerdicts(state, merged, exporting).map(each => ({
     ...each,
     observedGeneration: generation,
   }));
@@ -341,20 +350,22 @@ function exportStatusFix(
 
 /** The conditions of a ServiceExport whose Service and merged service are these. */
 export function exportVerdicts(
-  service: Service | undefined,
+  { service, isGlobal }: Pick<McsState, 'service' | 'isGlobal'>,
   merged: MergedService | undefined,
   exporting: boolean,
 ): Verdict[] {
-  const invalid = !service
-    ? verdict('Valid', false, 'NoService', 'there is no Service of this name in this namespace')
-    : !isExportable(service)
-      ? verdict(
-          'Valid',
-          false,
-          'InvalidServiceType',
-          'spec.type of the Service: found ExternalName, expected a Service with endpoints',
-        )
-      : undefined;
+  const invalid = !isGlobal
+    ? verdict('Valid', false, 'NamespaceNotGlobal', `nothing of it is exported: ${notGlobal}`)
+    : !service
+      ? verdict('Valid', false, 'NoService', 'there is no Service of this name in this namespace')
+      : !isExportable(service)
+        ? verdict(
+            'Valid',
+            false,
+            'InvalidServiceType',
+            'spec.type of the Service: found ExternalName, expected a Service with endpoints',
+          )
+        : undefined;
   if (invalid || !merged)
     return [
       ...(invalid ? [invalid] : []),

@@ -22,6 +22,7 @@ import {
   MESH_SLICES,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
+import { isGlobalNamespace } from '../api/global-namespace.ts';
 import { serviceKey } from '../api/service.ts';
 import { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { podsOfService } from '../clustermesh/service-endpoints.ts';
@@ -180,16 +181,22 @@ export async function runMesh(options: MeshOptions): Promise<void> {
         toRow: toMirroredSlice,
       }),
       namespaces: follow(
-        new Table<{ readonly name: string }>({
+        new Table<{ readonly name: string; readonly global: boolean }>({
           name: 'namespaces',
           keyOf: row => row.name,
-          equal: () => true,
+          equal: (a, b) => a.global === b.global,
         }),
         {
           path: pathOf(resources.namespaces),
           metadataOnly: true,
           schema: AnyObject,
-          toRow: ({ metadata }) => (metadata.deletionTimestamp ? undefined : { name: metadata.name }),
+          toRow: ({ metadata: { name, annotations, deletionTimestamp } }) =>
+            deletionTimestamp
+              ? undefined
+              : {
+                  name,
+                  global: isGlobalNamespace(annotations, config['clustermesh-default-global-namespace']),
+                },
         },
       ),
     };

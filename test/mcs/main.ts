@@ -8,6 +8,11 @@ await runLabSuite({
   name: 'mcs',
   folder: import.meta.dirname,
   about: 'The Multi-Cluster Services API on two joined clusters, where it is switched on.',
+  choice: {
+    option: 'mirror',
+    values: ['off', 'on'],
+    help: 'each cluster reads the other through its mirror (default off)',
+  },
   make: (name, { report, signal }) =>
     up({
       name,
@@ -17,12 +22,16 @@ await runLabSuite({
       report,
       signal,
     }),
-  async prepare(name, { report, signal }) {
+  async prepare(name, { chosen, report, signal }) {
     for (const { context, kubeconfig } of openLab(name).clusters)
       await upgradeIsthmus({
         cluster: { context, kubeconfig, namespace: 'kube-system' },
         values: {
-          set: ['clustermesh.mcsapi.enabled=true', 'clustermesh.mcsapi.corednsAutoConfigure.enabled=true'],
+          set: [
+            'clustermesh.mcsapi.enabled=true',
+            'clustermesh.mcsapi.corednsAutoConfigure.enabled=true',
+            `clustermesh.apiserver.kvstoremesh.enabled=${chosen === 'on'}`,
+          ],
         },
         report,
         signal,

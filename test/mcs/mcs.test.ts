@@ -177,6 +177,23 @@ test('a headless service: its pods in all clusters, and each by its own name', a
   }
 });
 
+test('a namespace that is not global in one cluster: nothing of it is exported, and nothing imported into it', async () => {
+  const global = 'clustermesh.cilium.io/global';
+  await us.kubectl('annotate', 'namespace', ns, `${global}=false`);
+  await hasCondition(us, 'web', 'Valid', 'False NamespaceNotGlobal');
+  await answersCome(eu, ns, 'eu-client', 'eu-web', { url, seconds });
+  const clusters = async (): Promise<string> =>
+    JSON.stringify((await importIn(eu, 'web')).status?.clusters ?? []);
+  await eventually('only eu exports it', async () => (await clusters()) === '[{"cluster":"eu"}]');
+  const isGone = async (): Promise<boolean> =>
+    (await us.kubectl('-n', ns, 'get', 'service', derived, '--ignore-not-found', '-o', 'name')).trim() === '';
+  await eventually('us has no derived Service', isGone);
+  await us.kubectl('annotate', 'namespace', ns, `${global}-`);
+  await hasCondition(us, 'web', 'Valid', 'True Valid');
+  for (const each of both)
+    await answersCome(each, ns, `${each.name}-client`, 'eu-web us-web', { url, seconds });
+});
+
 test('exports that cannot be say why', async () => {
   await us.apply(exportOf('nothing'), ns);
   await hasCondition(us, 'nothing', 'Valid', 'False NoService');
