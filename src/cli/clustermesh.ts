@@ -12,6 +12,7 @@ import { connectClusters, connectedClusters, disconnectClusters } from './mesh-c
 import { isMeshWell, type MeshStatus, meshStatus } from './mesh-status.ts';
 import { meshStatusText } from './mesh-status-text.ts';
 import { refreshMeshVolumes } from './refresh-volumes.ts';
+import { rotateAuthority } from './rotate-ca.ts';
 import { parseDuration } from './status.ts';
 import { withdrawExports } from './withdraw.ts';
 
@@ -86,6 +87,15 @@ export function register(program: Command): void {
     .action(async (flags: Pick<ConnectFlags, 'destinationContext'>, command: Command) => {
       const { local, others } = choose(command, flags.destinationContext, 'tolerant');
       await disconnectClusters({ local, destinations: others, report: say });
+    });
+
+  mesh
+    .command('rotate-ca')
+    .description('Give this cluster a new CA and all certificates anew, while its mesh goes on')
+    .addOption(destinations())
+    .action(async (flags: Pick<ConnectFlags, 'destinationContext'>, command: Command) => {
+      const { local, others } = choose(command, flags.destinationContext);
+      await rotateAuthority({ cluster: local, others, whenWell, report: say });
     });
 
   waiting(mesh.command('status'))
@@ -266,6 +276,11 @@ async function watchStatus(
   } finally {
     client.close();
   }
+}
+
+async function whenWell(cluster: ClusterChoice): Promise<void> {
+  const status = await watchStatus(cluster, 180_000);
+  if (!isMeshWell(status)) throw new Failure(`cluster ${cluster.context}: ${firstProblem(status)}`);
 }
 
 function firstProblem(status: MeshStatus): string {

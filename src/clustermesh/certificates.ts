@@ -3,6 +3,7 @@ import { Secret } from '../kube/objects.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { isAlreadyExists, isNotFound } from '../kube/status.ts';
 import { adminUser, localUser, remoteUser, sharedRemoteUser } from './access.ts';
+import type { AuthorityData } from './authority-rotation.ts';
 import {
   type CertificateRequest,
   createAuthority,
@@ -22,13 +23,13 @@ export interface CertificateConfig {
   readonly extraIpAddresses?: readonly string[];
 }
 
-/** The cluster's own authority, made by the operator; keys ca.crt and ca.key. */
+/** The cluster's own authority, made by the operator; its keys are those of {@link AuthorityData}. */
 export const authoritySecret = 'isthmus-ca';
 /** An authority that was given to the cluster, as to its peers; counts before its own. Name and keys as in Cilium. */
 export const sharedAuthoritySecret = 'cilium-ca';
 
 const day = 86_400_000;
-const authorityLife = 3650 * day;
+export const authorityLife = 3650 * day;
 const certificateLife = 365 * day;
 /** Clocks of nodes may be behind. */
 const backdate = 300_000;
@@ -143,6 +144,9 @@ async function findAuthority(client: KubeClient, namespace: string): Promise<Key
   return undefined;
 }
 
+/** Common name of a cluster's own CA. */
+export const authorityName = (cluster: string): string => `Isthmus CA of ${cluster}`;
+
 async function ensureAuthority(
   client: KubeClient,
   config: CertificateConfig,
@@ -152,7 +156,7 @@ async function ensureAuthority(
   const present = await findAuthority(client, namespace);
   if (present) return { authority: present, created: false };
   const authority = await createAuthority(
-    `Isthmus CA of ${cluster}`,
+    authorityName(cluster),
     new Date(now.getTime() - backdate),
     new Date(now.getTime() + authorityLife),
   );
