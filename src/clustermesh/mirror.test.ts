@@ -228,6 +228,8 @@ test('behind a mirror a cluster is stale, dead and trusted again as without one'
   );
   await until(() => agent.eu()!.disconnectedAge! > 0, 'its age');
   assert.equal(agent.tables.clusters.get('eu')?.dead, false);
+  await until(() => agent.tables.clusters.get('eu')?.silent === true, 'its nodes are looked at one by one');
+  assert.equal(agent.tables.clusters.get('eu')?.controlPlaneNode, 'eu-control-plane');
   assert.deepEqual(agent.flaps, []);
 });
 
