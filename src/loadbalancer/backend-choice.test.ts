@@ -153,7 +153,11 @@ function frontends(world: World): Frontend[] {
     complete: true,
     place: world.here,
     mesh: { cluster: 'us', regionOf: () => '', mayServe: () => true },
-    unreachable: { node: name => world.deadNodes.includes(name), cluster: () => false },
+    unreachable: {
+      node: name => world.deadNodes.includes(name),
+      cluster: () => false,
+      backendsOf: () => undefined,
+    },
   });
 }
 

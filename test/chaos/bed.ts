@@ -36,6 +36,8 @@ export interface Side {
   states(remote: string): Promise<readonly RemoteState[]>;
   kubectl(...args: readonly string[]): Promise<string>;
   apply(object: object): Promise<unknown>;
+  /** Makes the backend `<cluster>-two` anew, which somebody has deleted; resolves when it is Ready. */
+  restoreBackend(): Promise<void>;
   /** Starts requests to a service, from a pod on the node `worker`. */
   client(service?: ServiceName, perSecond?: number): Client;
   /** The same from the node itself, which nobody needs an API server for. */
@@ -67,7 +69,8 @@ export interface BedOptions {
 export async function makeBed(options: BedOptions): Promise<Bed> {
   const { lab: name, keep, delay, loss, mirror, report } = options;
   const there = labNames().includes(name);
-  if (there && (delay || loss)) throw new Error(`lab ${name} is up: how its link behaves is said when it is made`);
+  if (there && (delay || loss))
+    throw new Error(`lab ${name} is up: how its link behaves is said when it is made`);
   const patience = loss ? LOSSY_PATIENCE : PATIENCE;
   const remove = async (): Promise<void> => {
     if (!there && !keep) await down({ name, report });
@@ -166,6 +169,18 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer, patience: num
     cluster,
     kubectl,
     agents,
+    restoreBackend: async () => {
+      await startPod(kubectl, pods.at(-1)!);
+      await kubectl(
+        '-n',
+        namespace,
+        'wait',
+        '--for=condition=Ready',
+        '--timeout=180s',
+        'pod',
+        pods.at(-1)!.name,
+      );
+    },
     apply: object => {
       const [file, ...args] = words('apply', '--server-side', '--force-conflicts', '-f', '-');
       return run(file!, args, { input: JSON.stringify(object) });

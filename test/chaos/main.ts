@@ -26,7 +26,12 @@ async function main(): Promise<number> {
     ({ name }) => !positionals.length || positionals.some(part => name.includes(part)),
   );
   const say = (line: string): void => console.error(line);
-  await using bed = await makeBed({ ...values, report: say });
+  await using bed = await makeBed({
+    ...values,
+    delay: amount('delay', values.delay, 'ms'),
+    loss: amount('loss', values.loss, '%'),
+    report: say,
+  });
   const rows: Row[] = [];
   const broken: string[] = [];
   for (const scenario of chosen) {
@@ -48,6 +53,14 @@ async function main(): Promise<number> {
   process.stdout.write(`${tableText(rows)}\n`);
   for (const line of broken) process.stdout.write(`✘ ${line}\n`);
   return rows.every(isKept) && broken.length === 0 ? 0 : 1;
+}
+
+/** The number of an option as `40ms`. @throws Error when it has another form */
+function amount(option: string, text: string | undefined, unit: string): number | undefined {
+  if (text === undefined) return undefined;
+  const found = new RegExp(`^([0-9.]+)${unit}$`).exec(text)?.[1];
+  if (found === undefined) throw new Error(`--${option}: found ${text}, expected a number with ${unit}`);
+  return Number(found);
 }
 
 function tableText(rows: readonly Row[]): string {

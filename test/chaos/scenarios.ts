@@ -11,6 +11,8 @@ import { rollingUpdate, scaleToZero } from './rolling.ts';
 import { rotation } from './rotation.ts';
 import type { Row, Scenario } from './scenario.ts';
 
+/** Seconds in which a pod that Kubernetes has taken off must be out of service. */
+const POD = 1;
 /** Seconds in which a dead node or cluster must be out of service. */
 const PROMISE = 3;
 /** The same where the other cluster has to find another way to the control plane first. */
@@ -33,6 +35,11 @@ export const mirrorScenarios: readonly Scenario[] = processOutages('the mirror',
 export const scenarios: readonly Scenario[] = [
   rollingUpdate,
   scaleToZero,
+  nodeFault('a pod is gone without a word', {
+    begin: bed => bed.eu.kubectl('-n', 'chaos', 'delete', 'pod', 'eu-two', '--force', '--grace-period=0'),
+    end: bed => bed.eu.restoreBackend(),
+    limit: POD,
+  }),
   nodeFault('a node is killed', {
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
     limit: PROMISE,
