@@ -6,6 +6,8 @@
 
 /* linux/bpf.h of 6.3 and later */
 #define FIB_LOOKUP_SKIP_NEIGH 4
+#define FIB_FRAGMENTATION_NEEDED 8 /* of enum bpf_fib_lookup's results */
+#define IPV6_MIN_MTU 1280
 
 /* Which hook a packet was caught at. */
 enum origin {
@@ -66,6 +68,46 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct addr 
 		return drop(skb, DROP_ENCAPSULATION_FAILED, DIRECTION_EGRESS);
 	count(skb, REASON_FORWARDED, DIRECTION_EGRESS);
 	return bpf_redirect(config.vxlan_ifindex, 0);
+}
+
+/* What a tunnel over IPv6 adds to a packet: IPv6, UDP, VXLAN and Ethernet headers. */
+#define TUNNEL_OVERHEAD6 (40 + 8 + 8 + 14)
+
+/*
+ * Whether a packet is too big for the way to a node by a tunnel over IPv6; then p->mtu is what fits. Outer packets of
+ * IPv4 have no DF and are fragmented on the way, those of IPv6 by nobody: routers tell this node, whose routing table
+ * has it then, and the sender has to hear of it.
+ */
+__noinline int tunnel_too_big(struct __sk_buff *skb, struct packet *p, const struct addr *node)
+{
+	struct bpf_fib_lookup fib = {};
+	__u32 size = skb->len - L3_OFFSET;
+	__u8 offset;
+
+	if (!p || !node)
+		return 0;
+	if (skb->gso_size) {
+		size = p->l4_offset - L3_OFFSET + sizeof(struct udphdr) + skb->gso_size;
+		if (p->flow.proto == IPPROTO_TCP) {
+			if (bpf_skb_load_bytes(skb, p->l4_offset + 12, &offset, 1))
+				return 0;
+			size += (offset >> 4) * 4 - sizeof(struct udphdr);
+		}
+	}
+	/* Every way of IPv6 carries as much. */
+	if (size <= IPV6_MIN_MTU - TUNNEL_OVERHEAD6 || size > 0xffff - TUNNEL_OVERHEAD6)
+		return 0;
+	fib.tot_len = size + TUNNEL_OVERHEAD6;
+	fib.ifindex = config.host_ifindex;
+	fib.family = AF_INET6;
+	fib.l4_protocol = IPPROTO_UDP;
+	fib.dport = config.vxlan_port;
+	config_addr((struct addr *)fib.ipv6_src, &config.node_ip6);
+	__builtin_memcpy(fib.ipv6_dst, node, sizeof(fib.ipv6_dst));
+	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_LOOKUP_SKIP_NEIGH) != FIB_FRAGMENTATION_NEEDED)
+		return 0;
+	p->mtu = fib.mtu_result - TUNNEL_OVERHEAD6;
+	return 1;
 }
 
 /* To a process of this node, by the kernel's stack. */

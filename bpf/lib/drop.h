@@ -19,6 +19,7 @@ enum reason {
 	REASON_RESET_BACKEND_GONE, /* a connection to a pod that is no more */
 	REASON_SENDER_NOT_KNOWN_YET, /* out of the tunnel; beside what became of the packet */
 	REASON_DSR_TOO_BIG, /* with the option; the client was told the size that fits */
+	REASON_TUNNEL_TOO_BIG, /* for the way between the nodes; the pod was told the size that fits */
 	DROP_MALFORMED_PACKET = 16,
 	DROP_UNSUPPORTED_L3,
 	DROP_INVALID_SOURCE,

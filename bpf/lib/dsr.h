@@ -43,9 +43,6 @@ struct dsr_header {
 #define IPV4_OPTIONS_OFFSET (L3_OFFSET + sizeof(struct iphdr))
 #define IPV6_PAYLOAD_OFFSET (L3_OFFSET + sizeof(struct ipv6))
 #define IP_DONT_FRAGMENT 0x4000
-#define IPV6_MIN_MTU 1280
-/* of bpf_fib_lookup; in linux/bpf.h an enum */
-#define FIB_FRAGMENTATION_NEEDED 8
 
 /* results beside 0 and drop reasons */
 #define DSR_TAKEN 1

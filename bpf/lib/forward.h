@@ -69,7 +69,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (result == REFUSE)
 			return refuse(skb, p, REASON_REFUSED_NO_BACKEND, at_egress(origin) ? BPF_F_INGRESS : 0);
 		if (result == DSR_TOO_BIG)
-			return refuse_size(skb, p);
+			return refuse_size(skb, p, REASON_DSR_TOO_BIG);
 		if (result == BACKEND_GONE)
 			return refuse(skb, p, REASON_RESET_BACKEND_GONE, at_egress(origin) ? BPF_F_INGRESS : 0);
 		if (result == NOT_OURS && !any_node && target.kind == TARGET_OTHER &&
@@ -138,6 +138,10 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			if (result)
 				return drop(skb, result, direction);
 		}
+		/* A quote of what was translated would speak of addresses that the sender does not know. */
+		if (origin == ORIGIN_POD && !p->translated && !p->returned && !is_mapped(target.node) &&
+		    tunnel_too_big(skb, p, target.node))
+			return refuse_size(skb, p, REASON_TUNNEL_TOO_BIG);
 		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
 	}
 	switch (target.kind) {

@@ -188,10 +188,10 @@ __noinline int refuse_size_ipv6(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
-/* Tells a client outside that p->mtu is what fits on the way to its backend. */
-static __always_inline int refuse_size(struct __sk_buff *skb, struct packet *p)
+/* Tells the sender that p->mtu is what fits: a client outside on the way to its backend, a pod in the tunnel. */
+static __always_inline int refuse_size(struct __sk_buff *skb, struct packet *p, enum reason reason)
 {
-	count(skb, REASON_DSR_TOO_BIG, DIRECTION_SERVICE);
+	count(skb, reason, DIRECTION_SERVICE);
 	if ((p->v6 ? refuse_size_ipv6(skb, p) : refuse_icmp(skb, p, p->mtu)) || swap_macs(skb))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
