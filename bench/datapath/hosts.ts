@@ -112,7 +112,8 @@ export function pod(
  */
 export function inNamespace(namespace: string, podUid: string, probe: string): Place {
   const hierarchies = cgroupLayout().v1.map(({ directory }) => `/sys/fs/cgroup/${directory}`);
-  const find = [...hierarchies, '-type', 'd', '-name', `pod${podUid}`];
+  // Pods of other labs come and go meanwhile.
+  const find = [...hierarchies, '-ignore_readdir_race', '-type', 'd', '-name', `pod${podUid}`];
   const groups =
     hierarchies.length === 0 ? [] : execFileSync('find', find, { encoding: 'utf8' }).trim().split('\n');
   const enter = groups.map(group => `echo $$ > ${group}/cgroup.procs; `).join('');
