@@ -57,8 +57,9 @@ test('cordon, drain, uncordon', async () => {
 });
 
 test('a rebooted node comes back with its pods working', async () => {
-  const address = await eu.kubectl('get', 'node', 'eu-control-plane', '-o', `jsonpath=${internalIp}`);
-  const pings = execFileAsync('ping', ['-q', '-i', '0.2', '-c', '40', '-W', '5', address]);
+  // Of dual stack both.
+  const addresses = await eu.kubectl('get', 'node', 'eu-control-plane', '-o', `jsonpath=${internalIp}`);
+  const pings = execFileAsync('ping', ['-q', '-i', '0.2', '-c', '40', '-W', '5', addresses.split(' ')[0]!]);
   await isthmusOk('lab', 'fault', 'restart', 'eu/eu-worker2', '--name', labName);
   // The container runtime is told of a network when there is one again, and not before.
   const watched = await eu.onNode(
