@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { Gauge, type Registry } from 'prom-client';
 import { EVERYWHERE } from '../api/config.ts';
 import { type Service, serviceKey } from '../api/service.ts';
 import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
@@ -8,7 +8,7 @@ import { EventRecorder } from '../kube/events.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { listPrefix } from '../kvstore/range.ts';
-import { dial, keepSession } from '../kvstore/session.ts';
+import { dial } from '../kvstore/session.ts';
 import { log } from '../log.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { syncRemoteUsers } from './access.ts';
@@ -21,6 +21,7 @@ import { datapathKinds, reportsPrefix } from './layout.ts';
 import { serveMirror } from './mirror-daemon.ts';
 import { type MirrorReport, parseReport } from './mirror-report.ts';
 import { adminTls, ownEtcd, serverTls } from './own-etcd.ts';
+import { leaseSeconds, OwnEtcdSession } from './own-etcd-session.ts';
 import { type RemoteUsers, reflectRemoteUsers } from './remote-users.ts';
 import { exportSources } from './sources.ts';
 import type { Origin } from './values.ts';
@@ -29,9 +30,8 @@ import { withdrawExport } from './withdraw.ts';
 /**
  * clustermesh-apiserver: writes what this cluster exports into the etcd beside it. With the argument `kvstoremesh` it is
  * the mirror, which writes there what other clusters export. With `etcd-init` it prepares that etcd's data folder and
- * ends. With `withdraw`, run beside the one that serves, it has
- * that one stop and takes everything back. With `state` it prints what the etcd holds, for a bug report; with `kvstoremesh-status` what the mirror
- * reports.
+ * ends. With `withdraw`, run beside the one that serves, it has that one stop and takes everything back. With `state` it
+ * prints what the etcd holds, for a bug report; with `kvstoremesh-status` what the mirror reports.
  */
 async function main(): Promise<void> {
   const config = parseApiserverConfig(readMountedConfig());
@@ -116,11 +116,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     onBad: (object, error) => log.warn({ object, error }, 'users of remote clusters ignored'),
   });
   const registry = createRegistry();
-  const errors = new Counter({
-    name: 'isthmus_kvstore_sync_errors_total',
-    help: 'Writes to the local etcd that failed and were tried again',
-    registers: [registry],
-  });
+  const etcd = new OwnEtcdSession(registry, log);
   const desired = deriveExport(sources, origin);
   const { rows: services, refused } = limitValues(desired.services);
   tellRefused(refused, sources.services, client);
@@ -136,24 +132,19 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
         serviceExportsEnabled: config['clustermesh-enable-mcs-api'],
         ...(process.env.K8S_NODE_NAME ? { node: process.env.K8S_NODE_NAME } : {}),
       },
-      ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
-      onError: (key, error, attempt) => {
-        errors.inc();
-        if (attempt === 1 || attempt % 10 === 0)
-          log.warn({ key, attempt, reason: error.message }, 'write to etcd');
-      },
+      ttl: leaseSeconds(config),
+      onError: etcd.onError,
     },
     AbortSignal.any([signal, withdrawn.signal]),
   );
   registerMetrics(exporter, registry);
   registerFilterMetrics(registry, sources, refused);
 
-  let trouble: string | undefined = 'not connected yet';
   await serveHealth({
     host: EVERYWHERE,
     port: config['clustermesh-apiserver-health-port'],
     ready: {
-      etcd: () => trouble,
+      etcd: () => etcd.trouble,
       export: () => {
         if (withdrawn.signal.aborted) return 'withdrawn: this cluster leaves the mesh';
         // Service exports wait for their definition, which somebody may forget: nobody else should wait with them.
@@ -168,25 +159,11 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
   if (metrics) await serveMetrics(metrics, registry);
   log.info({ cluster, id: origin.clusterId, server: client.server.href }, 'clustermesh-apiserver started');
 
-  await keepSession(
-    {
-      endpoints: () => [ownEtcd],
-      tls: adminTls,
-      backoff: { first: 50, max: 1000 },
-      onConnected: () => log.info('connected to etcd'),
-      onFailure: ({ layer, message }, attempt) => {
-        trouble = `${layer}: ${message}`;
-        if (attempt === 1 || attempt % 20 === 0) log.warn({ layer, attempt, reason: message }, 'etcd');
-      },
-    },
-    signal,
-    async (connection, session) => {
-      const admitted = admitRemotes(connection, users.table, session);
-      const exported = exporter.serve(connection, session);
-      trouble = undefined;
-      await Promise.all([admitted, exported]);
-    },
-  );
+  await etcd.keep(signal, async (connection, session) => {
+    const admitted = admitRemotes(connection, users.table, session);
+    const exported = exporter.serve(connection, session);
+    await Promise.all([admitted, exported]);
+  });
   client.close();
 }
 

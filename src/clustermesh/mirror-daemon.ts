@@ -1,16 +1,14 @@
-import { Counter } from 'prom-client';
 import { EVERYWHERE } from '../api/config.ts';
 import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
 import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { kubeInCluster } from '../kube/client.ts';
 import { reflect } from '../kube/reflect.ts';
 import { pathOf, resources } from '../kube/resource.ts';
-import { keepSession } from '../kvstore/session.ts';
 import { logOf } from '../log.ts';
 import { Table } from '../table/table.ts';
 import type { ApiserverConfig } from './apiserver-config.ts';
 import { Mirror } from './mirror.ts';
-import { adminTls, ownEtcd } from './own-etcd.ts';
+import { leaseSeconds, OwnEtcdSession } from './own-etcd-session.ts';
 import { registerRemoteMetrics } from './remote-metrics.ts';
 import { deriveVerdicts } from './verdict-tables.ts';
 
@@ -32,11 +30,7 @@ export async function serveMirror(config: ApiserverConfig, signal: AbortSignal):
     onError: error => log.warn({ path, error }, 'watch'),
   });
   const registry = createRegistry();
-  const errors = new Counter({
-    name: 'isthmus_kvstore_sync_errors_total',
-    help: 'Writes to the local etcd that failed and were tried again',
-    registers: [registry],
-  });
+  const etcd = new OwnEtcdSession(registry, log);
   const mirror = new Mirror({
     name: process.env.POD_NAME ?? 'kvstoremesh',
     folder: config['clustermesh-config'],
@@ -44,21 +38,16 @@ export async function serveMirror(config: ApiserverConfig, signal: AbortSignal):
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
     verdicts: deriveVerdicts(nodes),
-    ttl: Math.max(25, Math.round(config['kvstore-lease-ttl'] / 1000)),
-    onError: (key, error, attempt) => {
-      errors.inc();
-      if (attempt === 1 || attempt % 10 === 0)
-        log.warn({ key, attempt, reason: error.message }, 'write to etcd');
-    },
+    ttl: leaseSeconds(config),
+    onError: etcd.onError,
     signal,
   });
   registerRemoteMetrics(registry, () => mirror.status);
-  let trouble: string | undefined = 'not connected yet';
   await serveHealth({
     host: EVERYWHERE,
     port: config['kvstoremesh-health-port'],
     ready: {
-      etcd: () => trouble,
+      etcd: () => etcd.trouble,
       copies: () => {
         const missing = mirror.incomplete;
         return missing.length ? `not complete yet: ${missing.join(', ')}` : undefined;
@@ -69,22 +58,6 @@ export async function serveMirror(config: ApiserverConfig, signal: AbortSignal):
   if (metrics) await serveMetrics(metrics, registry);
   log.info({ cluster: config['cluster-name'], folder: config['clustermesh-config'] }, 'kvstoremesh started');
 
-  await keepSession(
-    {
-      endpoints: () => [ownEtcd],
-      tls: adminTls,
-      backoff: { first: 50, max: 1000 },
-      onConnected: () => {
-        trouble = undefined;
-        log.info('connected to etcd');
-      },
-      onFailure: ({ layer, message }, attempt) => {
-        trouble = `${layer}: ${message}`;
-        if (attempt === 1 || attempt % 20 === 0) log.warn({ layer, attempt, reason: message }, 'etcd');
-      },
-    },
-    signal,
-    (connection, session) => mirror.serve(connection, session),
-  );
+  await etcd.keep(signal, (connection, session) => mirror.serve(connection, session));
   client.close();
 }
