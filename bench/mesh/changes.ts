@@ -20,9 +20,6 @@ async function createGlobal(bed: Bed, name: string, address: string): Promise<vo
   });
 }
 
-/** ms of processor time. */
-const perChange = (milliseconds: number, changes: number): string => (milliseconds / changes).toFixed(2);
-
 const addressOf = (bed: MeshBed, n: number): string => clusterIp(bed.cluster.plan.serviceSubnet, n);
 
 /** The local part of some of the clusters' global services: each has backends in all of them. */
@@ -116,13 +113,34 @@ export async function remoteChanges(bed: MeshBed, perSecond: number, time: numbe
   ];
 }
 
+interface Work {
+  /** Of the agent, in ms. */
+  readonly cpu: number;
+  /** Of each change to the map, in µs. */
+  readonly times: readonly number[];
+}
+
+const workRows = (
+  what: string,
+  { cpu, times }: Work,
+  { goal, cilium }: Pick<Result, 'goal' | 'cilium'>,
+): Result[] => [
+  {
+    what: `${what}: agent's processor time, ms`,
+    isthmus: (cpu / times.length).toFixed(2),
+    goal,
+    cilium,
+  },
+  { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
+];
+
 /** Processor time of the agent for each of some changes, one after the other, with each one's time to the map. */
 async function work(
   bed: MeshBed,
   changes: number,
   followed: Followed,
   change: (n: number) => Promise<string>,
-): Promise<{ readonly cpu: number; readonly times: number[] }> {
+): Promise<Work> {
   const agent = agentPid(bed);
   const before = cpuOf(agent);
   const times: number[] = [];
@@ -159,7 +177,7 @@ export async function localSlice(bed: MeshBed, backends: number, changes: number
   await followed.arrival(0, addresses[at]!);
   const its = Math.floor(at / 100);
   const members = addresses.slice(its * 100, its * 100 + 100);
-  const { cpu, times } = await work(bed, changes, followed, async n => {
+  const found = await work(bed, changes, followed, async n => {
     members[at % 100] = replacement(n);
     await client.patch(pathOf(resources.endpointSlices, { namespace, name: slice(its) }), 'merge', {
       endpoints: members.map(endpoint),
@@ -167,15 +185,7 @@ export async function localSlice(bed: MeshBed, backends: number, changes: number
     return replacement(n);
   });
   const what = `one changed endpoint of an EndpointSlice of 100, of a service of ${backends}`;
-  return [
-    {
-      what: `${what}: agent's processor time, ms`,
-      isthmus: perChange(cpu, changes),
-      goal: '< 2',
-      cilium: '78.8 (published)',
-    },
-    { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
-  ];
+  return workRows(what, found, { goal: '< 2', cilium: '78.8 (published)' });
 }
 
 /** One backend is another in the services/v1 value of a remote cluster. */
@@ -191,19 +201,11 @@ export async function remoteValue(bed: MeshBed, backends: number, changes: numbe
   await pause(500);
   await createGlobal(bed, name, address);
   await followed.arrival(0, addresses[at]!);
-  const { cpu, times } = await work(bed, changes, followed, async n => {
+  const found = await work(bed, changes, followed, async n => {
     addresses[at] = replacement(20_000 + n);
     await mesh.put([globalService(cluster, name, address, addresses)]);
     return addresses[at]!;
   });
   const what = `one changed backend of a remote services/v1 value of ${backends}`;
-  return [
-    {
-      what: `${what}: agent's processor time, ms`,
-      isthmus: perChange(cpu, changes),
-      goal: '',
-      cilium: '',
-    },
-    { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
-  ];
+  return workRows(what, found, { goal: '', cilium: '' });
 }
