@@ -1,4 +1,5 @@
 import { BlockList, isIPv6 } from 'node:net';
+import { splitPrefix } from '../datapath/netlink-address.ts';
 import { addressesOf, type Endpoint } from './endpoint.ts';
 
 const NAMED = 3;
@@ -12,8 +13,8 @@ type AddressedPod = Pick<Endpoint, 'namespace' | 'podName' | 'ipv4' | 'gateway' 
 export function strayPodWarnings(endpoints: Iterable<AddressedPod>, podCidrs: readonly string[]): string[] {
   const inside = new BlockList();
   for (const cidr of podCidrs) {
-    const [address = '', length] = cidr.split('/');
-    inside.addSubnet(address, Number(length), isIPv6(address) ? 'ipv6' : 'ipv4');
+    const { address, length } = splitPrefix(cidr);
+    inside.addSubnet(address, length, isIPv6(address) ? 'ipv6' : 'ipv4');
   }
   const stray = [...endpoints].filter(endpoint =>
     addressesOf(endpoint).some(({ address }) => !inside.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')),
