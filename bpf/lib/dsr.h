@@ -240,19 +240,36 @@ static __always_inline bool dsr_may_have(struct __sk_buff *skb)
 	return false;
 }
 
-static __always_inline int dsr_take_ipv4(struct __sk_buff *skb, struct addr *frontend, __be16 *port, bool look_only)
+struct dsr_head_ipv4 {
+	struct iphdr ip;
+	struct dsr_option option;
+};
+
+struct dsr_head_ipv6 {
+	struct ipv6 ip;
+	struct dsr_header header;
+};
+
+/* Whether the packet has the option. */
+static __always_inline bool dsr_read_ipv4(struct __sk_buff *skb, struct dsr_head_ipv4 *head)
 {
-	struct {
-		struct iphdr ip;
-		struct dsr_option option;
-	} head;
+	return !bpf_skb_load_bytes(skb, L3_OFFSET, head, sizeof(*head)) && head->ip.ihl > 5 &&
+	       head->option.type == DSR_OPTION_IPV4;
+}
+
+static __always_inline bool dsr_read_ipv6(struct __sk_buff *skb, struct dsr_head_ipv6 *head)
+{
+	return !bpf_skb_load_bytes(skb, L3_OFFSET, head, sizeof(*head)) && head->ip.next == IPV6_DESTINATION &&
+	       head->header.type == DSR_OPTION_IPV6;
+}
+
+static __always_inline int dsr_take_ipv4(struct __sk_buff *skb, struct addr *frontend, __be16 *port)
+{
+	struct dsr_head_ipv4 head;
 	__s64 sum;
 
-	if (bpf_skb_load_bytes(skb, L3_OFFSET, &head, sizeof(head)) || head.ip.ihl <= 5 ||
-	    head.option.type != DSR_OPTION_IPV4)
+	if (!dsr_read_ipv4(skb, &head))
 		return 0;
-	if (look_only)
-		return DSR_TAKEN;
 	addr_set_v4(frontend, head.ip.daddr);
 	if (!endpoint_find(frontend, 0))
 		return 0;
@@ -270,18 +287,12 @@ static __always_inline int dsr_take_ipv4(struct __sk_buff *skb, struct addr *fro
 	return DSR_TAKEN;
 }
 
-static __always_inline int dsr_take_ipv6(struct __sk_buff *skb, struct addr *frontend, __be16 *port, bool look_only)
+static __always_inline int dsr_take_ipv6(struct __sk_buff *skb, struct addr *frontend, __be16 *port)
 {
-	struct {
-		struct ipv6 ip;
-		struct dsr_header header;
-	} head;
+	struct dsr_head_ipv6 head;
 
-	if (bpf_skb_load_bytes(skb, L3_OFFSET, &head, sizeof(head)) || head.ip.next != IPV6_DESTINATION ||
-	    head.header.type != DSR_OPTION_IPV6)
+	if (!dsr_read_ipv6(skb, &head))
 		return 0;
-	if (look_only)
-		return DSR_TAKEN;
 	*frontend = head.ip.daddr;
 	if (!endpoint_find(frontend, 0))
 		return 0;
@@ -311,19 +322,17 @@ __noinline int dsr_take(struct __sk_buff *skb)
 	if (!room)
 		return 0;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return dsr_take_ipv4(skb, &room->pair.from.daddr, &room->pair.from.dport, false);
-	return dsr_take_ipv6(skb, &room->pair.from.daddr, &room->pair.from.dport, false);
+		return dsr_take_ipv4(skb, &room->pair.from.daddr, &room->pair.from.dport);
+	return dsr_take_ipv6(skb, &room->pair.from.daddr, &room->pair.from.dport);
 }
 
 /* Whether a packet has the option. */
 __noinline int dsr_has(struct __sk_buff *skb)
 {
-	struct addr unused;
-	__be16 port;
+	struct dsr_head_ipv4 v4;
+	struct dsr_head_ipv6 v6;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return dsr_take_ipv4(skb, &unused, &port, true);
-	return dsr_take_ipv6(skb, &unused, &port, true);
+	return skb->protocol == bpf_htons(ETH_P_IP) ? dsr_read_ipv4(skb, &v4) : dsr_read_ipv6(skb, &v6);
 }
 
 /*

@@ -10,6 +10,8 @@
 
 #define ICMP_QUOTE (sizeof(struct iphdr) + 8)
 #define ICMPV6_QUOTE (sizeof(struct ipv6) + 8)
+/* room for a fragment header before the ports */
+#define ICMPV6_FRAGMENT 8
 
 struct rst {
 	struct iphdr ip;
@@ -29,7 +31,7 @@ struct rst6 {
 struct unreachable6 {
 	struct ipv6 ip;
 	struct icmphdr icmp;
-	__u8 quote[ICMPV6_QUOTE];
+	__u8 quote[ICMPV6_QUOTE + ICMPV6_FRAGMENT];
 };
 
 __noinline int swap_macs(struct __sk_buff *skb)
@@ -149,43 +151,38 @@ __noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p, __u16 mtu)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
-__noinline int refuse_icmpv6(struct __sk_buff *skb, struct packet *p)
+/* The packet becomes what tells its sender `type` and `code`, with `mtu` and its first `quote` bytes. */
+static __always_inline int answer_icmpv6(struct __sk_buff *skb, const struct packet *p, __u8 type, __u8 code,
+					 __u16 mtu, __u32 quote)
 {
+	__u32 payload = sizeof(struct icmphdr) + quote;
 	struct unreachable6 answer = {};
 
-	/* With extension headers the quote would be of another size: such a packet is dropped. */
-	if (!p || p->l4_offset != L3_OFFSET + sizeof(struct ipv6) ||
-	    bpf_skb_load_bytes(skb, L3_OFFSET, answer.quote, sizeof(answer.quote)))
+	if (bpf_skb_load_bytes(skb, L3_OFFSET, answer.quote, quote))
 		return -1;
-	answer.icmp.type = ICMPV6_DEST_UNREACH;
-	answer.icmp.code = ICMPV6_PORT_UNREACHABLE;
-	answer_ipv6(&answer.ip, p, sizeof(answer) - sizeof(answer.ip), IPPROTO_ICMPV6);
-	answer.icmp.checksum = checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_ICMPV6, &answer.icmp,
-					     sizeof(answer) - sizeof(answer.ip));
-	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
+	answer.icmp.type = type;
+	answer.icmp.code = code;
+	answer.icmp.echo_sequence = bpf_htons(mtu);
+	answer_ipv6(&answer.ip, p, payload, IPPROTO_ICMPV6);
+	answer.icmp.checksum =
+		checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_ICMPV6, &answer.icmp, payload);
+	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer.ip) + payload, 0))
 		return -1;
-	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer.ip) + payload, 0);
 }
 
-/* RFC 4443, 3.2. The quote has room for a fragment header before the ports. */
+__noinline int refuse_icmpv6(struct __sk_buff *skb, struct packet *p)
+{
+	/* With extension headers the quote would be of another size: such a packet is dropped. */
+	if (!p || p->l4_offset != L3_OFFSET + sizeof(struct ipv6))
+		return -1;
+	return answer_icmpv6(skb, p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACHABLE, 0, ICMPV6_QUOTE);
+}
+
+/* RFC 4443, 3.2. */
 __noinline int refuse_size_ipv6(struct __sk_buff *skb, struct packet *p)
 {
-	struct {
-		struct ipv6 ip;
-		struct icmphdr icmp;
-		__u8 quote[ICMPV6_QUOTE + 8];
-	} answer = {};
-
-	if (!p || bpf_skb_load_bytes(skb, L3_OFFSET, answer.quote, sizeof(answer.quote)))
-		return -1;
-	answer.icmp.type = ICMPV6_PACKET_TOO_BIG;
-	answer.icmp.echo_sequence = bpf_htons(p->mtu);
-	answer_ipv6(&answer.ip, p, sizeof(answer) - sizeof(answer.ip), IPPROTO_ICMPV6);
-	answer.icmp.checksum = checksum_ipv6(&answer.ip.saddr, &answer.ip.daddr, IPPROTO_ICMPV6, &answer.icmp,
-					     sizeof(answer) - sizeof(answer.ip));
-	if (bpf_skb_change_tail(skb, L3_OFFSET + sizeof(answer), 0))
-		return -1;
-	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+	return p ? answer_icmpv6(skb, p, ICMPV6_PACKET_TOO_BIG, 0, p->mtu, ICMPV6_QUOTE + ICMPV6_FRAGMENT) : -1;
 }
 
 /* Tells the sender that p->mtu is what fits: a client outside on the way to its backend, a pod in the tunnel. */
