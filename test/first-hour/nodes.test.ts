@@ -74,7 +74,10 @@ test('a rebooted node comes back with its pods working', async () => {
   assert.match((await pings).stdout, / 0% packet loss/, 'the other nodes do not notice');
   for (const node of ['eu-control-plane', 'eu-worker', 'eu-worker2'])
     assert.match(
-      await eu.onNode(node, 'ip neigh show to $(ip -o route show default | cut -d" " -f3)'),
+      await eu.onNode(
+        node,
+        'for each in $(ip -o route show default | cut -d" " -f3) $(ip -6 -o route show default | cut -d" " -f3); do ip neigh show to $each; done',
+      ),
       /lladdr 02:00:ac:/,
       `${node} knows its gateway by an address that stays`,
     );
