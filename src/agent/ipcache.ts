@@ -2,7 +2,9 @@ import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { reserved } from '../api/identity-number.ts';
 import { isHostPrefix } from '../api/prefix.ts';
 import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
+import { sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint, IDENTITY_INIT } from './endpoint.ts';
@@ -57,6 +59,7 @@ export function deriveIpcache(inputs: IpcacheInputs): ReadonlyTable<IpcacheRow> 
     keyOf: row => row.prefix,
     rowPerGroup: true,
     equal: (a, b) => a.identity === b.identity && a.tunnel === b.tunnel && a.source === b.source,
+    rows: packed<IpcacheRow>({ prefix: text, identity: uint32, tunnel: sharedText, source: sharedText }),
     inputs: [
       input(nodes, prefixesOf),
       input(local, row => addressesOf(row).map(each => hostPrefix(each.address))),

@@ -1,3 +1,4 @@
+import { canonicalPrefix } from '../api/prefix.ts';
 import type { Table } from '../table/table.ts';
 import { requireServices } from './cluster-config.ts';
 import type { Kind } from './layout.ts';
@@ -18,12 +19,14 @@ export function rowConsumer(
       if (kinds.includes('services')) requireServices(cluster, config);
     },
     writer: (kind, origin) => {
+      const below = (name: string): string => `${origin.cluster}/${name}`;
       const make: Record<Kind, () => EntryWriter> = {
-        nodes: () => rowWriter(origin, tables.nodes, parseNode),
-        identities: () => rowWriter(origin, tables.identities, parseIdentity),
-        ip: () => rowWriter(origin, tables.endpoints, parseAddress),
-        services: () => rowWriter(origin, tables.services, parseService),
-        serviceexports: () => rowWriter(origin, tables.serviceExports, parseServiceExport),
+        nodes: () => rowWriter(origin, tables.nodes, parseNode, below),
+        identities: () => rowWriter(origin, tables.identities, parseIdentity, name => name),
+        ip: () =>
+          rowWriter(origin, tables.endpoints, parseAddress, name => below(canonicalPrefix(name) ?? '')),
+        services: () => rowWriter(origin, tables.services, parseService, below),
+        serviceexports: () => rowWriter(origin, tables.serviceExports, parseServiceExport, below),
       };
       // Only what was asked for comes.
       return make[kind as Kind]();
@@ -31,23 +34,23 @@ export function rowConsumer(
   };
 }
 
-function rowWriter<Row>(
+/** `keyOf`: the key of the row that an entry of this name makes, whatever its value. */
+function rowWriter<Row extends { readonly cluster: string }>(
   origin: Origin,
   table: Table<Row>,
   parse: (key: string, rest: string, value: string, origin: Origin) => Row | undefined,
+  keyOf: (name: string) => string,
 ): EntryWriter {
-  const rowOf = new Map<string, string>();
   const forget = (name: string): void => {
-    const row = rowOf.get(name);
-    rowOf.delete(name);
-    if (row !== undefined) table.delete(row);
+    const key = keyOf(name);
+    // A name may be that of another cluster's row: then its value was refused.
+    if (table.get(key)?.cluster === origin.cluster) table.delete(key);
   };
   return {
     put: (name, { key, value }) => {
       const row = parse(key, name, value, origin);
-      if (row === undefined) return forget(name);
-      rowOf.set(name, table.keyOf(row));
-      table.upsert(row);
+      if (row === undefined) forget(name);
+      else table.upsert(row);
     },
     delete: forget,
   };

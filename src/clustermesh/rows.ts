@@ -4,6 +4,8 @@ import { formatPrefix, parsePrefix } from '../datapath/address.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
 import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
+import { sharedText, text, uint32 } from '../table/columns.ts';
+import { packed } from '../table/packed-rows.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 
 /** A node of another cluster. */
@@ -179,6 +181,17 @@ export function remoteTables(): WritableRemoteTables {
         a.namespace === b.namespace &&
         a.serviceAccount === b.serviceAccount &&
         a.clusterId === b.clusterId,
+      rows: packed<RemoteEndpoint>({
+        cluster: sharedText,
+        clusterId: uint32,
+        prefix: text,
+        nodeIp: sharedText,
+        identity: uint32,
+        encryptionKey: uint32,
+        namespace: sharedText,
+        pod: text,
+        serviceAccount: sharedText,
+      }),
     }),
     services: new Table<RemoteService>({ ...remoteServiceTable, equal: sameRemoteService }),
     serviceExports: new Table<ExportedService>(exportedServiceTable),

@@ -228,7 +228,7 @@ const addressSchema = z.object({
   Mask: z.string().nullish(),
   HostIP: text,
   ID: z.int().min(0).default(0),
-  Key: z.int().default(0),
+  Key: z.int().min(0).max(255).default(0),
   K8sNamespace: text,
   K8sPodName: text,
   K8sServiceAccount: text,

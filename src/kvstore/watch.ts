@@ -5,6 +5,7 @@ import { EtcdFailure } from './failure.ts';
 import { type WatchRequest, WatchRequestSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Event_EventType } from './gen/etcd/api/mvccpb/kv_pb.js';
 import { decodeText, type Entry, encodeKey, entryOf, getKey, listPrefix, prefixEnd } from './range.ts';
+import { Revisions } from './revisions.ts';
 import { pause } from './session.ts';
 
 /** What becomes of the entries below one prefix. Callbacks are called in etcd's order and must not throw. */
@@ -36,8 +37,8 @@ export class PrefixFollower {
   readonly prefix: string;
   readonly #sink: PrefixSink;
   readonly #options: FollowOptions;
-  /** The revision of each key's last change. */
-  readonly #known = new Map<string, bigint>();
+  /** By the key without the prefix. */
+  #known = new Revisions();
 
   constructor(prefix: string, sink: PrefixSink, options: FollowOptions = {}) {
     this.prefix = prefix;
@@ -51,13 +52,13 @@ export class PrefixFollower {
   }
 
   /** What the sink holds now, without the prefix. */
-  *names(): IterableIterator<string> {
-    for (const key of this.#known.keys()) yield key.slice(this.prefix.length);
+  names(): IterableIterator<string> {
+    return this.#known.names();
   }
 
   /** The sink holds these already, from elsewhere: the first list says which are not there any more. */
   adopt(names: Iterable<string>): void {
-    for (const name of names) this.#known.set(this.prefix + name, -1n);
+    for (const name of names) this.#known.set(name, -1n);
   }
 
   /** Runs until `signal` aborts (resolves) or the connection fails (rejects); what is known stays. */
@@ -77,23 +78,23 @@ export class PrefixFollower {
 
   /** Deletes everything known: what follows the end of a configuration. */
   drain(): void {
-    for (const key of this.#known.keys()) this.#sink.delete(key);
-    this.#known.clear();
+    for (const name of this.#known.names()) this.#sink.delete(this.prefix + name);
+    this.#known = new Revisions();
   }
 
   async #list(connection: EtcdConnection, signal: AbortSignal): Promise<bigint> {
-    const stale = new Set(this.#known.keys());
+    const stale = new Set(this.#known.names());
     const take = async (entries: readonly Entry[]): Promise<void> => {
       for (const entry of entries) {
         while (turnIsOver()) await nextTurn();
-        stale.delete(entry.key);
+        stale.delete(this.#nameOf(entry.key));
         this.#take(entry);
       }
     };
     const revision = await listPrefix(connection, this.prefix, take, { signal });
-    for (const key of stale) {
+    for (const name of stale) {
       while (turnIsOver()) await nextTurn();
-      this.#forget(key);
+      this.#forget(this.prefix + name);
     }
     this.#sink.listed();
     return revision;
@@ -137,9 +138,7 @@ export class PrefixFollower {
       if (signal.aborted) return;
       try {
         const found = await this.#revisions(connection, signal);
-        const suspects = [...new Set([...found.keys(), ...this.#known.keys()])].filter(
-          key => found.get(key) !== this.#known.get(key),
-        );
+        const suspects = await this.#suspects(found);
         if (suspects.length === 0) continue;
         await pause(grace, signal);
         if (signal.aborted) return;
@@ -150,6 +149,18 @@ export class PrefixFollower {
         // The next look will tell, or the connection ends.
       }
     }
+  }
+
+  /** Keys that are known otherwise than they were found. */
+  async #suspects(found: ReadonlyMap<string, bigint>): Promise<string[]> {
+    const suspects: string[] = [];
+    for (const [key, revision] of found) {
+      while (turnIsOver()) await nextTurn();
+      if (this.#known.get(this.#nameOf(key)) !== revision) suspects.push(key);
+    }
+    for (const name of this.#known.names())
+      if (!found.has(this.prefix + name)) suspects.push(this.prefix + name);
+    return suspects;
   }
 
   async #revisions(connection: EtcdConnection, signal: AbortSignal): Promise<Map<string, bigint>> {
@@ -163,22 +174,27 @@ export class PrefixFollower {
 
   /** True where a key was not as it has been for the time of grace. */
   async #repair(connection: EtcdConnection, key: string): Promise<boolean> {
-    const known = this.#known.get(key);
+    const name = this.#nameOf(key);
+    const known = this.#known.get(name);
     const entry = await getKey(connection, key);
     // What changed meanwhile comes by the watch.
-    if (known !== this.#known.get(key) || entry?.modRevision === known) return false;
+    if (known !== this.#known.get(name) || entry?.modRevision === known) return false;
     if (entry) this.#take(entry);
     else this.#forget(key);
     return true;
   }
 
+  #nameOf(key: string): string {
+    return key.slice(this.prefix.length);
+  }
+
   #take(entry: Entry): void {
-    this.#known.set(entry.key, entry.modRevision);
+    this.#known.set(this.#nameOf(entry.key), entry.modRevision);
     this.#sink.put(entry);
   }
 
   #forget(key: string): void {
-    if (this.#known.delete(key)) this.#sink.delete(key);
+    if (this.#known.delete(this.#nameOf(key))) this.#sink.delete(key);
   }
 }
 

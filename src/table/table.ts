@@ -1,3 +1,5 @@
+import { MapRows } from './map-rows.ts';
+
 /**
  * A typed in-memory collection with a primary key, indexes and a change feed: the middle of the
  * one-way street (sources → tables → derivations → reconcilers). One writer each. Rows are
@@ -30,6 +32,19 @@ export interface ReadonlyTable<Row> {
   whenSynced(): Promise<void>;
 }
 
+/** Where a table keeps its rows. `before` is what `get` gives for the key now. */
+export interface RowStore<Row> {
+  readonly size: number;
+  get(key: string): Row | undefined;
+  has(key: string): boolean;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<Row>;
+  /** Undefined where there is no such index. */
+  by(index: string, value: string): Iterable<Row> | undefined;
+  set(key: string, row: Row, before: Row | undefined): void;
+  delete(key: string, before: Row): void;
+}
+
 export interface TableOptions<Row> {
   readonly name: string;
   readonly keyOf: (row: Row) => string;
@@ -37,6 +52,8 @@ export interface TableOptions<Row> {
   readonly indexes?: Readonly<Record<string, (row: Row) => readonly string[]>>;
   /** True where two rows mean the same, so that no change is announced. Default: never equal. */
   readonly equal?: (a: Row, b: Row) => boolean;
+  /** Where the rows are kept. Default: {@link MapRows}. For hundreds of thousands of them: `packed`. */
+  readonly rows?: (options: Pick<TableOptions<Row>, 'keyOf' | 'indexes'>) => RowStore<Row>;
 }
 
 export class Table<Row> implements ReadonlyTable<Row> {
@@ -44,11 +61,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
   /** The primary key of a row, also of one that is not in the table. */
   readonly keyOf: (row: Row) => string;
   readonly #equal: ((a: Row, b: Row) => boolean) | undefined;
-  readonly #rows = new Map<string, Row>();
-  readonly #indexes = new Map<
-    string,
-    { of: (row: Row) => readonly string[]; keys: Map<string, string | Set<string>> }
-  >();
+  readonly #rows: RowStore<Row>;
   readonly #listeners = new Set<(change: Change<Row>) => void>();
   #synced = Promise.withResolvers<void>();
   #isSynced = false;
@@ -57,8 +70,7 @@ export class Table<Row> implements ReadonlyTable<Row> {
     this.name = options.name;
     this.keyOf = options.keyOf;
     this.#equal = options.equal;
-    for (const [name, of] of Object.entries(options.indexes ?? {}))
-      this.#indexes.set(name, { of, keys: new Map() });
+    this.#rows = options.rows?.(options) ?? new MapRows(options.indexes);
   }
 
   get size(): number {
@@ -89,12 +101,10 @@ export class Table<Row> implements ReadonlyTable<Row> {
     return this.#rows.keys();
   }
 
-  *by(index: string, value: string): Iterable<Row> {
-    const found = this.#indexes.get(index);
+  by(index: string, value: string): Iterable<Row> {
+    const found = this.#rows.by(index, value);
     if (!found) throw new Error(`table ${this.name} has no index ${index}`);
-    const keys = found.keys.get(value);
-    if (typeof keys === 'string') yield this.#rows.get(keys)!;
-    else for (const key of keys ?? []) yield this.#rows.get(key)!;
+    return found;
   }
 
   /** Inserts or replaces; announces nothing when the row equals the one it replaces. */
@@ -102,16 +112,14 @@ export class Table<Row> implements ReadonlyTable<Row> {
     const key = this.keyOf(row);
     const before = this.#rows.get(key);
     if (before !== undefined && (before === row || this.#equal?.(before, row))) return;
-    this.#rows.set(key, row);
-    this.#reindex(key, before, row);
+    this.#rows.set(key, row, before);
     this.#announce({ key, before, after: row });
   }
 
   delete(key: string): void {
     const before = this.#rows.get(key);
     if (before === undefined) return;
-    this.#rows.delete(key);
-    this.#reindex(key, before, undefined);
+    this.#rows.delete(key, before);
     this.#announce({ key, before, after: undefined });
   }
 
@@ -122,7 +130,10 @@ export class Table<Row> implements ReadonlyTable<Row> {
       keep.add(this.keyOf(row));
       this.upsert(row);
     }
-    for (const [key, row] of [...this.#rows]) if (!keep.has(key) && within(row)) this.delete(key);
+    for (const row of [...this.#rows.values()]) {
+      const key = this.keyOf(row);
+      if (!keep.has(key) && within(row)) this.delete(key);
+    }
   }
 
   subscribe(listener: (change: Change<Row>) => void): () => void {
@@ -143,28 +154,4 @@ export class Table<Row> implements ReadonlyTable<Row> {
   #announce(change: Change<Row>): void {
     for (const listener of this.#listeners) listener(change);
   }
-
-  #reindex(key: string, before: Row | undefined, after: Row | undefined): void {
-    for (const { of, keys } of this.#indexes.values()) {
-      const old = before === undefined ? [] : of(before);
-      const next = after === undefined ? [] : of(after);
-      // What stays keeps its place among the rows of its index key.
-      for (const value of old) if (!next.includes(value)) removeFrom(keys, value, key);
-      for (const value of next) if (!old.includes(value)) addTo(keys, value, key);
-    }
-  }
-}
-
-/** Most index keys lead to one row: a set for each would be most of a large table's memory. */
-function addTo(index: Map<string, string | Set<string>>, value: string, key: string): void {
-  const present = index.get(value);
-  if (present === undefined) index.set(value, key);
-  else if (typeof present !== 'string') present.add(key);
-  else if (present !== key) index.set(value, new Set([present, key]));
-}
-
-function removeFrom(index: Map<string, string | Set<string>>, value: string, key: string): void {
-  const present = index.get(value);
-  if (present === key) index.delete(value);
-  else if (present instanceof Set && present.delete(key) && present.size === 0) index.delete(value);
 }
