@@ -1,6 +1,8 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
+import { boolean, type ColumnKind, json, sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
 import { type PodRange, PodRangeLookup } from './pod-ranges.ts';
@@ -32,6 +34,25 @@ export interface ClusterNode {
   readonly routing: RoutingMode | undefined;
 }
 
+/** Index of the nodes, and its one value: the node that this is. */
+export const LOCAL_NODE = 'local';
+
+/** Every table of nodes has them. `prefix`: every prefix it answers for; `address`: its node addresses. */
+export const nodeIndexes = {
+  prefix: prefixesOf,
+  address: (row: ClusterNode): readonly string[] => row.addresses,
+  [LOCAL_NODE]: (row: ClusterNode): readonly string[] => (row.local ? [LOCAL_NODE] : []),
+};
+
+const routingColumn: ColumnKind<RoutingMode | undefined> = () => {
+  const texts = sharedText();
+  return {
+    ...texts,
+    read: slot => parseRoutingMode(texts.read(slot)),
+    write: (slot, value) => texts.write(slot, value ?? ''),
+  };
+};
+
 /** Key of a node over all clusters. */
 export function clusterNodeKey(row: { readonly cluster: string; readonly name: string }): string {
   return `${row.cluster}/${row.name}`;
@@ -62,7 +83,19 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
     keyOf: clusterNodeKey,
     rowPerGroup: true,
     equal: sameNode,
-    indexes: { prefix: prefixesOf, address: row => row.addresses },
+    indexes: nodeIndexes,
+    rows: packed<ClusterNode>({
+      cluster: sharedText,
+      clusterId: uint32,
+      name: text,
+      local: boolean,
+      own: boolean,
+      address: text,
+      addresses: json<ClusterNode['addresses']>,
+      internalAddresses: json<ClusterNode['internalAddresses']>,
+      podCidrs: json<ClusterNode['podCidrs']>,
+      routing: routingColumn,
+    }),
     inputs: [
       input(own, row => [clusterNodeKey({ cluster, name: row.name })]),
       input(remote, row => [clusterNodeKey(row)]),

@@ -1,5 +1,7 @@
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { sharedText, text } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import type { RemoteNode } from './cluster-nodes.ts';
 
@@ -36,6 +38,7 @@ export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTa
     rowPerGroup: true,
     equal: (a, b) => a.region === b.region,
     indexes: { cluster: row => [row.cluster] },
+    rows: packed<NodeRegion>({ cluster: sharedText, name: text, region: sharedText }),
     inputs: [
       input(own, row => [`${cluster}/${row.name}`]),
       input(remote, row => [`${row.cluster}/${row.name}`]),

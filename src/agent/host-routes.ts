@@ -8,7 +8,9 @@ import {
   replaceRoute,
   TABLE_MAIN,
 } from '../datapath/route.ts';
+import { sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
@@ -57,6 +59,13 @@ export function deriveHostRoutes(options: HostRoutesOptions): ReadonlyTable<Host
     name: 'host-routes',
     keyOf: row => row.prefix,
     rowPerGroup: true,
+    rows: packed<HostRoute>({
+      prefix: text,
+      ifindex: uint32,
+      gateway: text,
+      source: sharedText,
+      mtu: uint32,
+    }),
     equal: (a, b) =>
       a.ifindex === b.ifindex && a.gateway === b.gateway && a.source === b.source && a.mtu === b.mtu,
     inputs: [

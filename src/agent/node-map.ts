@@ -1,7 +1,9 @@
 import { format, parse } from '../datapath/address.ts';
+import { boolean, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
 import type { Path } from './paths.ts';
 
 /** An address that is a node's: it may send tunnel packets, and NodePorts may be asked for at it. */
@@ -16,46 +18,42 @@ export interface NodeAddress {
   readonly routes: boolean;
 }
 
-/** Every address of every node. Should two nodes claim one, this node's cluster wins. */
+const addressesOf = (row: ClusterNode): readonly string[] => [...row.addresses, ...row.internalAddresses];
+
+/** Every address of every node (`nodes` with the index `prefix`). Should two nodes claim one, this node's cluster wins. */
 export function deriveNodeAddresses(
   nodes: ReadonlyTable<ClusterNode>,
   paths: ReadonlyTable<Path>,
 ): ReadonlyTable<NodeAddress> {
-  const addressesOf = (row: ClusterNode): readonly string[] => [...row.addresses, ...row.internalAddresses];
-  const claims = derive<NodeAddress & { readonly node: string }>({
-    name: 'node-address-claims',
-    keyOf: row => `${row.node} ${row.address}`,
-    indexes: { address: row => [row.address] },
-    equal: same,
-    inputs: [input(nodes, row => [clusterNodeKey(row)]), input(paths, row => [row.node])],
-    compute(key) {
-      const node = nodes.get(key);
-      if (!node) return [];
-      const { clusterId, local, own } = node;
-      const direct = paths.get(key)?.direct ?? false;
-      const routes = node.routing === 'native' || node.routing === 'hybrid';
-      return addressesOf(node).map(address => ({
-        node: key,
-        address,
-        clusterId,
-        local,
-        own,
-        direct,
-        routes,
-      }));
-    },
-  });
   return derive<NodeAddress>({
     name: 'node-addresses',
     keyOf: row => row.address,
     rowPerGroup: true,
     equal: same,
-    inputs: [input(claims, row => [row.address])],
+    rows: packed<NodeAddress>({
+      address: text,
+      clusterId: uint32,
+      local: boolean,
+      own: boolean,
+      direct: boolean,
+      routes: boolean,
+    }),
+    inputs: [
+      input(nodes, addressesOf),
+      input(paths, row => {
+        const node = nodes.get(row.node);
+        return node ? addressesOf(node) : [];
+      }),
+    ],
     compute(address) {
-      const all = [...claims.by('address', address)];
-      const found = all.find(each => each.local) ?? all.find(each => each.own) ?? all[0];
-      if (!found) return [];
-      const { clusterId, local, own, direct, routes } = found;
+      const all = [...nodes.by('prefix', hostPrefix(address))].filter(each =>
+        addressesOf(each).includes(address),
+      );
+      const node = all.find(each => each.local) ?? all.find(each => each.own) ?? all[0];
+      if (!node) return [];
+      const { clusterId, local, own, routing } = node;
+      const direct = paths.get(clusterNodeKey(node))?.direct ?? false;
+      const routes = routing === 'native' || routing === 'hybrid';
       return [{ address, clusterId, local, own, direct, routes }];
     },
   });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
-import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey, nodeIndexes } from './cluster-nodes.ts';
 import { deriveHostRoutes } from './host-routes.ts';
 import { deriveNodeAddresses, nodeMapRow } from './node-map.ts';
 import { derivePaths, type KernelRoute, type PathInputs, parseTopology, type RoutingMode } from './paths.ts';
@@ -25,11 +25,7 @@ describe('the way to another node’s pods', () => {
   let nodes: Table<ClusterNode>;
   let routes: Table<KernelRoute>;
   beforeEach(() => {
-    nodes = new Table<ClusterNode>({
-      name: 'nodes',
-      keyOf: clusterNodeKey,
-      indexes: { prefix: row => [...row.podCidrs, ...row.internalAddresses.map(each => `${each}/32`)] },
-    });
+    nodes = new Table<ClusterNode>({ name: 'nodes', keyOf: clusterNodeKey, indexes: nodeIndexes });
     routes = new Table<KernelRoute>({ name: 'routes', keyOf: row => row.prefix });
     routes.upsert({ prefix: '172.18.1.0/24', onLink: true, ifindex: 2 });
     nodes.upsert(node('a', '172.18.1.2', '10.1.0.0/24', { local: true }));

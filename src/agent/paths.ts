@@ -1,7 +1,9 @@
 import { contains, formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
+import { boolean, sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey, LOCAL_NODE } from './cluster-nodes.ts';
 
 /**
  * How nodes send to each other's pods.
@@ -61,13 +63,14 @@ export interface PathInputs {
 export function derivePaths(inputs: PathInputs): ReadonlyTable<Path> {
   const { nodes, routes, mode, topology, neighbourRoutes } = inputs;
   const local = (): ClusterNode | undefined => {
-    for (const node of nodes.values()) if (node.local) return node;
+    for (const node of nodes.by(LOCAL_NODE, LOCAL_NODE)) return node;
     return undefined;
   };
   return derive<Path>({
     name: 'paths',
     keyOf: row => row.node,
     rowPerGroup: true,
+    rows: packed<Path>({ node: text, direct: boolean, gateway: text, ifindex: uint32, reason: sharedText }),
     equal: (a, b) =>
       a.direct === b.direct && a.gateway === b.gateway && a.ifindex === b.ifindex && a.reason === b.reason,
     inputs: [

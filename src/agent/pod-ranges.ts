@@ -1,5 +1,7 @@
 import { canonicalPrefix, isHostPrefix } from '../api/prefix.ts';
+import { json, sharedText, text } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 
 /** A range of pod addresses, and whose it is. */
@@ -10,6 +12,12 @@ export interface PodRange {
   readonly clusters: readonly string[];
 }
 
+interface NodeRanges {
+  readonly node: string;
+  readonly cluster: string;
+  readonly ranges: readonly string[];
+}
+
 /** The pod ranges of nodes, a row each. */
 export function derivePodRanges<Node extends { readonly podCidrs: readonly string[] }>(
   name: string,
@@ -17,12 +25,13 @@ export function derivePodRanges<Node extends { readonly podCidrs: readonly strin
   clusterOf: (node: Node) => string,
 ): ReadonlyTable<PodRange> {
   // Nodes change all the time, their ranges hardly ever.
-  const holders = derive<{ readonly node: string; readonly cluster: string; readonly ranges: string[] }>({
+  const holders = derive<NodeRanges>({
     name: `${name}-holders`,
     keyOf: row => row.node,
     rowPerGroup: true,
     equal: (a, b) => a.cluster === b.cluster && a.ranges.join() === b.ranges.join(),
     indexes: { range: row => row.ranges },
+    rows: packed<NodeRanges>({ node: text, cluster: sharedText, ranges: json<readonly string[]> }),
     inputs: [input(nodes, (_row, { key }) => [key])],
     compute(key) {
       const node = nodes.get(key);

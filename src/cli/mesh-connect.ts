@@ -64,7 +64,7 @@ export async function connectClusters(options: ConnectOptions): Promise<void> {
   const pairs = others.map(other => [first!, other] as const);
   if (options.mesh)
     for (const [i, a] of others.entries()) for (const b of others.slice(i + 1)) pairs.push([a, b]);
-  for (const [a, b] of pairs) checkPair(a.access, b.access, report);
+  for (const [a, b] of pairs) await checkPair(a.access, b.access, report);
 
   const additions = new Map<Member, RemoteEntry[]>(members.map(member => [member, []]));
   for (const [a, b] of pairs)
@@ -179,7 +179,7 @@ function serviceOf(endpoints: readonly string[]): MeshAccess['service'] {
   return { type: 'given', ips: parsed.map(each => each.ip), port: first!.port };
 }
 
-function checkPair(a: MeshAccess, b: MeshAccess, report: Report): void {
+async function checkPair(a: MeshAccess, b: MeshAccess, report: Report): Promise<void> {
   if (a.name === b.name)
     throw new Failure(`both clusters have the name ${a.name}`, {
       hint: 'a name is part of every identity: give one of them another with `isthmus upgrade --set cluster.name=…`',
@@ -192,7 +192,7 @@ function checkPair(a: MeshAccess, b: MeshAccess, report: Report): void {
     throw new Failure(
       `clustermesh.maxConnectedClusters is ${a.maxClusters} in ${a.name} and ${b.maxClusters} in ${b.name}: it must be equal in the whole mesh`,
     );
-  for (const { a: one, b: other } of findOverlaps([...a.podCidrs, ...b.podCidrs]))
+  for (const { a: one, b: other } of await findOverlaps([...a.podCidrs, ...b.podCidrs]))
     report(
       `⚠️  Pod CIDRs overlap: ${one.cidr} of ${one.cluster}/${one.node} and ${other.cidr} of ${other.cluster}/${other.node}; pods there will not reach each other`,
     );

@@ -400,7 +400,9 @@ test('errors are clear, and concern one cluster only', { skip }, async t => {
   const value = overlapping.value.replace('10.2.0.0', '10.1.0.0');
   await root.kv.put({ key: encodeKey(overlapping.key), value: encodeKey(value) });
   await until(() => tables.nodes.has('eu/overlapping'), 'a node with a foreign range');
-  const overlaps = clusters.warnings.filter(each => each.includes('overlap'));
+  const warnings = (): string[] => clusters.warnings.filter(each => each.includes('overlap'));
+  await until(() => warnings().length > 0, 'the ranges have been compared');
+  const overlaps = warnings();
   assert.deepEqual(overlaps, [
     'cluster eu: pod CIDRs overlap: 10.1.0.0/24 of eu/overlapping and 10.1.0.0/16 of us/us-worker',
   ]);

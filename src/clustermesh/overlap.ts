@@ -1,4 +1,4 @@
-import { parsePrefix } from '../datapath/address.ts';
+import { canonicalPrefix } from '../api/prefix.ts';
 
 /** A pod range and whose it is. */
 export interface ClaimedRange {
@@ -9,56 +9,48 @@ export interface ClaimedRange {
 
 /**
  * Pairs of ranges of different clusters that overlap: packets to these addresses go to one of them only.
- * Each pair of clusters is named once, with its first overlap. Pure.
+ * Each pair of clusters is named once, with its first overlap. There may be tens of thousands of ranges: `pause` is
+ * called after each, and its promise awaited, if any.
  */
-export function findOverlaps(
+export async function findOverlaps(
   ranges: Iterable<ClaimedRange>,
-): { readonly a: ClaimedRange; readonly b: ClaimedRange }[] {
-  const bounded = [...ranges].flatMap(range => {
-    const bounds = boundsOf(range.cidr);
-    return bounds ? [{ range, ...bounds }] : [];
-  });
-  // IPv4 has numbers that sort quickly, and there may be tens of thousands of ranges.
-  const ipv6 = bounded.filter(each => typeof each.first === 'bigint');
-  const ipv4 = bounded.filter(each => typeof each.first === 'number');
-  const sorted = [ipv4, ipv6].flatMap(family =>
-    family.sort((x, y) => (x.first < y.first ? -1 : x.first > y.first ? 1 : 0)),
-  );
+  pause: () => Promise<void> | undefined = () => undefined,
+): Promise<{ readonly a: ClaimedRange; readonly b: ClaimedRange }[]> {
+  /** By length and family, then by prefix: of two ranges that overlap one is inside the other. */
+  const known = new Map<string, Map<string, ClaimedRange[]>>();
+  const all: ClaimedRange[] = [];
+  for (const range of ranges) {
+    const wait = pause();
+    if (wait) await wait;
+    const prefix = canonicalPrefix(range.cidr);
+    if (prefix === undefined) continue;
+    const name = sizeOf(prefix, lengthOf(prefix));
+    const ofSize = known.get(name) ?? new Map<string, ClaimedRange[]>();
+    known.set(name, ofSize);
+    const same = ofSize.get(prefix);
+    if (same) same.push(range);
+    else ofSize.set(prefix, [range]);
+    all.push(range);
+  }
   const found = new Map<string, { a: ClaimedRange; b: ClaimedRange }>();
-  let open: typeof sorted = [];
-  for (const each of sorted) {
-    open = open.filter(other => typeof other.last === typeof each.first && other.last >= each.first);
-    for (const other of open) {
-      if (other.range.cluster === each.range.cluster) continue;
-      const [a, b] = [other.range, each.range].sort((x, y) => (x.cluster < y.cluster ? -1 : 1)) as [
-        ClaimedRange,
-        ClaimedRange,
-      ];
-      const pair = `${a.cluster} ${b.cluster}`;
-      if (!found.has(pair)) found.set(pair, { a, b });
+  for (const range of all) {
+    const wait = pause();
+    if (wait) await wait;
+    const prefix = canonicalPrefix(range.cidr)!;
+    const address = prefix.slice(0, prefix.indexOf('/'));
+    for (const [size, ofSize] of known) {
+      const length = Number(size.slice(1));
+      if (length > lengthOf(prefix) || size !== sizeOf(prefix, length)) continue;
+      for (const other of ofSize.get(canonicalPrefix(`${address}/${length}`)!) ?? []) {
+        if (other.cluster === range.cluster) continue;
+        const [a, b] = range.cluster < other.cluster ? [range, other] : [other, range];
+        const pair = `${a.cluster} ${b.cluster}`;
+        if (!found.has(pair)) found.set(pair, { a, b });
+      }
     }
-    open.push(each);
   }
   return [...found.values()];
 }
 
-interface Bounds {
-  readonly first: number | bigint;
-  readonly last: number | bigint;
-}
-
-/** The first and the last address: a number of IPv4, a bigint of IPv6; undefined for what is no prefix. */
-function boundsOf(cidr: string): Bounds | undefined {
-  try {
-    const { addr, length } = parsePrefix(cidr);
-    const bytes = Buffer.from(addr);
-    if (!cidr.includes(':')) {
-      const first = bytes.readUInt32BE(12);
-      return { first, last: first + 2 ** (128 - length) - 1 };
-    }
-    const first = BigInt(`0x${bytes.toString('hex')}`);
-    return { first, last: first | ((1n << BigInt(128 - length)) - 1n) };
-  } catch {
-    return undefined;
-  }
-}
+const lengthOf = (prefix: string): number => Number(prefix.slice(prefix.indexOf('/') + 1));
+const sizeOf = (prefix: string, length: number): string => `${prefix.includes(':') ? 6 : 4}${length}`;

@@ -1,9 +1,10 @@
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { logOf } from '../log.ts';
-import type { ReadonlyTable } from '../table/table.ts';
+import type { Change, ReadonlyTable } from '../table/table.ts';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import { ClusterFolder, type ReadersOptions } from './cluster-folder.ts';
 import { datapathKinds, type Kind, kinds } from './layout.ts';
-import { findOverlaps } from './overlap.ts';
+import { type ClaimedRange, findOverlaps } from './overlap.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
 import { rowConsumer } from './row-writers.ts';
 import { type RemoteTables, remoteTables } from './rows.ts';
@@ -39,6 +40,10 @@ export class RemoteClusters {
     serviceexports: new Set(),
   };
   readonly #kinds: readonly Kind[];
+  /** By cluster: pod ranges that it shares with others, in a line each. */
+  #overlaps: ReadonlyMap<string, readonly string[]> = new Map();
+  #comparing = false;
+  #pause = GATHER;
 
   constructor(options: RemoteClustersOptions) {
     this.#options = options;
@@ -76,6 +81,11 @@ export class RemoteClusters {
       },
     });
     if (options.verdicts) this.#folder.follow(options.verdicts);
+    const compare = ({ before, after }: Change<Pick<NodeRow, 'podCidrs'>>): void => {
+      if (before?.podCidrs.join() !== after?.podCidrs.join()) this.#compareSoon();
+    };
+    options.nodes?.subscribe(compare);
+    this.#writable.nodes.subscribe(compare);
     this.#folder.start(names => {
       for (const kind of this.#kinds) for (const name of names) this.#awaited[kind].add(name);
     });
@@ -86,9 +96,7 @@ export class RemoteClusters {
 
   /** One entry per configured cluster, by name. */
   get status(): readonly RemoteClusterStatus[] {
-    const warnings = this.#warnings();
-    // A file with this cluster's own name is no remote cluster, and its ranges are not that one's.
-    warnings.delete(this.#options.cluster);
+    const warnings = this.#overlaps;
     return this.#folder.status.map(status => ({
       ...status,
       warnings: [...status.warnings, ...(warnings.get(status.name) ?? [])],
@@ -128,22 +136,42 @@ export class RemoteClusters {
     if (!table.synced && this.#awaited[kind].size === 0) table.markSynced();
   }
 
-  #warnings(): Map<string, string[]> {
-    const { cluster, nodes } = this.#options;
-    const own = [...(nodes?.values() ?? [])].flatMap(node =>
-      node.podCidrs.map(cidr => ({ cluster, node: node.name, cidr })),
-    );
-    const theirs = [...this.#writable.nodes.values()].flatMap(node =>
-      node.podCidrs.map(cidr => ({ cluster: node.cluster, node: node.name, cidr })),
-    );
+  /** Compares the pod ranges of all nodes soon: so often that it takes one part in twenty of the time at most. */
+  #compareSoon(): void {
+    if (this.#comparing) return;
+    this.#comparing = true;
+    const timer = setTimeout(() => void this.#compare(), this.#pause).unref();
+    this.#options.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  }
+
+  async #compare(): Promise<void> {
+    this.#comparing = false;
+    const started = performance.now();
+    const { cluster } = this.#options;
     const found = new Map<string, string[]>();
-    for (const { a, b } of findOverlaps([...own, ...theirs])) {
+    for (const { a, b } of await findOverlaps(this.#ranges(), () =>
+      turnIsOver() ? nextTurn() : undefined,
+    )) {
       const text = `pod CIDRs overlap: ${a.cidr} of ${a.cluster}/${a.node} and ${b.cidr} of ${b.cluster}/${b.node}`;
       for (const name of [a.cluster, b.cluster]) found.set(name, [...(found.get(name) ?? []), text]);
     }
-    return found;
+    // A file with this cluster's own name is no remote cluster, and its ranges are not that one's.
+    found.delete(cluster);
+    this.#overlaps = found;
+    this.#pause = Math.max(GATHER, (performance.now() - started) * 20);
+  }
+
+  *#ranges(): Iterable<ClaimedRange> {
+    const { cluster, nodes } = this.#options;
+    for (const node of nodes?.values() ?? [])
+      for (const cidr of node.podCidrs) yield { cluster, node: node.name, cidr };
+    for (const node of this.#writable.nodes.values())
+      for (const cidr of node.podCidrs) yield { cluster: node.cluster, node: node.name, cidr };
   }
 }
+
+/** Milliseconds after which pod ranges that have changed are compared. */
+const GATHER = 50;
 
 /** Name of the table that a kind's rows are in. */
 function tableOf(kind: Kind): 'nodes' | 'identities' | 'endpoints' | 'services' | 'serviceExports' {

@@ -4,7 +4,7 @@ import { formatPrefix, parsePrefix } from '../datapath/address.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
 import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
-import { sharedText, text, uint32 } from '../table/columns.ts';
+import { json, sharedText, text, uint32 } from '../table/columns.ts';
 import { packed } from '../table/packed-rows.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 
@@ -162,12 +162,33 @@ export function remoteTables(): WritableRemoteTables {
       name: 'remote-nodes',
       keyOf: row => `${row.cluster}/${row.name}`,
       indexes: { [REMOTE_NODES_BY_CLUSTER]: row => [row.cluster] },
+      rows: packed<RemoteNode>({
+        cluster: sharedText,
+        clusterId: uint32,
+        name: text,
+        addresses: json<RemoteNode['addresses']>,
+        podCidrs: json<RemoteNode['podCidrs']>,
+        healthIps: json<RemoteNode['healthIps']>,
+        ingressIps: json<RemoteNode['ingressIps']>,
+        encryptionKey: uint32,
+        labels: json<RemoteNode['labels']>,
+        annotations: json<RemoteNode['annotations']>,
+        wireguardKey: text,
+        bootId: text,
+      }),
       equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
     }),
     identities: new Table<RemoteIdentity>({
       name: 'remote-identities',
       keyOf: row => String(row.identity),
       equal: (a, b) => a.text === b.text && a.cluster === b.cluster,
+      rows: packed<RemoteIdentity>({
+        cluster: sharedText,
+        clusterId: uint32,
+        identity: uint32,
+        labels: json<Labels>,
+        text,
+      }),
     }),
     endpoints: new Table<RemoteEndpoint>({
       name: 'remote-endpoints',

@@ -43,7 +43,7 @@ const nodeSchema = z.object({
   IPv4IngressIP: text,
   IPv6IngressIP: text,
   ClusterID: z.int().default(0),
-  EncryptionKey: z.int().default(0),
+  EncryptionKey: z.int().min(0).max(255).default(0),
   Labels: strings,
   Annotations: strings,
   WireguardPubKey: text,
@@ -179,21 +179,25 @@ export function parseService(
   };
 }
 
+/** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
+const knownPorts = new Map<string, RemoteBackends[string]>();
+const PORTS_KEPT = 1000;
+
 function backendsOf(
   key: string,
   field: string,
   value: z.infer<typeof backendPorts>,
 ): RemoteBackends | undefined {
   if (!value) return undefined;
-  // Nearly all backends of a service have the same ports: each text is checked once, and is one object.
-  const known = new Map<string, RemoteBackends[string]>();
-  const found: Record<string, RemoteBackends[string]> = {};
+  // Without a prototype it is a hash table: of any other object the engine would keep a shape for each set of addresses.
+  const found: Record<string, RemoteBackends[string]> = Object.create(null);
   for (const address of Object.keys(value)) {
     const text = JSON.stringify(value[address]);
-    let named = known.get(text);
+    let named = knownPorts.get(text);
     if (named === undefined) {
       named = portsOf(key, `${field}.${address}`, value[address]);
-      known.set(text, named);
+      if (knownPorts.size >= PORTS_KEPT) knownPorts.clear();
+      knownPorts.set(text, named);
     }
     found[canonicalAddress(key, field, address)] = named;
   }

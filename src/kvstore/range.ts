@@ -5,6 +5,7 @@ import {
   type ResponseHeader,
 } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import type { KeyValue } from './gen/etcd/api/mvccpb/kv_pb.js';
+import { Permits } from './permits.ts';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -63,6 +64,11 @@ export interface ListOptions {
 /** Bytes of a page: what decodes in a millisecond or two, whether that is one value or a thousand. */
 const PAGE = 128 * 1024;
 
+/** Pages of all lists of this process that are on their way or being taken: what they hold is in memory. */
+const pages = new Permits(8);
+/** Milliseconds that a page may be waited for before another one is asked for beside it. */
+const PATIENCE = 50;
+
 /**
  * Calls `onPage` with all entries below `prefix` in key order, page by page, each when it is done with the one before,
  * all of one revision.
@@ -79,26 +85,34 @@ export async function listPrefix(
   let revision = 0n;
   let entries = limit;
   for (;;) {
-    const page = await connection.kv.range(
-      {
-        key,
-        rangeEnd,
-        limit: BigInt(entries),
-        revision,
-        keysOnly,
-        sortOrder: RangeRequest_SortOrder.ASCEND,
-        sortTarget: RangeRequest_SortTarget.KEY,
-      },
-      signal ? { signal } : {},
-    );
-    if (revision === 0n) revision = revisionOf(page.header);
-    await onPage(page.kvs.map(entryOf));
-    const last = page.kvs.at(-1);
-    if (!page.more || !last) return revision;
-    const bytes = page.kvs.reduce((sum, each) => sum + each.key.length + each.value.length, 0);
-    entries = Math.min(4 * entries, Math.max(1, Math.floor((page.kvs.length * PAGE) / bytes)));
-    key = new Uint8Array(last.key.length + 1);
-    key.set(last.key);
+    const done = await pages.take();
+    const waiting = setTimeout(done, PATIENCE);
+    try {
+      const page = await connection.kv.range(
+        {
+          key,
+          rangeEnd,
+          limit: BigInt(entries),
+          revision,
+          keysOnly,
+          sortOrder: RangeRequest_SortOrder.ASCEND,
+          sortTarget: RangeRequest_SortTarget.KEY,
+        },
+        signal ? { signal } : {},
+      );
+      clearTimeout(waiting);
+      if (revision === 0n) revision = revisionOf(page.header);
+      await onPage(page.kvs.map(entryOf));
+      const last = page.kvs.at(-1);
+      if (!page.more || !last) return revision;
+      const bytes = page.kvs.reduce((sum, each) => sum + each.key.length + each.value.length, 0);
+      entries = Math.min(4 * entries, Math.max(1, Math.floor((page.kvs.length * PAGE) / bytes)));
+      key = new Uint8Array(last.key.length + 1);
+      key.set(last.key);
+    } finally {
+      clearTimeout(waiting);
+      done();
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { nextTurn, turnIsOver } from '../table/turn.ts';
+import { sourceTurn } from '../table/turn.ts';
 import type { EtcdConnection } from './connection.ts';
 import { EtcdFailure } from './failure.ts';
 import { type WatchRequest, WatchRequestSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
@@ -86,14 +86,15 @@ export class PrefixFollower {
     const stale = new Set(this.#known.names());
     const take = async (entries: readonly Entry[]): Promise<void> => {
       for (const entry of entries) {
-        while (turnIsOver()) await nextTurn();
+        const wait = sourceTurn();
+        if (wait) await wait;
         stale.delete(this.#nameOf(entry.key));
         this.#take(entry);
       }
     };
     const revision = await listPrefix(connection, this.prefix, take, { signal });
     for (const name of stale) {
-      while (turnIsOver()) await nextTurn();
+      await sourceTurn();
       this.#forget(this.prefix + name);
     }
     this.#sink.listed();
@@ -116,7 +117,8 @@ export class PrefixFollower {
         }
         for (const { type, kv } of response.events) {
           if (!kv) continue;
-          while (turnIsOver()) await nextTurn();
+          const wait = sourceTurn();
+          if (wait) await wait;
           if (type === Event_EventType.DELETE) this.#forget(decodeText(kv.key));
           else this.#take(entryOf(kv));
         }
@@ -155,7 +157,7 @@ export class PrefixFollower {
   async #suspects(found: ReadonlyMap<string, bigint>): Promise<string[]> {
     const suspects: string[] = [];
     for (const [key, revision] of found) {
-      while (turnIsOver()) await nextTurn();
+      await sourceTurn();
       if (this.#known.get(this.#nameOf(key)) !== revision) suspects.push(key);
     }
     for (const name of this.#known.names())

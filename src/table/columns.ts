@@ -33,6 +33,20 @@ export const uint32: ColumnKind<number> = () => {
   };
 };
 
+export const boolean: ColumnKind<boolean> = () => {
+  let bits = new Uint8Array(0);
+  return {
+    grow: slots => {
+      bits = new Uint8Array(bits.buffer.transfer(slots));
+    },
+    read: slot => bits[slot] === 1,
+    write: (slot, value) => {
+      bits[slot] = value ? 1 : 0;
+    },
+    clear: () => undefined,
+  };
+};
+
 /** Any number. */
 export const float64: ColumnKind<number> = () => {
   let numbers = new Float64Array(0);

@@ -1,6 +1,6 @@
 import type { Change, ReadonlyTable } from './table.ts';
 import { Table, type TableOptions } from './table.ts';
-import { turnIsOver } from './turn.ts';
+import { addBacklog, turnIsOver } from './turn.ts';
 
 /** One table a derivation reads, and which groups a change of it touches. */
 export interface Input {
@@ -72,6 +72,7 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
     let done = 0;
     for (const group of dirty) {
       dirty.delete(group);
+      addBacklog(-1);
       if (spec.rowPerGroup) {
         const [row] = spec.compute(group);
         if (row === undefined) out.delete(group);
@@ -92,7 +93,8 @@ export function derive<Out>(spec: Derivation<Out>): ReadonlyTable<Out> {
   };
   for (const each of spec.inputs) {
     each.connect(group => {
-      dirty.add(group);
+      const before = dirty.size;
+      addBacklog(dirty.add(group).size - before);
       schedule();
     });
     void each.table.whenSynced().then(schedule);

@@ -22,5 +22,35 @@ export function turnIsOver(): boolean {
   return now >= end;
 }
 
+/** Rows that derivations have yet to compute, all together. */
+let waiting = 0;
+/** As many may wait: enough that nobody is idle, and few enough that they are no memory to speak of. */
+const MOST = 1024;
+
+/** So many more (or fewer) rows are to be computed. */
+export function addBacklog(rows: number): void {
+  waiting += rows;
+}
+
+/** Sources that wait, those first that have waited longest. */
+const sources: (() => void)[] = [];
+
+/**
+ * Undefined where a source may tell something now; else what resolves when it may: its turn is over, or what sources
+ * have told before is not computed yet. What waits at its source costs nothing; in the middle of the way it is memory.
+ * In each round of the event loop one source at the least goes on, and wakes no other.
+ */
+export function sourceTurn(): Promise<void> | undefined {
+  if (!turnIsOver() && waiting <= MOST) return undefined;
+  return new Promise(resolve => {
+    if (sources.push(resolve) === 1) setImmediate(wakeSource);
+  });
+}
+
+function wakeSource(): void {
+  if (waiting <= MOST) sources.shift()!();
+  if (sources.length) setImmediate(wakeSource);
+}
+
 /** Resolves in a later turn, after others have had theirs. */
 export const nextTurn = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
