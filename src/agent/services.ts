@@ -148,6 +148,7 @@ export async function runServices(options: ServicesOptions): Promise<Services> {
         mesh,
         unreachable: {
           node: name => nodeVerdicts?.get(name)?.dead === true,
+          everyNode: !nodeVerdicts?.size,
           cluster: name => clusters?.get(name)?.dead === true,
           backendsOf: name => {
             const lost = new Set(

@@ -5,6 +5,7 @@ import { serviceSchema, toService } from '../api/service.ts';
 import { type Frontend, shareText } from './frontend.ts';
 import { type Forwarding, frontendsOf } from './frontends.ts';
 import type { RemoteService } from './remote-service.ts';
+import { allReachable } from './unreachable.ts';
 
 type Fields = Record<string, unknown>;
 const service = (spec: Fields, annotations: Fields = {}, labels: Fields = {}, status: Fields = {}) =>
@@ -405,8 +406,37 @@ test('another cluster’s backend that is a pod of this one is passed over', () 
   assert.deepEqual(show(rows), ['ClusterIP 10.96.0.9:80 external → 10.1.0.1:8080 10.2.0.1:9090']);
 });
 
+test('of several slices, one of which changed, a frontend has what it has of these slices alone', () => {
+  const kept = service({});
+  const now = (slices: ReturnType<typeof slice>[]) => show(compute(kept, slices));
+  // Asked for each node, it looks at all endpoints.
+  const model = (slices: ReturnType<typeof slice>[]) =>
+    show(
+      frontendsOf({
+        ...{ service: service({}), slices, remotes: [], complete: true, mesh },
+        place: { node: 'n1', zone: 'a' },
+        unreachable: { ...allReachable, everyNode: false },
+      }),
+    );
+  let seed = 3;
+  const random = (below: number): number => {
+    seed = (seed * 1103515245 + 12345) % 2147483648;
+    return seed % below;
+  };
+  const parts = ['a', 'b', 'c'].map(name => ({ ...slice([]), name }));
+  for (let round = 0; round < 300; round++) {
+    const at = random(3);
+    const endpoints = Array.from({ length: random(4) }, () =>
+      (random(4) ? ready : terminating)(`10.1.0.${random(40)}`),
+    );
+    parts[at] = { ...slice(endpoints), name: parts[at]!.name };
+    assert.deepEqual(now(parts), model(parts));
+  }
+});
+
 const lost = (nodes: string[], clusters: string[] = [], addresses: string[] = []) => ({
   node: (name: string) => nodes.includes(name),
+  everyNode: nodes.length === 0,
   cluster: (name: string) => clusters.includes(name),
   backendsOf: () => (addresses.length ? (address: string) => addresses.includes(address) : undefined),
 });

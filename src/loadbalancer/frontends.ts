@@ -16,6 +16,7 @@ import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { BackendPort, RemoteBackends, RemoteService } from './remote-service.ts';
 import { type Place, preferByHints } from './topology.ts';
+import { Union } from './union.ts';
 import { allReachable, type Unreachable } from './unreachable.ts';
 
 /** Everything that decides how one service is balanced on one node. */
@@ -85,7 +86,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
     if (port.protocol === 'SCTP') continue;
     const choices = new Map<string, Choice>();
     const choose = (ipv6: boolean, local: boolean): Choice => {
-      const own = ownBackends(slices, port, ipv6, local, input.place, unreachable);
+      const own = ownBackends(service, slices, port, ipv6, local, input.place, unreachable);
       // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
       if (local) return { backends: usable(own) };
       const remote = remoteBackends(remotes, port, ipv6, own, input.mesh, unreachable);
@@ -241,21 +242,33 @@ interface Candidate {
   readonly backend: Backend | undefined;
 }
 
+/** What a slice has for a port, as it is while all nodes are reached. */
+interface Candidates {
+  /** In a stable order. */
+  readonly list: readonly Candidate[];
+  /** Of them, those that can be sent to. */
+  readonly backends: readonly Backend[];
+  /** Each of `backends` is there once, and none has a hint whose clients it is meant for. */
+  readonly plain: boolean;
+}
+
 /** Rows never change, and most of a large service's are those of before: what is found in one is kept with it. */
-const foundInSlices = new WeakMap<EndpointSlice, Map<string, readonly Candidate[]>>();
+const foundInSlices = new WeakMap<EndpointSlice, Map<string, Candidates>>();
+/** By port and family. */
+const unions = new WeakMap<Service, Map<string, Union>>();
 const foundInRemotes = new WeakMap<
   RemoteService,
   { readonly mesh: Mesh; readonly lists: Map<string, Backend[]> }
 >();
 
-/** A slice's endpoints that listen for a port, in a stable order, as they are while their nodes are reached. */
-function candidatesOf(slice: EndpointSlice, port: ServicePort): readonly Candidate[] {
-  const lists = foundInSlices.get(slice) ?? new Map<string, readonly Candidate[]>();
-  foundInSlices.set(slice, lists);
+/** A slice's endpoints that listen for a port. */
+function candidatesOf(slice: EndpointSlice, port: ServicePort): Candidates {
+  const ports = foundInSlices.get(slice) ?? new Map<string, Candidates>();
+  foundInSlices.set(slice, ports);
   const name = `${port.protocol} ${port.name}`;
-  let list = lists.get(name);
-  if (list === undefined) {
-    list = slice.ports
+  let found = ports.get(name);
+  if (found === undefined) {
+    const list = slice.ports
       .filter(target => target.name === port.name && target.protocol === port.protocol)
       .flatMap(target =>
         slice.endpoints.map(endpoint => {
@@ -266,24 +279,63 @@ function candidatesOf(slice: EndpointSlice, port: ServicePort): readonly Candida
         }),
       )
       .sort((a, b) => (a.endpoint.address < b.endpoint.address ? -1 : 1));
-    lists.set(name, list);
+    const usable = list.filter(each => each.backend !== undefined);
+    const backends = usable.map(each => each.backend!);
+    const hinted = usable.some(({ endpoint }) => isHinted(endpoint));
+    const plain = !hinted && new Set(backends.map(each => each.key)).size === backends.length;
+    found = { list, backends, plain };
+    ports.set(name, found);
   }
-  return list;
+  return found;
 }
 
+const isHinted = ({ forZones, forNodes }: SliceEndpoint): boolean =>
+  forZones.length > 0 || forNodes.length > 0;
+
 function ownBackends(
+  service: Service,
   slices: readonly EndpointSlice[],
   port: ServicePort,
   ipv6: boolean,
   local: boolean,
   place: Place,
   unreachable: Unreachable,
+): readonly Backend[] {
+  const family = slices.filter(slice => slice.addressType === (ipv6 ? 'IPv6' : 'IPv4'));
+  const found = family.map(slice => candidatesOf(slice, port));
+  const plain =
+    !local && unreachable.everyNode
+      ? plainBackends(service, found, `${port.protocol} ${port.name} ${ipv6}`)
+      : undefined;
+  return plain ?? chosenBackends(found, port, local, place, unreachable);
+}
+
+/** Where nothing chooses between the backends, all of them; undefined where something does. */
+function plainBackends(
+  service: Service,
+  found: readonly Candidates[],
+  name: string,
+): readonly Backend[] | undefined {
+  if (!found.every(each => each.plain)) return undefined;
+  if (found.length <= 1) return found[0]?.backends ?? [];
+  const ofService = unions.get(service) ?? new Map<string, Union>();
+  unions.set(service, ofService);
+  const union = ofService.get(name) ?? new Union();
+  ofService.set(name, union);
+  return union.of(found.map(each => each.backends));
+}
+
+function chosenBackends(
+  found: readonly Candidates[],
+  port: ServicePort,
+  local: boolean,
+  place: Place,
+  unreachable: Unreachable,
 ): Backend[] {
   const candidates: { readonly endpoint: SliceEndpoint; readonly backend: Backend }[] = [];
   let hinted = false;
-  for (const slice of slices) {
-    if (slice.addressType !== (ipv6 ? 'IPv6' : 'IPv4')) continue;
-    for (const { endpoint, port: target, backend: reached } of candidatesOf(slice, port)) {
+  for (const { list } of found) {
+    for (const { endpoint, port: target, backend: reached } of list) {
       if (local && endpoint.node !== place.node) continue;
       // A node reaches its own pods, whatever others think of it.
       const lost = endpoint.node !== place.node && unreachable.node(endpoint.node);
@@ -292,7 +344,7 @@ function ownBackends(
         ? state && toBackend(endpoint.address, target, port.protocol, '', endpoint.node, state)
         : reached;
       if (!backend) continue;
-      hinted ||= endpoint.forZones.length > 0 || endpoint.forNodes.length > 0;
+      hinted ||= isHinted(endpoint);
       candidates.push({ endpoint, backend });
     }
   }
@@ -307,11 +359,11 @@ function ownBackends(
           })),
           place,
         );
-  const found = new Map<string, Backend>();
+  const unique = new Map<string, Backend>();
   // While an endpoint moves between slices it is in two of them: the better state is the newer.
   for (const { backend } of chosen)
-    if (found.get(backend.key)?.state !== 'active') found.set(backend.key, backend);
-  return [...found.values()];
+    if (unique.get(backend.key)?.state !== 'active') unique.set(backend.key, backend);
+  return [...unique.values()];
 }
 
 function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefined {
