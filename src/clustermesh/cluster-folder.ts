@@ -1,9 +1,10 @@
 import type { MaxClusters } from '../api/identity-number.ts';
 import { logOf } from '../log.ts';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import { followConfigFolder } from './config-folder.ts';
 import type { MirroredKind } from './layout.ts';
 import { RemoteCluster, type Resolve, type Timing } from './remote-cluster.ts';
-import { parseRemoteConfig } from './remote-config.ts';
+import { parseRemoteConfig, type RemoteConfig } from './remote-config.ts';
 import type { RemoteConsumer } from './remote-consumer.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
 import type { Verdicts } from './verdict-tables.ts';
@@ -49,7 +50,11 @@ export class ClusterFolder {
   readonly #options: ReadersOptions;
   readonly #hooks: ClusterHooks;
   readonly #clusters = new Map<string, RemoteCluster>();
+  readonly #names = new Set<string>();
+  /** Of the files that have been read. */
   readonly #texts = new Map<string, string>();
+  /** What is in the folder, while it is being read. */
+  #files: ReadonlyMap<string, string> | undefined;
   /** Files that are no usable configuration: name → why. */
   readonly #broken = new Map<string, string>();
   readonly #ids = new Map<number, string>();
@@ -86,7 +91,7 @@ export class ClusterFolder {
 
   /** Names of all files that are, or should be, a configuration. */
   get names(): readonly string[] {
-    return [...this.#texts.keys()];
+    return [...this.#names];
   }
 
   /** Tells each cluster what our nodes' probes found of it, from now on, also of those that are configured later. */
@@ -115,50 +120,72 @@ export class ClusterFolder {
   }
 
   #configure(files: ReadonlyMap<string, string>): void {
+    const isBusy = this.#files !== undefined;
+    this.#files = files;
     for (const name of this.#clusters.keys()) if (!files.has(name)) this.#remove(name);
     for (const name of this.#broken.keys()) if (!files.has(name)) this.#broken.delete(name);
-    for (const [name, text] of files) {
-      if (this.#texts.get(name) === text) continue;
-      if (!this.#texts.has(name) && name !== this.#options.cluster) this.#hooks.appeared?.(name);
-      this.#texts.set(name, text);
-      if (name === this.#options.cluster) {
-        this.#broken.set(name, "its configuration is ignored: it has this cluster's own name");
-        this.#hooks.forgiven?.(name);
-        continue;
-      }
-      try {
-        const remote = parseRemoteConfig(name, text);
-        this.#broken.delete(name);
-        const present = this.#clusters.get(name);
-        if (present) present.configure(remote);
-        else this.#add(name, text);
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        log.error({ cluster: name, reason }, 'configuration of a remote cluster cannot be used');
-        this.#broken.set(name, reason);
-        this.#hooks.forgiven?.(name);
-      }
-    }
-    for (const name of this.#texts.keys())
+    for (const name of this.#names)
       if (!files.has(name)) {
+        this.#names.delete(name);
         this.#texts.delete(name);
+        this.#hooks.forgiven?.(name);
         this.#hooks.vanished?.(name);
       }
+    for (const name of files.keys()) {
+      if (!this.#names.has(name) && name !== this.#options.cluster) this.#hooks.appeared?.(name);
+      this.#names.add(name);
+    }
+    if (!isBusy) void this.#read();
   }
 
-  #add(name: string, text: string): void {
+  /** Takes up the files that are new or others now. There may be hundreds: the event loop gets its turns. */
+  async #read(): Promise<void> {
+    let files: ReadonlyMap<string, string>;
+    do {
+      files = this.#files!;
+      for (const [name, text] of files) {
+        if (turnIsOver()) await nextTurn();
+        if (this.#options.signal.aborted || this.#files !== files) break;
+        if (this.#texts.get(name) !== text) this.#readFile(name, text);
+      }
+    } while (this.#files !== files);
+    this.#files = undefined;
+  }
+
+  #readFile(name: string, text: string): void {
+    this.#texts.set(name, text);
+    if (name === this.#options.cluster) {
+      this.#broken.set(name, "its configuration is ignored: it has this cluster's own name");
+      this.#hooks.forgiven?.(name);
+      return;
+    }
+    try {
+      const remote = parseRemoteConfig(name, text);
+      this.#broken.delete(name);
+      const present = this.#clusters.get(name);
+      if (present) present.configure(remote);
+      else this.#add(name, text, remote);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      log.error({ cluster: name, reason }, 'configuration of a remote cluster cannot be used');
+      this.#broken.set(name, reason);
+      this.#hooks.forgiven?.(name);
+    }
+  }
+
+  #add(name: string, text: string, remote: RemoteConfig): void {
     const leaving = this.#leaving.get(name);
     if (leaving) {
       // Added again while it is being removed: first everything old goes.
       void leaving.then(() => {
-        if (this.#texts.get(name) === text && !this.#clusters.has(name)) this.#add(name, text);
+        if (this.#texts.get(name) === text && !this.#clusters.has(name)) this.#add(name, text, remote);
       });
       return;
     }
     const { maxClusters, timing, silence, resolve } = this.#options;
     const hooks = this.#hooks;
     log.info({ cluster: name }, 'remote cluster configured');
-    const cluster = new RemoteCluster(parseRemoteConfig(name, text), {
+    const cluster = new RemoteCluster(remote, {
       cluster: name,
       reader: this.#options.cluster,
       maxClusters,
