@@ -14,13 +14,13 @@ test('no more than so many hold a permit, and who came first gets the next one',
     });
   await turn();
   assert.deepEqual(holders, ['a', 'b']);
-  give['b']!();
-  give['b']!();
+  give.b!();
+  give.b!();
   await turn();
   assert.deepEqual(holders, ['a', 'b', 'c']);
   for (const name of ['a', 'c']) give[name]!();
   await turn();
-  give['d']!();
+  give.d!();
   const again = [await permits.take(), await permits.take()];
   assert.equal(again.length, 2);
 });

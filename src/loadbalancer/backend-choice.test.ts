@@ -155,6 +155,7 @@ function frontends(world: World): Frontend[] {
     mesh: { cluster: 'us', regionOf: () => '', mayServe: () => true },
     unreachable: {
       node: name => world.deadNodes.includes(name),
+      everyNode: world.deadNodes.length === 0,
       cluster: () => false,
       backendsOf: () => undefined,
     },

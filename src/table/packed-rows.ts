@@ -68,12 +68,9 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     for (let slot = 0; slot < this.#end; slot++) if (this.#taken[slot]) yield this.#read(slot);
   }
 
-  by(index: string, value: string): readonly Row[] | undefined {
+  by(index: string, value: string): Iterable<Row> | undefined {
     const found = this.#indexes.get(index);
-    return found?.slots.all(hashOf(value)).flatMap(slot => {
-      const row = this.#read(slot);
-      return found.of(row).includes(value) ? [row] : [];
-    });
+    return found && this.#all(found.slots.all(hashOf(value)), row => found.of(row).includes(value));
   }
 
   set(key: string, row: Row, before: Row | undefined): void {
@@ -101,6 +98,14 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     for (const { of, slots } of this.#indexes.values())
       for (const value of new Set(of(before))) slots.remove(hashOf(value), slot);
     this.#release(slot);
+  }
+
+  /** Reads as far as is asked for. */
+  *#all(slots: readonly number[], matches: (row: Row) => boolean): Iterable<Row> {
+    for (const slot of slots) {
+      const row = this.#taken[slot] ? this.#read(slot) : undefined;
+      if (row && matches(row)) yield row;
+    }
   }
 
   #slotOf(key: string): number {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nextTurn, turnIsOver } from './turn.ts';
+import { addBacklog, nextTurn, sourceTurn, turnIsOver } from './turn.ts';
 
 const work = (milliseconds: number): void => {
   for (const until = performance.now() + milliseconds; performance.now() < until; );
@@ -22,4 +22,20 @@ test('a turn is over when its time is, for all who share it, and another begins 
     }),
   );
   assert.ok(later);
+});
+
+test('sources wait while what they told before is not computed, and then go on in the order they came', async () => {
+  await nextTurn();
+  assert.equal(sourceTurn(), undefined);
+  addBacklog(5000);
+  const seen: string[] = [];
+  const sources = ['a', 'b', 'c'].map(async name => {
+    await sourceTurn();
+    seen.push(name);
+  });
+  for (let round = 0; round < 20; round++) await nextTurn();
+  assert.deepEqual(seen, []);
+  addBacklog(-5000);
+  await Promise.all(sources);
+  assert.deepEqual(seen, ['a', 'b', 'c']);
 });
