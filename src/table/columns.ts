@@ -154,12 +154,21 @@ export const text: ColumnKind<string> = () => {
   };
 };
 
+/** Most lists and records of nodes have nothing in them. Rows are never changed, so that they may have these in common. */
+const empty = new Map<string, unknown>([
+  ['[]', Object.freeze([])],
+  ['{}', Object.freeze({})],
+]);
+
 /** Anything that JSON can say, as its text: for what is large and seldom looked at. */
 export function json<Value>(): Column<Value> {
   const texts = text();
   return {
     ...texts,
-    read: slot => JSON.parse(texts.read(slot)) as Value,
+    read: slot => {
+      const found = texts.read(slot);
+      return (empty.get(found) ?? JSON.parse(found)) as Value;
+    },
     write: (slot, value) => texts.write(slot, JSON.stringify(value)),
   };
 }
