@@ -42,6 +42,16 @@ struct prefix_value {
 	__u32 flags; /* none yet */
 };
 
+/* --- masquerade_addresses: under which address pods leave by an uplink -------------- */
+struct masquerade_key {
+	__u32 ifindex;
+	__u32 family; /* AF_INET, AF_INET6 */
+};
+
+struct masquerade_value {
+	struct addr addr;
+};
+
 /* --- endpoints: addresses served by this node ------------------------------------- */
 struct endpoint_key {
 	__u16 cluster_id;

@@ -113,6 +113,18 @@ static __always_inline bool keeps_source(const struct addr *to)
 	return false;
 }
 
+/* The uplink's own address: what leaves under another's would be answered by another way, or dropped on its own. */
+static __always_inline void masquerade_address(__u32 ifindex, bool v6, struct addr *source)
+{
+	struct masquerade_key key = { .ifindex = ifindex, .family = v6 ? AF_INET6 : AF_INET };
+	struct masquerade_value *own = bpf_map_lookup_elem(&masquerade_addresses, &key);
+
+	if (own)
+		*source = own->addr;
+	else
+		config_addr(source, node_ip(v6));
+}
+
 /*
  * Masquerade of local pods, except what answers a flow that came to the pod's own address.
  */
@@ -134,7 +146,7 @@ __noinline int masquerade(struct __sk_buff *skb, struct packet *p)
 	row = bpf_map_lookup_elem(&conntrack, &key);
 	if (row && (__s32)(row->expires - seconds()) > 0 && high != !!(row->flags & CONNTRACK_INITIATOR_HIGH))
 		return TC_ACT_OK;
-	config_addr(&source, node_ip(p->v6));
+	masquerade_address(skb->ifindex, p->v6, &source);
 	result = nat_source(skb, p, &source);
 	if (result)
 		return drop(skb, result, DIRECTION_EGRESS);

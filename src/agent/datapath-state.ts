@@ -14,10 +14,11 @@ import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, type ClusterNodesOptions, deriveClusterNodes } from './cluster-nodes.ts';
 import { deriveClusterRegions } from './cluster-regions.ts';
 import type { Endpoint, EndpointMapRow } from './endpoint.ts';
-import { type HostAddress, reconcileEndpointMap } from './endpoint-map.ts';
+import { reconcileEndpointMap } from './endpoint-map.ts';
 import { FailureLog } from './failure-log.ts';
 import { type ForeignClaim, ForeignClaims } from './foreign-claims.ts';
 import { deriveHealthCheckPorts, type HealthCheckPort, HealthCheckServers } from './health-check-ports.ts';
+import type { DeviceAddress } from './host-addresses.ts';
 import { deriveHostPorts } from './host-ports.ts';
 import { deriveHostRoutes, type HostRoute, hostRouteTarget } from './host-routes.ts';
 import {
@@ -29,6 +30,14 @@ import {
   prefixOfKey,
 } from './ipcache.ts';
 import { MaglevTables } from './maglev-tables.ts';
+import {
+  deriveMasqueradeAddresses,
+  type MasqueradeAddress,
+  type MasqueradeMapRow,
+  masqueradeKeyName,
+  masqueradeMapKey,
+  masqueradeMapRow,
+} from './masquerade-addresses.ts';
 import {
   addressOfNodeKey,
   deriveNodeAddresses,
@@ -75,7 +84,9 @@ export interface DatapathStateOptions {
   readonly deadRemoteNodes: ReadonlyTable<DeadRemoteNode>;
   /** This node's endpoints. */
   readonly endpoints: ReadonlyTable<Endpoint>;
-  readonly hostAddresses: ReadonlyTable<HostAddress>;
+  readonly hostAddresses: ReadonlyTable<DeviceAddress>;
+  /** Ifindexes of the devices by which pods leave. */
+  readonly uplinks: readonly number[];
   readonly kernelRoutes: ReadonlyTable<KernelRoute>;
   readonly routing: Pick<PathInputs, 'mode' | 'topology' | 'neighbourRoutes'>;
   /** Prefixes where pods show their own address. */
@@ -194,6 +205,19 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
       options.unmasqueraded,
       datapath.map<PrefixMapRow['key'], PrefixMapRow['value']>('unmasqueraded'),
       report('unmasqueraded prefix'),
+    ),
+    masquerade: new Reconciler<MasqueradeAddress>(
+      deriveMasqueradeAddresses({
+        addresses: options.hostAddresses,
+        uplinks: options.uplinks,
+        nodeAddresses: options.node.addresses.map(each => each.ip),
+      }),
+      mapTarget(datapath.map<MasqueradeMapRow['key'], MasqueradeMapRow['value']>('masquerade_addresses'), {
+        nameOf: masqueradeKeyName,
+        keyOf: masqueradeMapKey,
+        toRow: masqueradeMapRow,
+      }),
+      report('masquerade address'),
     ),
     routes: new Reconciler<HostRoute>(
       deriveHostRoutes({

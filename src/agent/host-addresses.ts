@@ -6,6 +6,15 @@ import type { Netlink } from '../datapath/netlink.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import type { HostAddress } from './endpoint-map.ts';
 
+/** An address of the node, and the device that has it. */
+export interface DeviceAddress extends HostAddress {
+  readonly ifindex: number;
+  /** Position in the kernel's list, where primary addresses are first. */
+  readonly place: number;
+  /** Whether others than the neighbours on one link can answer to it. */
+  readonly global: boolean;
+}
+
 /**
  * All of `families` but those of loopback and, of IPv6, of one link. Rows change within a tenth of a second of the
  * kernel's.
@@ -14,11 +23,12 @@ export function watchHostAddresses(
   netlink: Netlink,
   signal: AbortSignal,
   families: readonly (4 | 6)[] = [4, 6],
-): ReadonlyTable<HostAddress> {
-  const table = new Table<HostAddress>({
+): ReadonlyTable<DeviceAddress> {
+  const table = new Table<DeviceAddress>({
     name: 'host-addresses',
     keyOf: row => row.address,
-    equal: (a, b) => a.address === b.address,
+    indexes: { device: row => [String(row.ifindex)] },
+    equal: (a, b) => a.ifindex === b.ifindex && a.place === b.place && a.global === b.global,
   });
   const list = (): void => {
     const rows = listAddresses(netlink).filter(
@@ -27,7 +37,14 @@ export function watchHostAddresses(
         !address.startsWith('127.') &&
         !(isIP(address) === 6 && scope !== 'universe'),
     );
-    table.replace(rows.map(({ address }) => ({ address })));
+    table.replace(
+      rows.map(({ address, ifindex, scope }, place) => ({
+        address,
+        ifindex,
+        place,
+        global: scope === 'universe',
+      })),
+    );
   };
   // One listing for however many notifications came at once.
   let stale = false;

@@ -270,6 +270,7 @@ export class NodeAgent {
       deadRemoteNodes,
       endpoints: endpoints.table,
       hostAddresses,
+      uplinks: uplinks.map(each => each.ifindex),
       kernelRoutes: watchKernelRoutes(
         netlink,
         config['routing-mode'],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { parse } from './address.ts';
 import type { Datapath } from './object.ts';
 import {
   frame,
@@ -49,6 +50,25 @@ for (const [name, { NODE, POD, ROUTER, WORLD }] of FAMILIES)
       const id = [...echo.payload.subarray(4, 6)];
       const back = read(send('from_netdev', icmp(WORLD, NODE, types.echoReply, 0, [...id, 0, 1])).out);
       assert.deepEqual([back.to, [...back.payload.subarray(4, 6)], back.sound], [POD, [0x12, 0x34], true]);
+    });
+
+    it('another uplink is left under an address of its own, and what comes back to that finds the pod', () => {
+      const [second, loopback] = [name === 'IPv4' ? '192.0.2.77' : '2001:db8:77::1', 1];
+      const key = { ifindex: loopback, family: name === 'IPv4' ? 2 : 10 };
+      const own = { cluster_id: 0, pad: 0, addr: parse(second) };
+      const none = new Uint8Array(6);
+      const host = { ifindex: 0, identity: 1, endpoint_id: 0, policy_set: 0, mac: none, host_mac: none };
+      datapath.map('masquerade_addresses').set(key, { addr: parse(second) });
+      datapath.map('endpoints').set(own, { ...host, flags: 1 });
+      try {
+        const out = read(send('to_netdev', udp(ports(POD, WORLD, 40_013, 53))).out);
+        assert.deepEqual([out.from, out.to, out.sound], [second, WORLD, true]);
+        const back = read(send('from_netdev', udp(ports(WORLD, second, 53, out.fromPort))).out);
+        assert.deepEqual([back.from, back.to, back.toPort, back.sound], [WORLD, POD, 40_013, true]);
+      } finally {
+        datapath.map('masquerade_addresses').delete(key);
+        datapath.map('endpoints').delete(own);
+      }
     });
 
     it('an ICMP error finds the pod, with what the pod sent in its quote', () => {

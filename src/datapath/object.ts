@@ -28,6 +28,7 @@ export type MapName =
   | 'endpoints'
   | 'nodes'
   | 'unmasqueraded'
+  | 'masquerade_addresses'
   | 'frontends'
   | 'slots'
   | 'backends'
