@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { explain } from '../src/cli/failure.ts';
+import { explain } from '../src/failure.ts';
 import { down } from '../src/lab/lab.ts';
 import { labNames } from '../src/lab/state.ts';
 

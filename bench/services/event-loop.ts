@@ -2,7 +2,7 @@
 import { copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { Failure } from '../../src/cli/failure.ts';
+import { Failure } from '../../src/failure.ts';
 import { pathOf, resources, typeOf } from '../../src/kube/resource.ts';
 import { initProcess } from '../../src/lab/node.ts';
 import { samplesOf } from './agent.ts';

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Failure } from '../../src/cli/failure.ts';
+import { Failure } from '../../src/failure.ts';
 import { initProcess } from '../../src/lab/node.ts';
 import type { Lab, LabCluster } from '../../src/lab/open-lab.ts';
 import { type Crowd, type StoredObject, storedObjects } from './crowd.ts';

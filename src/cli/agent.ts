@@ -2,8 +2,8 @@ import { type Command, Option } from 'commander';
 import * as z from 'zod';
 import { askAgent } from '../agent/api-client.ts';
 import { AgentStatus } from '../api/agent-status.ts';
+import { Failure } from '../failure.ts';
 import { columns } from './columns.ts';
-import { Failure } from './failure.ts';
 import { write } from './output.ts';
 import { unreachableText } from './unreachable-text.ts';
 

@@ -1,9 +1,9 @@
 import { parse as parseYaml } from 'yaml';
 import * as z from 'zod';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { ConfigMap } from '../kube/objects.ts';
 import { isForbidden, isNotFound } from '../kube/status.ts';
-import { Failure } from './failure.ts';
 
 /** An address of the API server that nodes reach without any service. */
 export interface ApiServer {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Failure } from '../failure.ts';
 import { complaint } from './ask-pod.ts';
-import { Failure } from './failure.ts';
 import { askEach, type NodeSource } from './node-source.ts';
 
 test('a command that failed in a pod is told by its sentence, its last log line or its exit code', () => {

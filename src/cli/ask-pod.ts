@@ -1,6 +1,6 @@
+import { Failure } from '../failure.ts';
 import { execInPod } from '../kube/exec.ts';
 import { KubeError } from '../kube/status.ts';
-import { Failure } from './failure.ts';
 import type { IsthmusPod } from './isthmus-pods.ts';
 import { accessOf, type ClusterChoice } from './kubeconfig.ts';
 import { lastWords } from './last-words.ts';

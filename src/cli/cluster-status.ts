@@ -1,10 +1,10 @@
 import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { ConfigMap, conditionOf } from '../kube/objects.ts';
 import { isNotFound } from '../kube/status.ts';
 import { askAgent } from './ask-pod.ts';
-import { Failure } from './failure.ts';
 import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
 import type { ClusterChoice } from './kubeconfig.ts';
 import { unreachableText } from './unreachable-text.ts';

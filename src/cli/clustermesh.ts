@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import * as z from 'zod';
+import { Failure } from '../failure.ts';
 import { Node } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
-import { Failure } from './failure.ts';
 import { installedValues } from './helm.ts';
 import { upgradeIsthmus } from './install.ts';
 import { type ClusterChoice, chooseCluster, clientOf, findContext } from './kubeconfig.ts';

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Command, CommanderError } from 'commander';
+import { Failure } from '../failure.ts';
 import { register as registerMesh } from './clustermesh.ts';
-import { Failure } from './failure.ts';
 import { register as registerInstall } from './install.ts';
 import { register as registerLab } from './lab.ts';
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import * as z from 'zod';
+import { Failure } from '../failure.ts';
 import { columns } from './columns.ts';
-import { Failure } from './failure.ts';
 import { allNodes, askEach, type NodeSource, nodeOption } from './node-source.ts';
 import { type Format, outputOption, print } from './output.ts';
 

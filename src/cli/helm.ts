@@ -3,8 +3,8 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import * as z from 'zod';
+import { Failure } from '../failure.ts';
 import { packageRoot } from '../package-root.ts';
-import { Failure } from './failure.ts';
 import type { ClusterChoice } from './kubeconfig.ts';
 
 /** Where the chart is, in a clone as well as in the npm package. */

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { Failure } from './failure.ts';
+import { Failure } from '../failure.ts';
 import { findContext } from './kubeconfig.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'isthmus-kubeconfig-'));

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { Failure } from '../failure.ts';
 import { type ClusterAccess, inClusterAccess } from '../kube/access.ts';
 import { KubeClient } from '../kube/client.ts';
 import { kubeconfigAccess, kubeconfigContexts } from '../kube/kubeconfig.ts';
-import { Failure } from './failure.ts';
 
 /** The options that every command understands, as commander gives them. */
 export interface GlobalOptions {

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
+import { Failure } from '../failure.ts';
 import { parseDelay, parseLoss, parseRate } from '../lab/config.ts';
 import { describeFault, type FaultOrder, fault } from '../lab/fault.ts';
 import { openLab } from '../lab/open-lab.ts';
-import { Failure } from './failure.ts';
 import { named } from './lab.ts';
 
 const targetHelp = `

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Table from 'cli-table3';
 import type { Command } from 'commander';
+import { Failure } from '../failure.ts';
 import { type ConfigFile, defaultConfig, parseConfig } from '../lab/config.ts';
 import { down, up } from '../lab/lab.ts';
 import { labStatus } from '../lab/lab-status.ts';
@@ -13,7 +14,6 @@ import { runPortProxy } from '../lab/port-proxy.ts';
 import { runRegistry } from '../lab/registry-process.ts';
 import { labNames } from '../lab/state.ts';
 import { parseNode } from '../lab/target.ts';
-import { Failure } from './failure.ts';
 import { registerFaults } from './lab-fault.ts';
 
 /** `isthmus lab …`: real Kubernetes clusters on this machine. */

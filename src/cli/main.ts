@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
+import { explain } from '../failure.ts';
 import { version } from '../version.ts';
-import { explain } from './failure.ts';
 
 /**
  * The `isthmus` command. Every group of commands lives in a file of its own that exports

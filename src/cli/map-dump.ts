@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { format } from '../datapath/address.ts';
 import { macText } from '../datapath/netlink-address.ts';
 import { openPinnedMap, pinnedMapNames } from '../datapath/pinned-map.ts';
+import { Failure } from '../failure.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
-import { Failure } from './failure.ts';
 import type { MapHeader } from './map-lines.ts';
 
 /** The folder that the agent of this node keeps its maps and links in. */

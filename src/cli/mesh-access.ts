@@ -5,11 +5,11 @@ import { CiliumNode, nodeRow } from '../api/crds/cilium-node.ts';
 import { readAuthority } from '../clustermesh/certificates.ts';
 import type { ClaimedRange } from '../clustermesh/overlap.ts';
 import type { KeyPair } from '../clustermesh/x509.ts';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { ConfigMap, Node } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
-import { Failure } from './failure.ts';
 import type { ClusterChoice } from './kubeconfig.ts';
 
 /** What the ConfigMap of a cluster says about its place in a mesh. */

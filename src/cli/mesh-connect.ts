@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { remoteUser } from '../clustermesh/access.ts';
 import { findOverlaps } from '../clustermesh/overlap.ts';
 import { issueCertificate, readCertificate } from '../clustermesh/x509.ts';
-import { Failure } from './failure.ts';
+import { Failure } from '../failure.ts';
 import { installedValues } from './helm.ts';
 import { upgradeIsthmus } from './install.ts';
 import { type ClusterChoice, clientOf } from './kubeconfig.ts';

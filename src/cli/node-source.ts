@@ -4,9 +4,9 @@ import { promisify } from 'node:util';
 import { type Command, Option } from 'commander';
 import * as z from 'zod';
 import { AGENT_SOCKET } from '../agent/api-server.ts';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { askAgent, complaint } from './ask-pod.ts';
-import { Failure } from './failure.ts';
 import { agentPods, type IsthmusPod } from './isthmus-pods.ts';
 import { type ClusterChoice, chooseCluster, clientOf, type GlobalOptions } from './kubeconfig.ts';
 

@@ -7,11 +7,11 @@ import {
   authoritySecret,
   sharedAuthoritySecret,
 } from '../clustermesh/certificates.ts';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Secret } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
 import { isNotFound } from '../kube/status.ts';
-import { Failure } from './failure.ts';
 import { type ClusterChoice, clientOf } from './kubeconfig.ts';
 import { checkMeshIdentity, readMeshIdentity } from './mesh-access.ts';
 import { connectClusters, connectedClusters } from './mesh-connect.ts';

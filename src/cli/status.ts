@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Failure } from '../failure.ts';
 import { type ClusterStatus, clusterStatus, isComplete, isWell } from './cluster-status.ts';
-import { Failure } from './failure.ts';
 import { type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
 import { statusText } from './status-text.ts';
 

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { type AdminCredentials, apiServer, renderKubeconfig } from './cluster-pki.ts';
 import { corednsObjects } from './coredns.ts';

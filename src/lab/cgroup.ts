@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { waitFor } from './process.ts';
 
 /** One cgroup v1 hierarchy of this machine. */

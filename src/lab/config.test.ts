@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { defaultConfig, nameFromFile, parseConfig, parseDelay, parseLoss, parseRate } from './config.ts';
 
 /** The configuration of a tutorial that people follow: no name in it, and no network wanted. */

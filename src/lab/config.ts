@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import * as z from 'zod';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { isIPv4Prefix, isIPv6Prefix } from './address.ts';
 import { describeIssue } from './config-issue.ts';
 

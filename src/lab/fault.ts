@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { freezeCgroup, thawCgroup } from './cgroup.ts';
 import type { FaultSpec } from './fault-spec.ts';
 import { type Link, linksOf } from './link.ts';

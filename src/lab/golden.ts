@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from '../cache.ts';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup, removeCgroup } from './cgroup.ts';
 import { containerdConfig } from './containerd-config.ts';
 import { run, startDetached, waitFor } from './process.ts';

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writ
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 
 /** What one context needs: a cluster, a user and the context that joins them, all of one name. */
 export interface ContextEntry {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type KubeClient, kubeFromConfig } from '../kube/client.ts';
 import { parseIPv4Prefix } from './address.ts';
 import { gatherExecutables } from './bin-folder.ts';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from '../cache.ts';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { packageRoot } from '../package-root.ts';
 import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup, removeCgroup } from './cgroup.ts';
 import type { Link } from './link.ts';

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createReadStream, existsSync } from 'node:fs';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { nodesOf } from './node.ts';
 import { commandOnNode, type Lab } from './open-lab.ts';
 import { CommandFailed, run } from './process.ts';

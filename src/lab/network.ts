@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type IPv4Prefix, parseIPv4Prefix } from './address.ts';
 import {
   addressesOf,

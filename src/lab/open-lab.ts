@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type CgroupLayout, cgroupLayout } from './cgroup.ts';
 import { initProcess, insideNode } from './node.ts';
 import { diskDirectory, stateDirectory } from './paths.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type IPv4Prefix, overlap, parseIPv4Prefix } from './address.ts';
 import { defaultConfig, type LabConfig } from './config.ts';
 import { addressesOf, checkLabName, hostDevice, loadBalancerRange, planLab, subnetsOf } from './plan.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import * as z from 'zod';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { formatIPv4, type IPv4Prefix, nthAddress, overlap, parseIPv4Prefix } from './address.ts';
 import type { ClusterConfig, LabConfig } from './config.ts';
 import { diskDirectory } from './paths.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import { type CgroupLayout, cgroupFolders, createCgroup, killCgroup } from './cgroup.ts';
 import { ownCommand } from './own-command.ts';
 import { stateDirectory } from './paths.ts';

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 
 /** A command that ended with an error: its command line and what it said. */
 export class CommandFailed extends Error {

@@ -1,4 +1,4 @@
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 
 /** Throws Failure where this process is not root's. */
 export function requireRoot(): void {

@@ -1,4 +1,4 @@
-import { Failure } from '../cli/failure.ts';
+import { Failure } from '../failure.ts';
 import type { ClusterPlan, LabPlan, NodePlan } from './plan.ts';
 
 /** What a fault or a shell is for: a cluster, a node, or a process of either. */

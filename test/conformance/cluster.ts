@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isWell } from '../../src/cli/cluster-status.ts';
-import { Failure } from '../../src/cli/failure.ts';
 import { installIsthmus, upgradeIsthmus } from '../../src/cli/install.ts';
 import { waitForStatus } from '../../src/cli/status.ts';
+import { Failure } from '../../src/failure.ts';
 import { kubeFromConfig } from '../../src/kube/client.ts';
 import { waitForReady } from '../../src/lab/bootstrap.ts';
 import { chartValues, down, up } from '../../src/lab/lab.ts';

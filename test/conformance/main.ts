@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Failure } from '../../src/cli/failure.ts';
+import { Failure } from '../../src/failure.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
 import { apiServer } from '../../src/lab/cluster-pki.ts';
 import { bringUp, saveAgentLogs, takeDown } from './cluster.ts';

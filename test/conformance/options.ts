@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { Failure } from '../../src/cli/failure.ts';
+import { Failure } from '../../src/failure.ts';
 import type { IPFamily } from './cluster-shape.ts';
 import { type SetName, setNames, sets } from './sets.ts';
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { Failure } from '../../src/cli/failure.ts';
+import { Failure } from '../../src/failure.ts';
 import { focusOn } from './spec-list.ts';
 
 export interface SuiteRun {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { KubeError } from '../kube/status.ts';
 import { explain, Failure } from './failure.ts';
+import { KubeError } from './kube/status.ts';
 
 test('a failure is its sentence, its hint and its exit code', () => {
   const failure = new Failure('no such cluster', { hint: 'there are: us', exitCode: 2 });
