@@ -5,6 +5,8 @@
  * times mean little on a machine that others use too.
  *
  * Both ends are pinned: `one` core puts client and server on CPU 0, `two` the server on CPU 1.
+ * With `--routing native` only the way between nodes is measured, beside plain routing.
+ *
  * Options: --peer cilium, --rounds N, --seconds S of a measurement, --services N (0 leaves those rows out),
  * --path TEXT and --measure TEXT (only rows with that in their name), --name LAB (made, and removed afterwards,
  * unless it is up), --keep.
@@ -18,6 +20,7 @@ import { inNamespace } from './datapath/hosts.ts';
 import { buildProbe, measures, ports, startServers, throughput } from './datapath/load.ts';
 import { type Column, Results } from './datapath/results.ts';
 import { measureRounds, type Path, type Way } from './datapath/rounds.ts';
+import { setRoutingMode } from './routing-mode.ts';
 
 const { values } = parseArgs({
   options: {
@@ -26,6 +29,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '9' },
     seconds: { type: 'string', default: '1' },
     services: { type: 'string', default: '10000' },
+    routing: { type: 'string', default: 'tunnel' },
     path: { type: 'string', default: '' },
     measure: { type: 'string', default: '' },
     keep: { type: 'boolean', default: false },
@@ -33,6 +37,11 @@ const { values } = parseArgs({
 });
 if (values.peer !== undefined && values.peer !== 'cilium')
   throw new Error(`--peer: found "${values.peer}", expected "cilium"`);
+if (values.routing !== 'tunnel' && values.routing !== 'native')
+  throw new Error(`--routing: found "${values.routing}", expected "tunnel" or "native"`);
+const native = values.routing === 'native';
+if (native && values.peer !== undefined)
+  throw new Error('--routing native: found --peer, which has tunnels only');
 const [rounds, seconds, services] = [values.rounds, values.seconds, values.services].map(Number) as [
   number,
   number,
@@ -41,6 +50,7 @@ const [rounds, seconds, services] = [values.rounds, values.seconds, values.servi
 const report = (line: string): void => console.error(line);
 
 await using bench = await benchLab(values.name, pairOfClusters(values.peer !== undefined), values.keep);
+if (native) for (const name of ['us', 'eu']) await setRoutingMode(bench.lab.cluster(name), 'native', report);
 const probe = buildProbe();
 const ours = await deploy(bench.lab, 'us', 'eu', probe);
 const peer = bench.cilium === undefined ? undefined : await deploy(bench.lab, 'cilium1', 'cilium2', probe);
@@ -106,14 +116,28 @@ const measureAll = (all: readonly Path[]): Promise<void> =>
   );
 
 const before = loadavg()[0]!;
-await measureAll([
-  path('same node', { floor: 'sameNode' }, network => network.near.address),
-  path('between nodes', { plain: 'plain', floor: 'vxlan' }, network => network.far.address),
-  path('between clusters', { plain: 'plainRouted', floor: 'vxlanRouted' }, network => network.away.address),
-  ...throughService(0),
-]);
+const between = (network: Network): string => network.far.address;
+await measureAll(
+  native
+    ? [
+        {
+          ...path('between nodes, native routing', { floor: 'plain' }, between),
+          goals: { 'throughput, one stream': '≥ 0.97', 'one-byte round trip p50': '≤ 1.05' },
+        },
+      ]
+    : [
+        path('same node', { floor: 'sameNode' }, network => network.near.address),
+        path('between nodes', { plain: 'plain', floor: 'vxlan' }, between),
+        path(
+          'between clusters',
+          { plain: 'plainRouted', floor: 'vxlanRouted' },
+          network => network.away.address,
+        ),
+        ...throughService(0),
+      ],
+);
 const peerName = bench.cilium === undefined ? undefined : `Cilium ${bench.cilium}`;
-if (services > 0) {
+if (services > 0 && !native) {
   report(results.markdown(peerName));
   const started = performance.now();
   await Promise.all(networks.map(([, network]) => network.addServices(services)));

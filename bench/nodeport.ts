@@ -12,8 +12,6 @@ import { mkdtempSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { upgradeIsthmus } from '../src/cli/install.ts';
-import { waitForStatus } from '../src/cli/status.ts';
 import { benchLab } from './bench-lab.ts';
 import { openNamespace } from './datapath/clusters.ts';
 import { inNamespace } from './datapath/hosts.ts';
@@ -21,6 +19,7 @@ import { buildProbe, measures, ports, startServers } from './datapath/load.ts';
 import { type Column, Results } from './datapath/results.ts';
 import { measureRounds, type Path, type Way } from './datapath/rounds.ts';
 import { kubeProxyHosts } from './nodeport/kube-proxy.ts';
+import { setRoutingMode } from './routing-mode.ts';
 
 const { values } = parseArgs({
   options: {
@@ -98,17 +97,10 @@ const measureAll = (all: readonly Path[]): Promise<void> =>
     { rounds, seconds, report },
   );
 
-async function setRouting(routingMode: 'tunnel' | 'native'): Promise<void> {
-  const own = { context: cluster.plan.context, kubeconfig: cluster.kubeconfig, namespace: 'kube-system' };
-  await upgradeIsthmus({ cluster: own, values: { set: [`routingMode=${routingMode}`] }, report });
-  await cluster.kubectl('-n', 'kube-system', 'rollout', 'status', 'daemonset/isthmus', '--timeout=180s');
-  await waitForStatus({ cluster: own, duration: 120_000, report });
-}
-
 const before = loadavg()[0]!;
-await setRouting('tunnel');
+await setRoutingMode(cluster, 'tunnel', report);
 await measureAll([path('tunnel, SNAT', 'snat', 'vxlan')]);
-await setRouting('native');
+await setRoutingMode(cluster, 'native', report);
 await measureAll([
   path('native routing, SNAT', 'snat', 'plain'),
   path('native routing, DSR', 'dsr', 'plain'),
