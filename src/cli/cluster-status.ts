@@ -46,6 +46,8 @@ export interface ComponentStatus {
   readonly unavailable: number;
   /** Pods of the newest configuration and image. */
   readonly updated: number;
+  /** Pods of an older one that have not been told to end: a Deployment's new pods come beside them. */
+  readonly outdated: number;
 }
 
 export interface Problem {
@@ -64,8 +66,10 @@ export function isWell(status: ClusterStatus): boolean {
   );
 }
 
-export function isComplete({ desired, ready, updated, available }: ComponentStatus): boolean {
-  return desired > 0 && ready === desired && available === desired && updated === desired;
+export function isComplete({ desired, ready, updated, available, outdated }: ComponentStatus): boolean {
+  const all = ready === desired && available === desired && updated === desired;
+  // While old pods are there, it may be they that are ready.
+  return desired > 0 && all && outdated === 0;
 }
 
 /**
@@ -169,6 +173,7 @@ const Workload = z.object({
     numberAvailable: z.number().default(0),
     updatedNumberScheduled: z.number().default(0),
     // A Deployment's.
+    replicas: z.number().default(0),
     readyReplicas: z.number().default(0),
     availableReplicas: z.number().default(0),
     updatedReplicas: z.number().default(0),
@@ -186,7 +191,7 @@ async function readComponents(client: KubeClient, namespace: string) {
       };
     } catch (error) {
       if (!isNotFound(error)) throw error;
-      const none = { desired: 0, ready: 0, available: 0, unavailable: 0, updated: 0 };
+      const none = { desired: 0, ready: 0, available: 0, unavailable: 0, updated: 0, outdated: 0 };
       // Without the agent there is no Isthmus; the others can be off.
       return {
         row: { name, kind, object, enabled: name === 'isthmus-agent', observed: true, ...none },
@@ -210,6 +215,7 @@ function componentOf(
   const desired = daemonSet ? status.desiredNumberScheduled : (spec.replicas ?? 1);
   const available = daemonSet ? status.numberAvailable : status.availableReplicas;
   const observed = status.observedGeneration >= metadata.generation;
+  const updated = observed ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0;
   return {
     ...identity,
     enabled: true,
@@ -218,7 +224,8 @@ function componentOf(
     ready: daemonSet ? status.numberReady : status.readyReplicas,
     available,
     unavailable: Math.max(0, desired - available),
-    updated: observed ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0,
+    updated,
+    outdated: Math.max(0, (daemonSet ? desired : status.replicas) - updated),
   };
 }
 

@@ -15,6 +15,7 @@ const agent: ComponentStatus = {
   available: 3,
   unavailable: 0,
   updated: 3,
+  outdated: 0,
 };
 const well: ClusterStatus = {
   context: 'isthmus-us',
@@ -87,10 +88,20 @@ test('a cluster that changes its routing mode shows both', () => {
 });
 
 test('a rollout is not well until the last old pod is gone', () => {
-  const updating = { ...well, components: [{ ...agent, updated: 2 }, ...well.components.slice(1)] };
+  const updating = {
+    ...well,
+    components: [{ ...agent, updated: 2, outdated: 1 }, ...well.components.slice(1)],
+  };
   assert.equal(isWell(updating), false);
   assert.match(text(updating), /… Agent {9}3 of 3 ready, 1 to be updated/);
   assert.match(text(updating), /└ not ready yet\n$/);
+});
+
+test('a Deployment whose old pod is ready beside a new one that is not is no finished rollout', () => {
+  const [agents, operator, mesh] = well.components;
+  const updating = { ...well, components: [agents!, { ...operator!, outdated: 1 }, mesh!] };
+  assert.equal(isWell(updating), false);
+  assert.match(text(updating), /… Operator {6}1 of 1 ready, 1 to be updated/);
 });
 
 test('errors and warnings name node and reason; a warning alone is well', () => {

@@ -56,14 +56,13 @@ interface Row {
 }
 
 function componentRow(component: ComponentStatus): Row {
-  const { name, kind, object, enabled, desired, ready, updated } = component;
+  const { name, kind, object, enabled, desired, ready, outdated } = component;
   const title = titles[name];
   if (!enabled) return { mark: 'off', title, value: 'disabled' };
-  const old = desired - updated;
   return {
     mark: isComplete(component) ? 'good' : 'waiting',
     title,
-    value: `${ready} of ${desired} ready${old > 0 ? `, ${old} to be updated` : ''}`,
+    value: `${ready} of ${desired} ready${outdated > 0 ? `, ${outdated} to be updated` : ''}`,
     note: `${kind} ${object}`,
   };
 }
