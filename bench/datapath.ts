@@ -11,7 +11,6 @@
  * --path TEXT and --measure TEXT (only rows with that in their name), --name LAB (made, and removed afterwards,
  * unless it is up), --keep.
  */
-import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchLab, pairOfClusters } from './bench-lab.ts';
 import { deploy, type Network } from './datapath/clusters.ts';
@@ -19,7 +18,7 @@ import { type Floor, floor } from './datapath/floor.ts';
 import { inNamespace } from './datapath/hosts.ts';
 import { buildProbe, measures, ports, startServers, throughput } from './datapath/load.ts';
 import { type Column, Results } from './datapath/results.ts';
-import { measureRounds, type Path, type Way } from './datapath/rounds.ts';
+import { Measurement, type Path, type Way } from './datapath/rounds.ts';
 import { setRoutingMode } from './routing-mode.ts';
 
 const { values } = parseArgs({
@@ -107,17 +106,10 @@ function throughService(count: number): Path[] {
 }
 
 const results = new Results(measures);
+const measurement = new Measurement(results, { rounds, seconds, path: values.path, report });
 
-const measureAll = (all: readonly Path[]): Promise<void> =>
-  measureRounds(
-    all.filter(each => each.name.includes(values.path)),
-    results,
-    { rounds, seconds, report },
-  );
-
-const before = loadavg()[0]!;
 const between = (network: Network): string => network.far.address;
-await measureAll(
+await measurement.take(
   native
     ? [
         {
@@ -142,9 +134,7 @@ if (services > 0 && !native) {
   const started = performance.now();
   await Promise.all(networks.map(([, network]) => network.addServices(services)));
   report(`${services} services everywhere after ${((performance.now() - started) / 1000).toFixed(0)} s`);
-  await measureAll(throughService(services));
+  await measurement.take(throughService(services));
 }
 console.log(results.markdown(peerName));
-console.log(
-  `\nMedian (lowest to highest) of ${rounds} rounds of ${seconds} s, load ${before.toFixed(1)} at the start and ${loadavg()[0]!.toFixed(1)} at the end`,
-);
+console.log(`\n${measurement.legend()}`);

@@ -9,7 +9,7 @@
  * name), --name LAB (made, and removed afterwards, unless it is up), --keep.
  */
 import { mkdtempSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { benchLab } from './bench-lab.ts';
@@ -17,7 +17,7 @@ import { openNamespace } from './datapath/clusters.ts';
 import { inNamespace } from './datapath/hosts.ts';
 import { buildProbe, measures, ports, startServers } from './datapath/load.ts';
 import { type Column, Results } from './datapath/results.ts';
-import { measureRounds, type Path, type Way } from './datapath/rounds.ts';
+import { Measurement, type Path, type Way } from './datapath/rounds.ts';
 import { kubeProxyHosts } from './nodeport/kube-proxy.ts';
 import { setRoutingMode } from './routing-mode.ts';
 
@@ -90,23 +90,15 @@ function path(name: string, ours: 'snat' | 'dsr', theirs: 'plain' | 'vxlan'): Pa
 }
 
 const results = new Results(measures);
-const measureAll = (all: readonly Path[]): Promise<void> =>
-  measureRounds(
-    all.filter(each => each.name.includes(values.path)),
-    results,
-    { rounds, seconds, report },
-  );
+const measurement = new Measurement(results, { rounds, seconds, path: values.path, report });
 
-const before = loadavg()[0]!;
 await setRoutingMode(cluster, 'tunnel', report);
-await measureAll([path('tunnel, SNAT', 'snat', 'vxlan')]);
+await measurement.take([path('tunnel, SNAT', 'snat', 'vxlan')]);
 await setRoutingMode(cluster, 'native', report);
-await measureAll([
+await measurement.take([
   path('native routing, SNAT', 'snat', 'plain'),
   path('native routing, DSR', 'dsr', 'plain'),
 ]);
 console.log(results.markdown(undefined));
-console.log(
-  `\nMedian (lowest to highest) of ${rounds} rounds of ${seconds} s, load ${before.toFixed(1)} at the start and ${loadavg()[0]!.toFixed(1)} at the end`,
-);
+console.log(`\n${measurement.legend()}`);
 namespace.close();

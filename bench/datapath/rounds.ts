@@ -18,24 +18,44 @@ export interface Rounds {
   readonly rounds: number;
   /** Of a measurement. */
   readonly seconds: number;
+  /** Only paths with that in their name. */
+  readonly path: string;
   /** Takes a line about what is measured next. */
   readonly report: (line: string) => void;
 }
 
-/** Measures every way of every path, round by round; whoever comes first in a round comes last in the next. */
-export async function measureRounds(
-  paths: readonly Path[],
-  results: Results,
-  { rounds, seconds, report }: Rounds,
-): Promise<void> {
-  for (const { ways } of paths) for (const { client, to } of ways.values()) await awaitServer(client, to);
-  for (let round = 0; round < rounds; round++)
-    for (const path of paths) {
-      const { ways, measures } = path;
-      report(`${path.name}: round ${round + 1} of ${rounds}, load ${loadavg()[0]!.toFixed(1)}`);
-      const inTurn = round % 2 === 0 ? [...ways] : [...ways].reverse();
-      for (const measure of measures)
-        for (const [column, { client, to }] of inTurn)
-          results.note(path, measure, column, await measure.measure(client, to, seconds));
-    }
+/** Measures ways through what is compared, from now on. */
+export class Measurement {
+  readonly #results: Results;
+  readonly #options: Rounds;
+  readonly #load = load();
+
+  constructor(results: Results, options: Rounds) {
+    this.#results = results;
+    this.#options = options;
+  }
+
+  /** Every way of every path, round by round; whoever comes first in a round comes last in the next. */
+  async take(all: readonly Path[]): Promise<void> {
+    const { rounds, seconds, path: wanted, report } = this.#options;
+    const paths = all.filter(({ name }) => name.includes(wanted));
+    for (const { ways } of paths) for (const { client, to } of ways.values()) await awaitServer(client, to);
+    for (let round = 0; round < rounds; round++)
+      for (const path of paths) {
+        const { ways, measures } = path;
+        report(`${path.name}: round ${round + 1} of ${rounds}, load ${load()}`);
+        const inTurn = round % 2 === 0 ? [...ways] : [...ways].reverse();
+        for (const measure of measures)
+          for (const [column, { client, to }] of inTurn)
+            this.#results.note(path, measure, column, await measure.measure(client, to, seconds));
+      }
+  }
+
+  /** What the values of the results are, and the load that they were taken at. */
+  legend(): string {
+    const { rounds, seconds } = this.#options;
+    return `Median (lowest to highest) of ${rounds} rounds of ${seconds} s, load ${this.#load} at the start and ${load()} at the end`;
+  }
 }
+
+const load = (): string => loadavg()[0]!.toFixed(1);
