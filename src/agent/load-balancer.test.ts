@@ -1,24 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { format } from '../datapath/address.ts';
-import { type Backend, backendKey } from '../loadbalancer/backend.ts';
+import { backend } from '../loadbalancer/backend.fixture.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { LoadBalancer } from './load-balancer.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
 import { addressOfKey, frontendKey, prefixOfSourceRange } from './service-maps.ts';
 
-const backend = (n: number): Backend => {
-  const addr = `10.1.${n >> 8}.${n & 255}`;
-  return {
-    key: backendKey(addr, 8080, 'TCP'),
-    addr,
-    port: 8080,
-    protocol: 'TCP',
-    cluster: '',
-    node: '',
-    state: 'active',
-  };
-};
 const frontend = (
   n: number,
   backends: readonly number[],

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { backendKey } from '../loadbalancer/backend.ts';
+import { backend } from '../loadbalancer/backend.fixture.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { LoadBalancer } from './load-balancer.ts';
@@ -81,15 +81,7 @@ test('a service has a table while it balances by Maglev, made anew when its back
     partial: false,
     affinityTimeout: 0,
     algorithm,
-    backends: backends.map(n => ({
-      key: backendKey(`10.1.0.${n}`, 80, 'TCP'),
-      addr: `10.1.0.${n}`,
-      port: 80,
-      protocol: 'TCP',
-      cluster: '',
-      node: '',
-      state: 'active',
-    })),
+    backends: backends.map(backend),
   });
   const put = async (balancer: LoadBalancer, frontend: Frontend | undefined): Promise<number[]> => {
     balancer.apply([{ key: frontendAddress(row([])), row: frontend }]);

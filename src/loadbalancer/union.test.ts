@@ -1,17 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Backend, backendKey } from './backend.ts';
+import { backend } from './backend.fixture.ts';
+import type { Backend } from './backend.ts';
 import { Union } from './union.ts';
-
-const backend = (n: number): Backend => ({
-  key: backendKey(`10.1.0.${n}`, 80, 'TCP'),
-  addr: `10.1.0.${n}`,
-  port: 80,
-  protocol: 'TCP',
-  cluster: '',
-  node: '',
-  state: 'active',
-});
 
 test('a union is what the parts are one after the other, unless two have the same, after random changes', () => {
   let seed = 5;
