@@ -10,7 +10,8 @@ import { Table } from '../table/table.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
-import { RemoteClusters } from './remote-clusters.ts';
+import { RemoteClusters, type RemoteClustersOptions } from './remote-clusters.ts';
+import type { RemoteClusterStatus } from './remote-status.ts';
 import type { RemoteNodeVerdict } from './verdicts.ts';
 
 export const binary = findEtcd();
@@ -192,16 +193,43 @@ export class Folder implements Disposable {
   }
 }
 
-export function remotes(folder: Folder, stop: AbortController, more: object = {}): RemoteClusters {
-  return new RemoteClusters({
-    folder: folder.path,
-    cluster: 'us',
-    clusterId: 1,
-    maxClusters: 255,
-    signal: stop.signal,
-    timing,
-    ...more,
-  });
+/** Cluster us, as far as it reads the clusters in its configuration folder. */
+export class Reader implements Disposable {
+  readonly clusters: RemoteClusters;
+  readonly tables: RemoteClusters['tables'];
+  readonly #stop = new AbortController();
+
+  constructor(folder: Folder, more: Partial<RemoteClustersOptions> = {}) {
+    this.clusters = new RemoteClusters({
+      folder: folder.path,
+      cluster: 'us',
+      clusterId: 1,
+      maxClusters: 255,
+      signal: this.#stop.signal,
+      timing,
+      ...more,
+    });
+    this.tables = this.clusters.tables;
+  }
+
+  readonly of = (name: string): RemoteClusterStatus | undefined =>
+    this.clusters.status.find(each => each.name === name);
+
+  [Symbol.dispose](): void {
+    this.#stop.abort();
+  }
+}
+
+/** Cluster eu, which exports a row of each kind, and us, which reads it. */
+export async function euReadByUs(more?: Partial<RemoteClustersOptions>) {
+  await using stack = new AsyncDisposableStack();
+  const eu = stack.use(await Cluster.start('eu', 2));
+  eu.fill();
+  const folder = stack.use(new Folder());
+  await folder.add(eu);
+  const { tables, of } = stack.use(new Reader(folder, more));
+  const all = stack.move();
+  return { eu, folder, tables, of, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** What nodes of us say of single nodes of others, as `Verdicts` has it. */

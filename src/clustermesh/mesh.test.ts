@@ -9,29 +9,34 @@ import type { EtcdRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { datapathKinds } from './layout.ts';
-import { binary, Cluster, Folder, remoteNodeVerdicts, remotes, row, skip, timing } from './mesh.fixture.ts';
-import type { RemoteClusters } from './remote-clusters.ts';
+import {
+  binary,
+  Cluster,
+  euReadByUs,
+  Folder,
+  Reader,
+  remoteNodeVerdicts,
+  row,
+  skip,
+  timing,
+} from './mesh.fixture.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
 
-test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async t => {
+test('what one cluster exports, another knows; a bad value stops nothing else', { skip }, async () => {
   await using eu = await Cluster.start('eu', 2);
   using folder = new Folder();
   await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, ...rest } = { ...mesh(remotes(folder, stop)) };
-  await until(() => rest.of('eu')?.state === 'connected', 'connected, nothing complete yet');
-  assert.match(
-    rest.of('eu')!.status,
-    /synchronization in progress for nodes, identities, endpoints, services/,
-  );
+  using us = new Reader(folder);
+  const { tables } = us;
+  await until(() => us.of('eu')?.state === 'connected', 'connected, nothing complete yet');
+  assert.match(us.of('eu')!.status, /synchronization in progress for nodes, identities, endpoints, services/);
   assert.equal(tables.services.synced, false);
   eu.fill();
-  await until(() => rest.of('eu')?.ready === true, 'ready');
+  await until(() => us.of('eu')?.ready === true, 'ready');
   assert.equal(tables.services.synced, true);
   assert.equal(eu.exporter.synced, true);
-  assert.deepEqual(rest.of('eu')?.counts, { nodes: 1, identities: 1, ip: 1, services: 1 });
+  assert.deepEqual(us.of('eu')?.counts, { nodes: 1, identities: 1, ip: 1, services: 1 });
   assert.deepEqual([...tables.endpoints.by('prefix', '10.2.0.7/32')][0]?.nodeIp, '172.18.2.2');
 
   const started = performance.now();
@@ -52,25 +57,20 @@ test('what one cluster exports, another knows; a bad value stops nothing else', 
   eu.rows.services.upsert(row('eu', 2, 'services', 'c'));
   await until(() => tables.services.has('eu/shop/c'), 'the next service');
   assert.ok(tables.services.has('eu/shop/b'), 'the last good value stays');
-  assert.match(rest.of('eu')!.refused[good.key]!, /services\/v1\/eu\/shop\/b: namespace: /);
+  assert.match(us.of('eu')!.refused[good.key]!, /services\/v1\/eu\/shop\/b: namespace: /);
   eu.rows.services.upsert(good);
-  await until(() => Object.keys(rest.of('eu')!.refused).length === 0, 'repaired');
+  await until(() => Object.keys(us.of('eu')!.refused).length === 0, 'repaired');
 
   folder.set('eu', undefined);
   await until(() => tables.services.size + tables.nodes.size + tables.endpoints.size === 0, 'drained');
-  assert.deepEqual(rest.all(), []);
+  assert.deepEqual(us.clusters.status, []);
   await folder.add(eu);
-  await until(() => rest.of('eu')?.ready === true, 'back');
+  await until(() => us.of('eu')?.ready === true, 'back');
 });
 
-test('an etcd that dies and comes back empty loses nobody anything', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
+test('an etcd that dies and comes back empty loses nobody anything', { skip }, async () => {
+  await using mesh = await euReadByUs({ silence: 2 });
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   const log: string[] = [];
   for (const table of [tables.nodes, tables.identities, tables.endpoints, tables.services])
@@ -97,15 +97,10 @@ test('an etcd that dies and comes back empty loses nobody anything', { skip }, a
 
 test('an etcd that is restored from a backup is brought up to date, and so is who reads it', {
   skip,
-}, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
+}, async () => {
+  await using mesh = await euReadByUs();
+  const { eu, tables, of } = mesh;
   eu.rows.services.upsert(row('eu', 2, 'services', 'left'));
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, of } = mesh(remotes(folder, stop));
   const moved = (address: string): EtcdRow => {
     const { key, value } = row('eu', 2, 'services', 'a');
     return { key, value: value.replace('10.2.0.7', address) };
@@ -146,22 +141,15 @@ test('an etcd that is restored from a backup is brought up to date, and so is wh
 
 test('a cluster is dead when neither its nodes nor its etcd answer, and is trusted when it has been read again', {
   skip,
-}, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
+}, async () => {
   const unheard = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
   // Pings are slow here: who finds the silence is the question that silent nodes are a reason for.
   const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
-  const { tables, of } = mesh(
-    remotes(folder, stop, {
-      verdicts: { clusters: unheard, remoteNodes: remoteNodeVerdicts() },
-      timing: slow,
-    }),
-  );
+  await using mesh = await euReadByUs({
+    verdicts: { clusters: unheard, remoteNodes: remoteNodeVerdicts() },
+    timing: slow,
+  });
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   const log: string[] = [];
   tables.clusters.subscribe(({ before, after }) => {
@@ -196,18 +184,13 @@ test('a cluster is dead when neither its nodes nor its etcd answer, and is trust
 
 test('a node falls silent that may have run the control plane: it is asked at once, and silent until all is read again', {
   skip,
-}, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
+}, async () => {
   const clusters = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
   const accused = remoteNodeVerdicts();
   const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
   const verdicts = { clusters, remoteNodes: accused };
-  const { tables, of } = mesh(remotes(folder, stop, { verdicts, timing: slow }));
+  await using mesh = await euReadByUs({ verdicts, timing: slow });
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   assert.equal(tables.clusters.get('eu')?.silent, false);
   assert.equal(tables.clusters.get('eu')?.controlPlaneNode, 'eu-control-plane');
@@ -238,14 +221,9 @@ test('a node falls silent that may have run the control plane: it is asked at on
   await until(() => of('eu')!.warnings.length === 0, 'no warning');
 });
 
-test('a cluster whose control plane alone is silent is stale, and its age is shown', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, of } = mesh(remotes(folder, stop));
+test('a cluster whose control plane alone is silent is stale, and its age is shown', { skip }, async () => {
+  await using mesh = await euReadByUs();
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   assert.equal(of('eu')!.lastOutage, undefined);
   eu.etcd.signal('SIGSTOP');
@@ -258,14 +236,9 @@ test('a cluster whose control plane alone is silent is stale, and its age is sho
   assert.ok(of('eu')!.lastOutage!.seconds > 0 && of('eu')!.lastOutage!.age >= 0);
 });
 
-test('heartbeats that stop are noticed though etcd answers', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of } = mesh(remotes(folder, stop, { silence: 0.3 }));
+test('heartbeats that stop are noticed though etcd answers', { skip }, async () => {
+  await using mesh = await euReadByUs({ silence: 0.3 });
+  const { eu, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   await eu.stopExport();
   await until(() => of('eu')?.state === 'stale', 'stale');
@@ -273,14 +246,9 @@ test('heartbeats that stop are noticed though etcd answers', { skip }, async t =
   assert.ok(of('eu')!.heartbeatAge! >= 0.3);
 });
 
-test('a cluster that leaves takes back all it told before its etcd goes', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, of } = mesh(remotes(folder, stop));
+test('a cluster that leaves takes back all it told before its etcd goes', { skip }, async () => {
+  await using mesh = await euReadByUs();
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   const order: string[] = [];
   for (const table of [tables.nodes, tables.identities, tables.endpoints, tables.services])
@@ -300,14 +268,9 @@ test('a cluster that leaves takes back all it told before its etcd goes', { skip
 
 test('what is known of a cluster that keeps us out goes after a while, and comes back with the right', {
   skip,
-}, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { tables, of } = mesh(remotes(folder, stop, { silence: 2 }));
+}, async () => {
+  await using mesh = await euReadByUs({ silence: 2 });
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   eu.admitted = [];
   {
@@ -332,16 +295,15 @@ test('what is known of a cluster that keeps us out goes after a while, and comes
 
 test('a client certificate that ends within 30 days is named with the command that renews it, also once it has ended', {
   skip,
-}, async t => {
+}, async () => {
   await using eu = await Cluster.start('eu', 2);
   await using ap = await Cluster.start('ap', 3);
   for (const each of [eu, ap]) each.fill();
   using folder = new Folder();
   await folder.add(eu, 'eu', remoteUser('us'), 31);
   await folder.add(ap, 'ap', remoteUser('us'), 29);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of, clusters } = mesh(remotes(folder, stop));
+  using us = new Reader(folder);
+  const { of, clusters } = us;
   await until(() => ['eu', 'ap'].every(name => of(name)?.ready), 'both ready');
   assert.deepEqual(of('eu')!.warnings, []);
   const [warning] = of('ap')!.warnings;
@@ -357,18 +319,17 @@ test('a client certificate that ends within 30 days is named with the command th
   await until(() => of('ap')!.warnings.length === 0, 'renewed');
 });
 
-test('errors are clear, and concern one cluster only', { skip }, async t => {
+test('errors are clear, and concern one cluster only', { skip }, async () => {
   await using eu = await Cluster.start('eu', 2);
   await using twin = await Cluster.start('twin', 2);
   await using own = await Cluster.start('own', 1);
   for (const each of [eu, twin, own]) each.fill();
   using folder = new Folder();
   await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
   const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: each => each.name });
   nodes.upsert(ownNode('us-worker', '10.1.0.0/16'));
-  const { of, clusters, tables } = mesh(remotes(folder, stop, { syncTimeout: 300, nodes }));
+  using us = new Reader(folder, { syncTimeout: 300, nodes });
+  const { of, clusters, tables } = us;
   await until(() => of('eu')?.ready === true, 'ready');
   await folder.add(twin);
   await folder.add(own);
@@ -408,14 +369,9 @@ test('errors are clear, and concern one cluster only', { skip }, async t => {
   ]);
 });
 
-test('a cluster that has another ID now is a different one: everything old goes', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of, tables } = mesh(remotes(folder, stop));
+test('a cluster that has another ID now is a different one: everything old goes', { skip }, async () => {
+  await using mesh = await euReadByUs();
+  const { eu, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   {
     using root = await eu.etcd.connect(adminUser('eu'));
@@ -434,15 +390,14 @@ test('a cluster that has another ID now is a different one: everything old goes'
 
 test('a cluster that was reinstalled under its name and ID is trusted again by connect, and nothing of the old one stays', {
   skip,
-}, async t => {
+}, async () => {
   await using old = await Cluster.start('eu', 2);
   old.fill();
   old.rows.services.upsert(row('eu', 2, 'services', 'old'));
   using folder = new Folder();
   await folder.add(old);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of, tables } = mesh(remotes(folder, stop));
+  using us = new Reader(folder);
+  const { of, tables } = us;
   await until(() => of('eu')?.ready === true && tables.services.has('eu/shop/old'), 'ready');
   await old.etcd.kill();
 
@@ -466,14 +421,9 @@ test('a cluster that was reinstalled under its name and ID is trusted again by c
 
 test('a cluster that was renamed is refused under its old name, and used under the new one when that is the only one', {
   skip,
-}, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  eu.fill();
-  using folder = new Folder();
-  await folder.add(eu);
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of, tables } = mesh(remotes(folder, stop, { silence: 2 }));
+}, async () => {
+  await using mesh = await euReadByUs({ silence: 2 });
+  const { eu, folder, tables, of } = mesh;
   await until(() => of('eu')?.ready === true, 'ready');
   await eu.stopExport();
   await eu.etcd.kill();
@@ -497,7 +447,7 @@ test('a cluster that was renamed is refused under its old name, and used under t
 
 test('the etcd of a real Cilium is read, its own objects and its copies of another cluster', {
   skip,
-}, async t => {
+}, async () => {
   await using ca = await LocalEtcd.start('ca', binary!);
   {
     using root = await ca.connect(adminUser('ca'));
@@ -516,9 +466,8 @@ test('the etcd of a real Cilium is read, its own objects and its copies of anoth
       `endpoints: ["https://127.0.0.1:${ca.endpoint.port}"]\ntrusted-ca-file: ${authority}\ncert-file: ${cert}\nkey-file: ${key}\n`,
     );
   }
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const { of, tables } = mesh(remotes(folder, stop, { clusterId: 9 }));
+  using us = new Reader(folder, { clusterId: 9 });
+  const { of, tables } = us;
   await until(() => of('ca')?.ready === true && of('cb')?.ready === true, 'both ready');
   assert.deepEqual([of('ca')?.cached, of('cb')?.cached], [false, true]);
   assert.deepEqual([of('ca')?.refused, of('cb')?.refused], [{}, {}]);
@@ -547,14 +496,5 @@ function ownNode(name: string, podCidr: string): NodeRow {
     ingressIp: '',
     encryptionKey: 0,
     bootId: '',
-  };
-}
-
-function mesh(clusters: RemoteClusters) {
-  return {
-    clusters,
-    tables: clusters.tables,
-    all: () => clusters.status,
-    of: (name: string) => clusters.status.find(each => each.name === name),
   };
 }

@@ -12,14 +12,13 @@ import {
   Cluster,
   configuration,
   Folder,
+  Reader,
   remoteNodeVerdicts,
-  remotes,
   row,
   skip,
   timing,
 } from './mesh.fixture.ts';
 import { Mirror, type MirrorOptions } from './mirror.ts';
-import type { RemoteClusters } from './remote-clusters.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 
 /** Without pings: who finds a silence is the question that silent nodes are a reason for, and a busy machine is none. */
@@ -55,20 +54,15 @@ async function startMirror(home: LocalEtcd, folder: Folder, more: Partial<Mirror
 
 /** What an agent of cluster us reads of eu, by the way that `folder` says. */
 function startAgent(t: TestContext, folder: Folder, more: object = {}) {
-  const stop = new AbortController();
-  t.after(() => stop.abort());
-  const remote: RemoteClusters = remotes(folder, stop, { timing: calm, ...more });
+  const us = new Reader(folder, { timing: calm, ...more });
+  t.after(() => us[Symbol.dispose]());
+  const { tables } = us;
   const flaps: string[] = [];
-  for (const table of [
-    remote.tables.nodes,
-    remote.tables.identities,
-    remote.tables.endpoints,
-    remote.tables.services,
-  ])
+  for (const table of [tables.nodes, tables.identities, tables.endpoints, tables.services])
     table.subscribe(({ key, after }) => {
       if (!after) flaps.push(`${table.name} ${key}`);
     });
-  return { tables: remote.tables, eu: () => remote.status.find(each => each.name === 'eu'), flaps };
+  return { tables, eu: () => us.of('eu'), flaps };
 }
 
 /** The agents' file of cluster eu where there is a mirror: the way to the own etcd. */
