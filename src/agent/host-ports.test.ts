@@ -48,7 +48,7 @@ describe('host ports', () => {
     addresses.markSynced();
     await rows.whenSynced();
     const shown = (): string[] =>
-      Array.from(rows.values(), row => `${frontendAddress(row)} ${row.backends[0]!.key}`).sort();
+      Array.from(rows.values(), row => `${frontendAddress(row)} ${[...row.backends][0]!.key}`).sort();
     assert.deepEqual(shown(), [
       '127.0.0.1/8080/TCP/external 10.1.0.3/80/TCP',
       '127.0.0.1/99/TCP/external 10.1.0.3/99/TCP',

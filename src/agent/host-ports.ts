@@ -1,5 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { backendKey } from '../loadbalancer/backend.ts';
+import { BackendList } from '../loadbalancer/backend-list.ts';
 import { type Frontend, frontendAddress, sameFrontend } from '../loadbalancer/frontend.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -64,7 +65,7 @@ function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string, backen
     local: false,
     affinityTimeout: 0,
     partial: false,
-    backends: [
+    backends: BackendList.of([
       {
         key: backendKey(backend, mapping.containerPort, protocol),
         addr: backend,
@@ -74,6 +75,6 @@ function frontend(endpoint: Endpoint, mapping: PortMapping, addr: string, backen
         node: '',
         state: 'active',
       },
-    ],
+    ]),
   };
 }

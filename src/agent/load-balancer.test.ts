@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { format } from '../datapath/address.ts';
 import { backend } from '../loadbalancer/backend.fixture.ts';
+import { BackendList } from '../loadbalancer/backend-list.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { LoadBalancer } from './load-balancer.ts';
 import { interpret, MemoryServiceMaps } from './service-maps.fixture.ts';
@@ -26,7 +27,7 @@ const frontend = (
   partial: false,
   affinityTimeout,
   sourceRanges,
-  backends: backends.map(backend),
+  backends: BackendList.of(backends.map(backend)),
   weights,
 });
 const put = (row: Frontend) => ({ key: frontendAddress(row), row });
@@ -34,7 +35,7 @@ const drop = (row: Frontend) => ({ key: frontendAddress(row), row: undefined });
 
 /** The backend of each slot. */
 const slotted = ({ backends, weights }: Frontend): string[] =>
-  backends.flatMap((b, at) => new Array<string>(weights?.[at] ?? 1).fill(`${b.addr}:${b.port}`));
+  [...backends].flatMap((b, at) => new Array<string>(weights?.[at] ?? 1).fill(`${b.addr}:${b.port}`));
 const expected = (desired: ReadonlyMap<string, Frontend>) =>
   new Map([...desired].map(([key, row]) => [key, slotted(row).sort()]));
 /** Where clients with session affinity may be sent again, per frontend. */

@@ -1,5 +1,6 @@
 import { parse } from '../datapath/address.ts';
 import type { Backend } from '../loadbalancer/backend.ts';
+import type { BackendList } from '../loadbalancer/backend-list.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { IdPool } from '../loadbalancer/id-pool.ts';
 import { assignSlots } from '../loadbalancer/slots.ts';
@@ -32,21 +33,42 @@ import {
 interface Programmed {
   readonly key: FrontendKey;
   readonly value: FrontendValue;
-  /** Backend id per slot; 0 where the slot's row is missing or unknown. */
-  readonly slots: readonly number[];
-  /** Backend ids that clients may be sent to again; empty without session affinity. */
-  readonly members: ReadonlySet<number>;
+  /** Backend id per slot; 0 where the slot's row is missing or unknown. There may be thousands: edited in place. */
+  readonly slots: number[];
+  /** Backend ids that clients may be sent to again; empty without session affinity. Edited in place. */
+  readonly members: Set<number>;
   /** Prefixes of the clients that may connect; of no meaning without their flag. */
   readonly ranges: ReadonlySet<string>;
   /** Its backends, where each has one slot and there are no others; undefined where that is not known. */
-  readonly backends?: readonly Backend[] | undefined;
+  readonly backends?: BackendList | undefined;
+}
+
+/** A slot that holds another backend than before; 0: none. */
+interface SlotEdit {
+  readonly slot: number;
+  readonly was: number;
+  readonly is: number;
+}
+
+/** What a change of a frontend is to the rows below it. */
+interface Edits {
+  /** Ascending where slots are added. */
+  readonly slots: readonly SlotEdit[];
+  /** Number of slots afterwards. */
+  readonly count: number;
+  /** Backend ids that become members, and that cease to be. */
+  readonly granted: readonly number[];
+  readonly revoked: readonly number[];
 }
 
 interface Plan {
   readonly address: string;
   readonly row: Frontend;
   readonly before: Programmed | undefined;
-  readonly after: Programmed;
+  readonly key: FrontendKey;
+  readonly value: FrontendValue;
+  readonly edits: Edits;
+  readonly ranges: ReadonlySet<string>;
   /** Those of the row's backends whose rows may be missing. */
   readonly added: readonly Backend[];
 }
@@ -186,67 +208,55 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   #plan(address: string, row: Frontend): Plan {
     const before = this.#programmed.get(address);
-    const exchanged = this.#exchange(before, row);
-    const slots = exchanged?.slots ?? this.#assign(before, row);
+    const { edits, added } = this.#exchange(before, row) ?? this.#assign(before, row);
     const value: FrontendValue = {
       service_id: before?.value.service_id ?? this.#serviceIds.allocate(),
-      count: slots.length,
+      count: edits.count,
       affinity_timeout: row.affinityTimeout,
       flags: frontendFlags(row),
     };
-    const members = new Set(value.flags & FRONTEND_AFFINITY ? slots : []);
-    const ranges = new Set(row.sourceRanges);
-    return {
-      address,
-      row,
-      before,
-      added: exchanged?.added ?? row.backends,
-      after: {
-        key: before?.key ?? frontendKey(row),
-        value,
-        slots,
-        members,
-        ranges,
-        backends: row.weights || row.partial ? undefined : row.backends,
-      },
-    };
+    const key = before?.key ?? frontendKey(row);
+    return { address, row, before, key, value, edits, added, ranges: new Set(row.sourceRanges) };
   }
 
-  #assign(before: Programmed | undefined, row: Frontend): number[] {
-    const wanted = row.backends.map(each => this.#idOf(each));
+  #assign(before: Programmed | undefined, row: Frontend): Pick<Plan, 'edits' | 'added'> {
+    const added = [...row.backends];
+    const wanted = added.map(each => this.#idOf(each));
     const chosen = row.partial && before ? new Set(wanted) : undefined;
     row.weights?.forEach((weight, at) => {
       for (let more = 1; more < weight; more++) wanted.push(wanted[at]!);
     });
     if (chosen) for (const id of before?.slots ?? []) if (id !== 0 && !chosen.has(id)) wanted.push(id);
-    return assignSlots(before?.slots ?? [], wanted);
+    const slots = assignSlots(before?.slots ?? [], wanted);
+    const members = new Set(row.affinityTimeout > 0 ? slots : []);
+    return { edits: editsBetween(before, { slots, members }), added };
   }
 
-  /** The slots where a few of many backends are others: what stays is not looked at one by one. */
-  #exchange(
-    before: Programmed | undefined,
-    row: Frontend,
-  ): { readonly slots: number[]; readonly added: readonly Backend[] } | undefined {
+  /** Where a few of many backends are others: what stays is not looked at one by one. */
+  #exchange(before: Programmed | undefined, row: Frontend): Pick<Plan, 'edits' | 'added'> | undefined {
     if (!before?.backends || row.weights || row.partial) return undefined;
-    const { removed, added } = differenceOf(before.backends, row.backends);
+    const affinity = row.affinityTimeout > 0;
+    if (affinity !== before.value.affinity_timeout > 0) return undefined;
+    const { removed, added } = row.backends.since(before.backends);
     if (removed.length + added.length > FEW) return undefined;
-    const slots = before.slots.slice();
-    const incoming = added.map(each => this.#idOf(each));
-    const holes: number[] = [];
-    for (const { key } of removed) {
-      const slot = slots.indexOf(this.#backends.get(key) ?? 0);
-      if (slot < 0) return undefined;
-      const id = incoming.shift();
-      if (id === undefined) holes.push(slot);
-      else slots[slot] = id;
-    }
-    slots.push(...incoming);
+    const granted = added.map(each => this.#idOf(each));
+    const revoked = removed.map(({ key }) => this.#backends.get(key) ?? 0);
+    const freed = revoked.map(id => before.slots.indexOf(id));
+    if (freed.includes(-1)) return undefined;
+    const after = new Map<number, number>();
+    let count = before.slots.length;
+    for (const [at, id] of granted.entries()) after.set(freed[at] ?? count++, id);
     // The last slots move into holes that are left.
-    for (const hole of holes.sort((a, b) => b - a)) {
-      const last = slots.pop()!;
-      if (hole < slots.length) slots[hole] = last;
+    for (const hole of freed.slice(granted.length).sort((a, b) => b - a)) {
+      const last = --count;
+      if (hole < last) after.set(hole, after.get(last) ?? before.slots[last]!);
+      after.set(last, 0);
     }
-    return { slots, added };
+    const slots = Array.from(after, ([slot, is]) => ({ slot, was: before.slots[slot] ?? 0, is }));
+    return {
+      edits: { slots, count, granted: affinity ? granted : [], revoked: affinity ? revoked : [] },
+      added,
+    };
   }
 
   #idOf(backend: Backend): number {
@@ -273,29 +283,33 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   }
 
   #commit(plan: Plan, failed: boolean): void {
-    const { address, before, after } = plan;
+    const { address, row, before, key, value, edits, ranges } = plan;
     if (failed) {
       // What is in the maps now is between the two: read it again, so that the retry starts from the truth.
-      const value = this.#maps.frontends.get(after.key);
-      for (const id of after.slots) this.#staleBackends.add(id);
-      if (value) {
-        const slots = this.#readSlots(value);
-        const members = this.#readMembers(value, slots, after);
+      const present = this.#maps.frontends.get(key);
+      for (const { is } of edits.slots) if (is !== 0) this.#staleBackends.add(is);
+      if (present) {
+        const slots = this.#readSlots(present);
+        const members = this.#readMembers(present, slots, edits.granted);
         // Written again by the retry, which is what narrows them.
-        const ranges = new Set([...(before?.ranges ?? []), ...after.ranges]);
-        this.#replace(address, { key: after.key, value, slots, members, ranges });
+        const both = new Set([...(before?.ranges ?? []), ...ranges]);
+        this.#replace(address, { key, value: present, slots, members, ranges: both });
       } else if (!before) {
-        this.#staleServices.add(after.value.service_id);
-        for (const id of after.members)
-          this.#staleMembers.push({ service_id: after.value.service_id, backend_id: id });
-        for (const range of after.ranges)
-          this.#staleRanges.push(sourceRangeKey(after.value.service_id, range));
-        for (const slot of after.slots.keys())
-          this.#staleSlots.push({ service_id: after.value.service_id, slot });
+        const { service_id } = value;
+        this.#staleServices.add(service_id);
+        for (const backend_id of edits.granted) this.#staleMembers.push({ service_id, backend_id });
+        for (const range of ranges) this.#staleRanges.push(sourceRangeKey(service_id, range));
+        for (const { slot } of edits.slots) this.#staleSlots.push({ service_id, slot });
       }
       return;
     }
-    this.#replace(address, after);
+    const { slots, members } = before ?? { slots: [], members: new Set<number>() };
+    for (const { slot, is } of edits.slots) if (slot < edits.count) slots[slot] = is;
+    slots.length = edits.count;
+    for (const id of edits.granted) members.add(id);
+    for (const id of edits.revoked) members.delete(id);
+    const backends = row.weights || row.partial ? undefined : row.backends;
+    this.#replace(address, { key, value, slots, members, ranges, backends }, edits);
   }
 
   #remove(address: string, failed: Map<string, Error>): void {
@@ -311,26 +325,21 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     this.#staleServices.add(present.value.service_id);
   }
 
-  #replace(address: string, next: Programmed | undefined): void {
+  /** `edits`: what is between the two, if the slots and members of the one before have become the next one's. */
+  #replace(address: string, next: Programmed | undefined, edits?: Edits): void {
     const before = this.#programmed.get(address);
-    const old = before?.slots ?? [];
-    const slots = next?.slots ?? [];
+    const { slots, count, revoked } = edits ?? editsBetween(before, next);
     const serviceId = (next ?? before)?.value.service_id ?? 0;
-    this.#slotCount += slots.length - old.length;
-    for (let slot = 0; slot < Math.max(old.length, slots.length); slot++) {
-      const was = old[slot] ?? 0;
-      const is = slots[slot] ?? 0;
-      if (was !== is) {
-        this.#reference(was, -1);
-        this.#reference(is, +1);
-      }
-      if (slot >= slots.length) this.#staleSlots.push({ service_id: serviceId, slot });
+    this.#slotCount += count - (before?.value.count ?? 0);
+    for (const { slot, was, is } of slots) {
+      this.#reference(was, -1);
+      this.#reference(is, +1);
+      if (slot >= count) this.#staleSlots.push({ service_id: serviceId, slot });
     }
-    for (const id of before?.members ?? [])
-      if (!next?.members.has(id)) this.#staleMembers.push({ service_id: serviceId, backend_id: id });
+    for (const id of revoked) this.#staleMembers.push({ service_id: serviceId, backend_id: id });
     for (const range of before?.ranges ?? [])
       if (!next?.ranges.has(range)) this.#staleRanges.push(sourceRangeKey(serviceId, range));
-    this.#keepMaglev(serviceId, before, next);
+    this.#keepMaglev(serviceId, before, next, slots);
     if (next) {
       this.#programmed.set(address, next);
       this.#live.set(serviceId, next);
@@ -341,7 +350,12 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   }
 
   /** Asks for a new table where the backends are others; until it is there, or without one, any slot will do. */
-  #keepMaglev(serviceId: number, before: Programmed | undefined, next: Programmed | undefined): void {
+  #keepMaglev(
+    serviceId: number,
+    before: Programmed | undefined,
+    next: Programmed | undefined,
+    edits: readonly SlotEdit[],
+  ): void {
     const { maglev } = this.#maps;
     const had = !!before && (before.value.flags & FRONTEND_MAGLEV) !== 0;
     const has = !!next && (next.value.flags & FRONTEND_MAGLEV) !== 0;
@@ -350,11 +364,10 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       maglev.want(serviceId, undefined);
       return;
     }
-    const [old, now] = [slotCounts(had ? before.slots : []), slotCounts(next.slots)];
-    if (old.size === now.size && now.entries().every(([id, count]) => old.get(id) === count)) return;
+    if (had && !changesCounts(edits)) return;
     maglev.want(
       serviceId,
-      [...now].flatMap(([id, weight]) => {
+      [...slotCounts(next.slots)].flatMap(([id, weight]) => {
         const name = this.#backendKeys.get(id);
         return name === undefined ? [] : [{ name, id, weight }];
       }),
@@ -394,10 +407,10 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   }
 
   /** Of a frontend that could not be written whole: those rows that are there and may stay, others are stale. */
-  #readMembers(value: FrontendValue, slots: readonly number[], tried: Programmed): Set<number> {
+  #readMembers(value: FrontendValue, slots: readonly number[], tried: readonly number[]): Set<number> {
     const { service_id } = value;
     const there = new Set(value.flags & FRONTEND_AFFINITY ? slots : []);
-    for (const backend_id of tried.members)
+    for (const backend_id of tried)
       if (!there.has(backend_id)) this.#staleMembers.push({ service_id, backend_id });
     for (const backend_id of there)
       if (!this.#maps.members.get({ service_id, backend_id })) there.delete(backend_id);
@@ -489,26 +502,35 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 /** Backends that a frontend's slots are searched for one by one. */
 const FEW = 32;
 
-/** Who is in one of two lists only, each of which has nobody twice. Lists that begin and end alike cost little. */
-function differenceOf(
-  before: readonly Backend[],
-  after: readonly Backend[],
-): { readonly removed: readonly Backend[]; readonly added: readonly Backend[] } {
-  const same = (a: Backend, b: Backend): boolean => a === b || a.key === b.key;
-  let start = 0;
-  const shorter = Math.min(before.length, after.length);
-  while (start < shorter && same(before[start]!, after[start]!)) start++;
-  let end = 0;
-  while (end < shorter - start && same(before[before.length - 1 - end]!, after[after.length - 1 - end]!))
-    end++;
-  const was = before.slice(start, before.length - end);
-  const is = after.slice(start, after.length - end);
-  const wasKeys = new Set(was.map(each => each.key));
-  const isKeys = new Set(is.map(each => each.key));
-  return {
-    removed: was.filter(each => !isKeys.has(each.key)),
-    added: is.filter(each => !wasKeys.has(each.key)),
+/** What is to be done to the one for it to be the other. */
+function editsBetween(
+  before: Pick<Programmed, 'slots' | 'members'> | undefined,
+  next: Pick<Programmed, 'slots' | 'members'> | undefined,
+): Edits {
+  const [old, now] = [before?.slots ?? [], next?.slots ?? []];
+  const slots: SlotEdit[] = [];
+  for (let slot = 0; slot < Math.max(old.length, now.length); slot++) {
+    const [was, is] = [old[slot] ?? 0, now[slot] ?? 0];
+    if (was !== is || slot >= now.length) slots.push({ slot, was, is });
+  }
+  const none: ReadonlySet<number> = new Set();
+  const [were, are] = [before?.members ?? none, next?.members ?? none];
+  const granted = [...are].filter(id => !were.has(id));
+  const revoked = [...were].filter(id => !are.has(id));
+  return { slots, count: now.length, granted, revoked };
+}
+
+/** Whether a backend has more slots, or fewer, than before. */
+function changesCounts(edits: readonly SlotEdit[]): boolean {
+  const more = new Map<number, number>();
+  const add = (id: number, by: number): void => {
+    if (id !== 0) more.set(id, (more.get(id) ?? 0) + by);
   };
+  for (const { was, is } of edits) {
+    add(was, -1);
+    add(is, +1);
+  }
+  return more.values().some(each => each !== 0);
 }
 
 /** How many slots each backend has. */
@@ -543,35 +565,24 @@ function write<K, V>(
 }
 
 function memberWrites(plan: Plan): Write<MemberKey, MemberValue>[] {
-  const { members, value } = plan.after;
-  const writes: Write<MemberKey, MemberValue>[] = [];
-  for (const backend_id of members)
-    if (!plan.before?.members.has(backend_id))
-      writes.push([plan, { service_id: value.service_id, backend_id }, { pad: 0 }]);
-  return writes;
+  const { service_id } = plan.value;
+  return plan.edits.granted.map(backend_id => [plan, { service_id, backend_id }, { pad: 0 }]);
 }
 
 function rangeWrites(plan: Plan): Write<SourceRangeKey, SourceRangeValue>[] {
-  const { ranges, value } = plan.after;
-  const writes: Write<SourceRangeKey, SourceRangeValue>[] = [];
-  for (const range of ranges)
-    if (!plan.before?.ranges.has(range))
-      writes.push([plan, sourceRangeKey(value.service_id, range), { pad: 0 }]);
-  return writes;
+  const added = [...plan.ranges].filter(range => !plan.before?.ranges.has(range));
+  return added.map(range => [plan, sourceRangeKey(plan.value.service_id, range), { pad: 0 }]);
 }
 
 function slotWrites(plan: Plan): Write<SlotKey, SlotValue>[] {
-  const { slots, value } = plan.after;
-  const old = plan.before?.slots ?? [];
-  const writes: Write<SlotKey, SlotValue>[] = [];
-  for (let slot = 0; slot < slots.length; slot++)
-    if (slots[slot] !== old[slot])
-      writes.push([plan, { service_id: value.service_id, slot }, { backend_id: slots[slot]! }]);
-  return writes;
+  const { service_id } = plan.value;
+  const { slots, count } = plan.edits;
+  const written = slots.filter(({ slot }) => slot < count);
+  return written.map(({ slot, is }) => [plan, { service_id, slot }, { backend_id: is }]);
 }
 
 function frontendWrites(plan: Plan): Write<FrontendKey, FrontendValue>[] {
-  const { key, value } = plan.after;
+  const { key, value } = plan;
   const old = plan.before?.value;
   const same =
     old &&

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backend } from '../loadbalancer/backend.fixture.ts';
+import { BackendList } from '../loadbalancer/backend-list.ts';
 import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { LoadBalancer } from './load-balancer.ts';
@@ -81,7 +82,7 @@ test('a service has a table while it balances by Maglev, made anew when its back
     partial: false,
     affinityTimeout: 0,
     algorithm,
-    backends: backends.map(backend),
+    backends: BackendList.of(backends.map(backend)),
   });
   const put = async (balancer: LoadBalancer, frontend: Frontend | undefined): Promise<number[]> => {
     balancer.apply([{ key: frontendAddress(row([])), row: frontend }]);

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { Affinity } from '../api/annotations.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import type { Backend, BackendState } from './backend.ts';
+import { BackendList } from './backend-list.ts';
 
 const make = (cluster: string, ...states: BackendState[]): Backend[] =>
   states.map((state, i) => ({
@@ -14,6 +15,12 @@ const make = (cluster: string, ...states: BackendState[]): Backend[] =>
     node: '',
     state,
   }));
+
+/** Given and returned as arrays. */
+const preferred = (affinity: Affinity, local: readonly Backend[], remote: readonly Backend[]): Backend[] => [
+  ...preferByAffinity(affinity, BackendList.of(local), BackendList.of(remote)),
+];
+const used = (backends: readonly Backend[]): Backend[] => [...usable(BackendList.of(backends))];
 
 const locals = {
   active: make('', 'active', 'terminating', 'unhealthy'),
@@ -46,7 +53,7 @@ for (const [affinity, local, healthy, unhealthy, none] of table)
     ['none', none],
   ] as const)
     test(`affinity ${affinity}: local ${local}, remote ${remote} → ${want || 'nothing'}`, () => {
-      const got = preferByAffinity(affinity, locals[local], remotes[remote]);
+      const got = preferred(affinity, locals[local], remotes[remote]);
       const expected = [
         ...(want.includes('L') ? locals[local] : []),
         ...(want.includes('R') ? remotes[remote] : []),
@@ -56,13 +63,13 @@ for (const [affinity, local, healthy, unhealthy, none] of table)
 
 test('affinity remote: own backends help out where those of the others only terminate', () => {
   const remote = make('eu', 'terminating');
-  assert.deepEqual(preferByAffinity('remote', locals.active, remote), [...locals.active, ...remote]);
-  assert.deepEqual(preferByAffinity('remote', locals.unhealthy, remote), remote);
+  assert.deepEqual(preferred('remote', locals.active, remote), [...locals.active, ...remote]);
+  assert.deepEqual(preferred('remote', locals.unhealthy, remote), remote);
 });
 
 test('new connections avoid terminating backends while an active one is there', () => {
   const [active, terminating] = make('', 'active', 'terminating') as [Backend, Backend];
-  assert.deepEqual(usable([terminating, active]), [active]);
-  assert.deepEqual(usable([terminating, ...make('eu', 'unhealthy')]), [terminating]);
-  assert.deepEqual(usable(make('', 'unhealthy')), []);
+  assert.deepEqual(used([terminating, active]), [active]);
+  assert.deepEqual(used([terminating, ...make('eu', 'unhealthy')]), [terminating]);
+  assert.deepEqual(used(make('', 'unhealthy')), []);
 });

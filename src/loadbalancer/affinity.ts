@@ -1,5 +1,5 @@
 import type { Affinity } from '../api/annotations.ts';
-import type { Backend } from './backend.ts';
+import type { BackendList } from './backend-list.ts';
 
 /**
  * Which of the backends that match a frontend may be used, given where the service prefers to go.
@@ -10,31 +10,15 @@ import type { Backend } from './backend.ts';
  * - remote: remote ones; local ones as well where no remote one is active and a local one is healthy. (To Cilium a
  *   remote backend that is healthy is active; ours say that they terminate.)
  */
-export function preferByAffinity(
-  affinity: Affinity,
-  local: readonly Backend[],
-  remote: readonly Backend[],
-): readonly Backend[] {
-  if (affinity === 'none') return concat(local, remote);
-  const remoteHealthy = remote.some(each => each.state !== 'unhealthy');
-  if (affinity === 'local') {
-    const localActive = local.some(each => each.state === 'active');
-    return !localActive && remoteHealthy ? concat(local, remote) : local;
-  }
-  const localHealthy = local.some(each => each.state !== 'unhealthy');
-  const remoteActive = remote.some(each => each.state === 'active');
-  return !remoteActive && localHealthy ? concat(local, remote) : remote;
+export function preferByAffinity(affinity: Affinity, local: BackendList, remote: BackendList): BackendList {
+  if (affinity === 'none') return local.concat(remote);
+  if (affinity === 'local') return !local.has('active') && isHealthy(remote) ? local.concat(remote) : local;
+  return !remote.has('active') && isHealthy(local) ? local.concat(remote) : remote;
 }
+
+const isHealthy = (list: BackendList): boolean => list.has('active') || list.has('terminating');
 
 /** New connections go to active backends; to terminating ones only if none is active; never to unhealthy ones. */
-export function usable(backends: readonly Backend[]): readonly Backend[] {
-  const isActive = (backend: Backend): boolean => backend.state === 'active';
-  // Nearly always all are, and there may be ten thousand.
-  if (backends.every(isActive)) return backends;
-  const active = backends.filter(isActive);
-  return active.length ? active : backends.filter(each => each.state === 'terminating');
-}
-
-function concat(a: readonly Backend[], b: readonly Backend[]): readonly Backend[] {
-  return b.length === 0 ? a : a.length === 0 ? b : [...a, ...b];
+export function usable(backends: BackendList): BackendList {
+  return backends.only(backends.has('active') ? 'active' : 'terminating');
 }

@@ -1,6 +1,6 @@
 import type { Algorithm } from '../api/annotations.ts';
 import type { Protocol } from '../api/service.ts';
-import type { Backend } from './backend.ts';
+import type { BackendList } from './backend-list.ts';
 
 /** An address and port that a service answers at on this node, with the backends it may choose from. */
 export interface Frontend {
@@ -32,8 +32,8 @@ export interface Frontend {
   readonly algorithm?: Algorithm | undefined;
   /** Not every remote cluster has been heard: backends known from before must not be taken away yet. */
   readonly partial: boolean;
-  /** In a stable order, each once. Empty: connections are refused. */
-  readonly backends: readonly Backend[];
+  /** In a stable order. Empty: connections are refused. */
+  readonly backends: BackendList;
   /** How many of the frontend's slots each of `backends` gets; undefined: one each. */
   readonly weights?: readonly number[] | undefined;
   /** Why: what each cluster gets of new connections; undefined where annotations ask for no shares. */
@@ -83,7 +83,7 @@ export function sameFrontend(a: Frontend, b: Frontend): boolean {
     a.dsr === b.dsr &&
     a.sourceRangesDeny === b.sourceRangesDeny &&
     sameList(a.sourceRanges, b.sourceRanges) &&
-    sameBackends(a.backends, b.backends) &&
+    a.backends.equals(b.backends) &&
     sameList(a.weights, b.weights) &&
     sameList(a.shares?.map(shareText), b.shares?.map(shareText))
   );
@@ -96,18 +96,6 @@ export function shareText({ cluster, share, ready, expected }: ClusterShare): st
 
 function sameList<T>(a: readonly T[] | undefined, b: readonly T[] | undefined): boolean {
   return a === b || (a?.length === b?.length && !!a?.every((each, at) => each === b?.[at]));
-}
-
-function sameBackends(a: readonly Backend[], b: readonly Backend[]): boolean {
-  if (a === b) return true;
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) {
-    const x = a[i]!;
-    const y = b[i]!;
-    if (x !== y && (x.key !== y.key || x.state !== y.state || x.cluster !== y.cluster || x.node !== y.node))
-      return false;
-  }
-  return true;
 }
 
 /** Of several services that claim one address, the one that gets it: a ClusterIP, then the oldest, then by name. */

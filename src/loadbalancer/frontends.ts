@@ -12,6 +12,7 @@ import type { Protocol, Service, ServicePort } from '../api/service.ts';
 import { PROXY_NAME_LABEL, serviceKey } from '../api/service.ts';
 import { preferByAffinity, usable } from './affinity.ts';
 import { type Backend, type BackendState, backendKey } from './backend.ts';
+import { BackendList, BackendPart } from './backend-list.ts';
 import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
 import type { BackendPort, RemoteBackends, RemoteService } from './remote-service.ts';
@@ -86,10 +87,12 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
     if (port.protocol === 'SCTP') continue;
     const choices = new Map<string, Choice>();
     const choose = (ipv6: boolean, local: boolean): Choice => {
-      const own = ownBackends(service, slices, port, ipv6, local, input.place, unreachable);
+      const ownParts = partsOfOwn(slices, port, ipv6, local, input.place, unreachable);
       // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
-      if (local) return { backends: usable(own) };
-      const remote = remoteBackends(remotes, port, ipv6, own, input.mesh, unreachable);
+      if (local) return { backends: usable(new BackendList(ownParts)) };
+      const remoteParts = remotes.map(each => partOfRemote(each, port, ipv6, input.mesh, unreachable));
+      const name = `${port.protocol} ${port.name} ${ipv6}`;
+      const { own, remote } = eachOnce(service, name, ownParts, remoteParts);
       const { affinity, failover } = annotations;
       if (annotations.global && isGraded(failover)) {
         const expected = expectedBackends(slices, port, ipv6);
@@ -175,8 +178,8 @@ function chooseByShares(
   { affinity, failover }: Pick<ServiceAnnotations, 'affinity' | 'failover'>,
   mesh: Mesh,
   candidates: {
-    own: readonly Backend[];
-    remote: readonly Backend[];
+    own: BackendList;
+    remote: BackendList;
     /** Own ones that there would be if all were well. */
     expected: number;
     /** By cluster: remote ones that would be sent to if they were ready. */
@@ -203,7 +206,7 @@ function chooseByShares(
     return backends.flatMap((backend, at) => (weights[at] ? [{ backend, weight: weights[at] }] : []));
   });
   return {
-    backends: chosen.map(({ backend }) => backend),
+    backends: BackendList.of(chosen.map(({ backend }) => backend)),
     weights: chosen.every(({ weight }) => weight === 1) ? undefined : chosen.map(({ weight }) => weight),
     shares: shares.map(({ cluster, share }) => ({
       cluster: cluster.name,
@@ -215,11 +218,11 @@ function chooseByShares(
 }
 
 /** Of remote backends those in the own cluster's region, where one of them takes new connections; else all. */
-function nearest(remote: readonly Backend[], { cluster, regionOf }: Mesh): readonly Backend[] {
+function nearest(remote: BackendList, { cluster, regionOf }: Mesh): BackendList {
   const home = regionOf(cluster);
   if (home === '') return remote;
   const near = remote.filter(each => regionOf(each.cluster) === home);
-  return near.some(each => each.state === 'active') ? near : remote;
+  return near.has('active') ? near : remote;
 }
 
 /** How many backends the own cluster would have if all were well: those that are leaving do not count. */
@@ -247,8 +250,8 @@ interface Candidates {
   /** In a stable order. */
   readonly list: readonly Candidate[];
   /** Of them, those that can be sent to. */
-  readonly backends: readonly Backend[];
-  /** Each of `backends` is there once, and none has a hint whose clients it is meant for. */
+  readonly part: BackendPart;
+  /** Each of `part` is there once, and none has a hint whose clients it is meant for. */
   readonly plain: boolean;
 }
 
@@ -258,8 +261,10 @@ const foundInSlices = new WeakMap<EndpointSlice, Map<string, Candidates>>();
 const unions = new WeakMap<Service, Map<string, Union>>();
 const foundInRemotes = new WeakMap<
   RemoteService,
-  { readonly mesh: Mesh; readonly lists: Map<string, Backend[]> }
+  { readonly mesh: Mesh; readonly parts: Map<string, BackendPart> }
 >();
+/** Backends of a service that are compared with one another each time: to remember so few would cost more. */
+const FEW = 256;
 
 /** A slice's endpoints that listen for a port. */
 function candidatesOf(slice: EndpointSlice, port: ServicePort): Candidates {
@@ -283,7 +288,7 @@ function candidatesOf(slice: EndpointSlice, port: ServicePort): Candidates {
     const backends = usable.map(each => each.backend!);
     const hinted = usable.some(({ endpoint }) => isHinted(endpoint));
     const plain = !hinted && new Set(backends.map(each => each.key)).size === backends.length;
-    found = { list, backends, plain };
+    found = { list, part: new BackendPart(backends), plain };
     ports.set(name, found);
   }
   return found;
@@ -292,37 +297,53 @@ function candidatesOf(slice: EndpointSlice, port: ServicePort): Candidates {
 const isHinted = ({ forZones, forNodes }: SliceEndpoint): boolean =>
   forZones.length > 0 || forNodes.length > 0;
 
-function ownBackends(
-  service: Service,
+/** What the own cluster offers: a part for each slice where nothing chooses between the backends, else one. */
+function partsOfOwn(
   slices: readonly EndpointSlice[],
   port: ServicePort,
   ipv6: boolean,
   local: boolean,
   place: Place,
   unreachable: Unreachable,
-): readonly Backend[] {
+): readonly BackendPart[] {
   const family = slices.filter(slice => slice.addressType === (ipv6 ? 'IPv6' : 'IPv4'));
   const found = family.map(slice => candidatesOf(slice, port));
-  const plain =
-    !local && unreachable.everyNode
-      ? plainBackends(service, found, `${port.protocol} ${port.name} ${ipv6}`)
-      : undefined;
-  return plain ?? chosenBackends(found, port, local, place, unreachable);
+  if (!local && unreachable.everyNode && found.every(each => each.plain)) return found.map(each => each.part);
+  return chosenBackends(found, port, local, place, unreachable).parts;
 }
 
-/** Where nothing chooses between the backends, all of them; undefined where something does. */
-function plainBackends(
+/** The backends of both sides, each in one of them and once. */
+function eachOnce(
   service: Service,
-  found: readonly Candidates[],
   name: string,
-): readonly Backend[] | undefined {
-  if (!found.every(each => each.plain)) return undefined;
-  if (found.length <= 1) return found[0]?.backends ?? [];
+  ownParts: readonly BackendPart[],
+  remoteParts: readonly BackendPart[],
+): { readonly own: BackendList; readonly remote: BackendList } {
+  const [own, remote] = [new BackendList(ownParts), new BackendList(remoteParts)];
+  const parts = [...own.parts, ...remote.parts];
+  if (parts.length <= 1 || isDisjoint(service, name, parts)) return { own, remote };
+  const ours = onceEach(own);
+  const taken = new Set(ours.map(each => each.key));
+  const theirs = new Map(remote.filter(each => !taken.has(each.key)).map(each => [each.key, each]));
+  return { own: ours, remote: BackendList.of([...theirs.values()]) };
+}
+
+function isDisjoint(service: Service, name: string, parts: readonly BackendPart[]): boolean {
+  const count = parts.reduce((sum, part) => sum + part.length, 0);
+  if (count <= FEW) return new Set(parts.flatMap(part => part.backends.map(each => each.key))).size === count;
   const ofService = unions.get(service) ?? new Map<string, Union>();
   unions.set(service, ofService);
   const union = ofService.get(name) ?? new Union();
   ofService.set(name, union);
-  return union.of(found.map(each => each.backends));
+  return union.isDisjoint(parts);
+}
+
+/** While an endpoint moves between slices it is in two of them: the better state is the newer. */
+function onceEach(backends: Iterable<Backend>): BackendList {
+  const unique = new Map<string, Backend>();
+  for (const backend of backends)
+    if (unique.get(backend.key)?.state !== 'active') unique.set(backend.key, backend);
+  return BackendList.of([...unique.values()]);
 }
 
 function chosenBackends(
@@ -331,7 +352,7 @@ function chosenBackends(
   local: boolean,
   place: Place,
   unreachable: Unreachable,
-): Backend[] {
+): BackendList {
   const candidates: { readonly endpoint: SliceEndpoint; readonly backend: Backend }[] = [];
   let hinted = false;
   for (const { list } of found) {
@@ -359,11 +380,7 @@ function chosenBackends(
           })),
           place,
         );
-  const unique = new Map<string, Backend>();
-  // While an endpoint moves between slices it is in two of them: the better state is the newer.
-  for (const { backend } of chosen)
-    if (unique.get(backend.key)?.state !== 'active') unique.set(backend.key, backend);
-  return [...unique.values()];
+  return onceEach(chosen.map(each => each.backend));
 }
 
 function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefined {
@@ -373,53 +390,52 @@ function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefin
   return endpoint.serving && endpoint.terminating ? 'terminating' : undefined;
 }
 
-function remoteBackends(
-  remotes: readonly RemoteService[],
+/** What another cluster offers, as far as its nodes and the cluster are reached. */
+function partOfRemote(
+  remote: RemoteService,
   port: ServicePort,
   ipv6: boolean,
-  own: readonly Backend[],
   mesh: Mesh,
   unreachable: Unreachable,
-): Backend[] {
-  if (remotes.length === 0) return [];
-  const taken = new Set(own.map(each => each.key));
-  const found = new Map<string, Backend>();
-  for (const remote of remotes) {
-    const lost = unreachable.backendsOf(remote.cluster);
-    for (const backend of backendsOfRemote(remote, port, ipv6, mesh, unreachable.cluster(remote.cluster)))
-      if (!taken.has(backend.key))
-        found.set(backend.key, lost?.(backend.addr) ? { ...backend, state: 'unhealthy' } : backend);
-  }
-  return [...found.values()];
+): BackendPart {
+  const part = offeredBy(remote, port, ipv6, mesh, unreachable.cluster(remote.cluster));
+  const lost = unreachable.backendsOf(remote.cluster);
+  if (!lost) return part;
+  return new BackendPart(
+    part.backends.map(each => (lost(each.addr) ? { ...each, state: 'unhealthy' as const } : each)),
+  );
 }
 
 /** In a stable order. */
-function backendsOfRemote(
+function offeredBy(
   remote: RemoteService,
   port: ServicePort,
   ipv6: boolean,
   mesh: Mesh,
   dead: boolean,
-): readonly Backend[] {
+): BackendPart {
   let known = foundInRemotes.get(remote);
   if (known?.mesh !== mesh) {
-    known = { mesh, lists: new Map() };
+    known = { mesh, parts: new Map() };
     foundInRemotes.set(remote, known);
   }
   const name = `${port.protocol} ${port.name} ${ipv6} ${dead}`;
-  let list = known.lists.get(name);
-  if (list === undefined) {
+  let part = known.parts.get(name);
+  if (part === undefined) {
     const { terminating } = remote;
     const backends = terminating ? { ...terminating, ...remote.backends } : remote.backends;
-    list = Array.from(matching(backends, port, ipv6, mesh), ([addr, target]) => {
+    // Ports of several names may be one.
+    const found = new Map<string, Backend>();
+    for (const [addr, target] of matching(backends, port, ipv6, mesh)) {
       const leaves = terminating !== undefined && Object.hasOwn(terminating, addr);
       const state = dead ? 'unhealthy' : leaves ? 'terminating' : 'active';
-      return toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
-    });
-    list.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
-    known.lists.set(name, list);
+      const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
+      found.set(backend.key, backend);
+    }
+    part = new BackendPart([...found.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)));
+    known.parts.set(name, part);
   }
-  return list;
+  return part;
 }
 
 /** By cluster, how many backends are there and not ready. */
