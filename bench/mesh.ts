@@ -10,17 +10,24 @@
  *   slice    one change in an EndpointSlice of 100 of a service of 10,000
  *   huge     one change in a remote services/v1 value of 10,000 backends
  *   changes  --rate changes a second of remote endpoints
+ *   copies   one cluster of 10,000 endpoints, whose etcd is in another cluster's network, to a mirror's copy of it and
+ *            to the agent's map, through the mirror and directly: the first read, --changes one after the other, --burst
+ *            at once; over each --link (as 0ms, 40ms or 40ms,1%: delay each way and loss; may be given several times).
+ *            Makes a lab of its own. With --peer kvstoremesh Cilium's copies the same cluster beside ours
  *
  * Options: --name LAB (made, and removed afterwards, unless it is up), --keep, --clusters N, --nodes N, --endpoints N,
- * --services N (of each cluster), --sizes N,N, --starts N,N, --rate N, --seconds S. The load of the machine is printed beside each row.
+ * --services N (of each cluster), --sizes N,N, --starts N,N, --rate N, --seconds S, --changes N, --burst N, --link WAY,
+ * --peer kvstoremesh. The load of the machine is printed beside each row.
  */
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { log } from '../src/log.ts';
+import { ciliumVersion } from '../test/interop/cilium-image.ts';
 import { benchLab } from './bench-lab.ts';
 import { markdown, type Result } from './control-plane/report.ts';
 import { createShared, localSlice, remoteChanges, remoteValue } from './mesh/changes.ts';
 import { connect, startUp } from './mesh/connect.ts';
+import { copies, FAR, NEAR, openFar, parseWay } from './mesh/copies.ts';
 import { storms } from './mesh/storm.ts';
 import { SyntheticMesh } from './mesh/synthetic-mesh.ts';
 import { parseAndApply } from './mesh/value.ts';
@@ -42,8 +49,15 @@ const { values, positionals } = parseArgs({
     rate: { type: 'string', default: '100' },
     seconds: { type: 'string', default: '15' },
     changes: { type: 'string', default: '200' },
+    burst: { type: 'string', default: '500' },
+    link: { type: 'string', multiple: true, default: ['0ms'] },
+    peer: { type: 'string' },
   },
 });
+if (values.peer !== undefined && values.peer !== 'kvstoremesh')
+  throw new Error(`--peer: found "${values.peer}", expected "kvstoremesh"`);
+const peer = values.peer && `Cilium's kvstoremesh ${await ciliumVersion()}`;
+const ways = values.link.map(parseWay);
 log.level = 'error';
 const numbers = (text: string): number[] => text.split(',').map(Number);
 const clusters = Number(values.clusters);
@@ -60,17 +74,20 @@ async function measure(name: string, work: () => Promise<readonly Result[]>): Pr
   results.push(...found);
   const minutes = ((performance.now() - began) / 60_000).toFixed(1);
   console.error(
-    `\n${name} (load ${before} before, ${load()} after; ${minutes} min)\n${markdown(found, undefined)}`,
+    `\n${name} (load ${before} before, ${load()} after; ${minutes} min)\n${markdown(found, peer)}`,
   );
 }
 
-const names = ['value', 'storm', 'connect', 'start', 'slice', 'huge', 'changes'];
+const names = ['value', 'storm', 'connect', 'start', 'slice', 'huge', 'changes', 'copies'];
 const unknown = positionals.filter(name => !names.includes(name));
 if (unknown.length) throw new Error(`no row ${unknown.join(', ')}; there are ${names.join(', ')}`);
 await measure('value', () => parseAndApply(10_000));
 for (const readers of numbers(values.readers)) await measure('storm', () => storms(readers));
-if (!positionals.length || positionals.some(name => name !== 'value' && name !== 'storm')) await withLab();
-console.log(`\n${markdown(results, undefined)}`);
+const asked = (...rows: readonly string[]): boolean =>
+  !positionals.length || positionals.some(name => rows.includes(name));
+if (asked('connect', 'start', 'slice', 'huge', 'changes')) await withLab();
+if (asked('copies')) await withFarCluster();
+console.log(`\n${markdown(results, peer)}`);
 
 async function withLab(): Promise<void> {
   await using bench = await benchLab(
@@ -101,4 +118,18 @@ async function withLab(): Promise<void> {
   await measure('slice', () => localSlice(meshBed, 10_000, changes));
   await measure('huge', () => remoteValue(meshBed, 10_000, changes / 4));
   await measure('changes', () => remoteChanges(meshBed, Number(values.rate), Number(values.seconds)));
+}
+
+async function withFarCluster(): Promise<void> {
+  const clusters = [
+    { name: NEAR, network: 'isthmus', workers: 0 },
+    { name: FAR, network: 'none', workers: 0 },
+  ] as const;
+  await using bench = await benchLab(`${values.name}-far`, clusters, values.keep);
+  await using bed = await openBed(bench.lab, NEAR);
+  const burst = Number(values.burst);
+  const far = await openFar(bed, 10_000, burst);
+  await using _etcd = far.far;
+  for (const way of ways)
+    await measure('copies', () => copies(far, way, { peer: peer !== undefined, changes, burst }));
 }

@@ -25,6 +25,7 @@ export class SyntheticEtcd implements AsyncDisposable {
   readonly #folder: string;
   readonly #authority: KeyPair;
   readonly #server: EtcdServerOptions;
+  readonly #within: readonly string[];
   #process: ChildProcess;
 
   private constructor(
@@ -33,6 +34,7 @@ export class SyntheticEtcd implements AsyncDisposable {
     folder: string,
     key: KeyPair,
     server: EtcdServerOptions,
+    within: readonly string[],
   ) {
     this.cluster = cluster;
     this.host = host;
@@ -40,10 +42,17 @@ export class SyntheticEtcd implements AsyncDisposable {
     this.#folder = folder;
     this.#authority = key;
     this.#server = server;
-    this.#process = spawn(server.binary, etcdArguments(server), { stdio: 'ignore' });
+    this.#within = within;
+    this.#process = this.#spawn();
   }
 
-  static async start(cluster: string, host: string, port: number): Promise<SyntheticEtcd> {
+  /** `within`: words of a command line that runs another one, such as nsenter. */
+  static async start(
+    cluster: string,
+    host: string,
+    port: number,
+    within: readonly string[] = [],
+  ): Promise<SyntheticEtcd> {
     const { etcd } = await ensureBinaries(['etcd'], { report: line => console.error(line) });
     const folder = mkdtempSync(join(tmpdir(), 'isthmus-bench-etcd-'));
     const authority = await createAuthority(`${cluster} CA`, ...life(90));
@@ -58,7 +67,7 @@ export class SyntheticEtcd implements AsyncDisposable {
       memory: true,
     };
     await initializeEtcd(server, cluster, filesOf(folder, 'admin'), AbortSignal.timeout(60_000));
-    return new SyntheticEtcd(cluster, host, folder, authority, server);
+    return new SyntheticEtcd(cluster, host, folder, authority, server, within);
   }
 
   get pid(): number {
@@ -85,7 +94,12 @@ export class SyntheticEtcd implements AsyncDisposable {
   async crash(): Promise<void> {
     this.#process.kill('SIGKILL');
     await once(this.#process, 'exit');
-    this.#process = spawn(this.#server.binary, etcdArguments(this.#server), { stdio: 'ignore' });
+    this.#process = this.#spawn();
+  }
+
+  #spawn(): ChildProcess {
+    const [command, ...words] = [...this.#within, this.#server.binary, ...etcdArguments(this.#server)];
+    return spawn(command!, words, { stdio: 'ignore' });
   }
 
   /** Files of a certificate with this common name. */

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fault } from '../../src/lab/fault.ts';
 import { type Bed, now } from './bed.ts';
 import { createGlobalService, moveEndpoint } from './global-service.ts';
-import { type Arrivals, type Place, places, placesOf, watchArrivals } from './propagation.ts';
+import { type EndpointArrivals, type Place, places, placesOf, watchArrivals } from './propagation.ts';
 import { type Result, spread } from './report.ts';
 
 interface Reference {
@@ -20,7 +20,7 @@ const references: Readonly<Record<Place | 'api', Reference>> = {
 /** One service whose endpoint changes again and again, and how long each change took, in µs. */
 interface Series {
   readonly bed: Bed;
-  readonly arrivals: Arrivals;
+  readonly arrivals: EndpointArrivals;
   readonly times: Record<Place | 'api', number[]>;
 }
 

@@ -1,7 +1,7 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import * as z from 'zod';
 import { serviceKey } from '../../src/clustermesh/layout.ts';
 import { PrefixFollower } from '../../src/kvstore/watch.ts';
+import { Arrivals } from '../arrivals.ts';
 import { type Bed, meshEtcd, now } from './bed.ts';
 import type { GlobalService } from './global-service.ts';
 import { watchServices } from './map-watch.ts';
@@ -11,7 +11,7 @@ export const places = ['own mesh etcd', 'own map', 'remote map'] as const;
 export type Place = (typeof places)[number];
 
 /** Says when an endpoint of a service has arrived somewhere. */
-export interface Arrivals extends Disposable {
+export interface EndpointArrivals extends Disposable {
   /** Stamp in µs; resolves when the service has this backend there. Rejects after 60 s. */
   arrival(place: Place, service: string, backend: string): Promise<number>;
 }
@@ -21,16 +21,13 @@ export const placesOf = ({ network }: Bed): readonly Place[] =>
   network === 'isthmus' ? places : places.filter(place => place !== 'own mesh etcd');
 
 /** Watches the mesh etcd of us, and a node of each cluster. */
-export async function watchArrivals(bed: Bed, services: readonly GlobalService[]): Promise<Arrivals> {
-  const seen = new Map<string, number>();
-  const waiting = new Map<string, (stamp: number) => void>();
-  const arrived = (place: Place, service: string, backend: string, stamp: number): void => {
-    const key = `${place} ${service} ${backend}`;
-    if (seen.has(key)) return;
-    seen.set(key, stamp);
-    waiting.get(key)?.(stamp);
-    waiting.delete(key);
-  };
+export async function watchArrivals(bed: Bed, services: readonly GlobalService[]): Promise<EndpointArrivals> {
+  const seen = Object.fromEntries(places.map(place => [place, new Arrivals(place)])) as Record<
+    Place,
+    Arrivals
+  >;
+  const arrived = (place: Place, service: string, backend: string, stamp: number): void =>
+    seen[place].note(`${service} ${backend}`, stamp);
   const stop = new AbortController();
   const etcd = placesOf(bed).includes('own mesh etcd') ? await meshEtcd(bed.us) : undefined;
   if (etcd !== undefined) {
@@ -59,23 +56,7 @@ export async function watchArrivals(bed: Bed, services: readonly GlobalService[]
     );
   }
   return {
-    async arrival(place, service, backend) {
-      const key = `${place} ${service} ${backend}`;
-      const known = seen.get(key);
-      if (known !== undefined) return known;
-      const { promise, resolve } = Promise.withResolvers<number>();
-      waiting.set(key, resolve);
-      const late = new AbortController();
-      const timeout = pause(60_000, undefined, { signal: late.signal }).then(() => {
-        throw new Error(`${place}: ${service} has no ${backend} after 60 s`);
-      });
-      timeout.catch(() => undefined);
-      try {
-        return await Promise.race([promise, timeout]);
-      } finally {
-        late.abort();
-      }
-    },
+    arrival: (place, service, backend) => seen[place].of(`${service} ${backend}`),
     [Symbol.dispose]() {
       stop.abort();
       etcd?.close();

@@ -12,7 +12,7 @@ import { agentPid, type MeshBed } from './connect.ts';
 
 const global = { 'service.cilium.io/global': 'true' };
 
-async function createGlobal(bed: Bed, name: string, address: string): Promise<void> {
+export async function createGlobal(bed: Bed, name: string, address: string): Promise<void> {
   const service = serviceObject(name, address);
   await bed.client.create(pathOf(resources.services, { namespace: bed.namespace }), {
     ...service,
@@ -20,7 +20,7 @@ async function createGlobal(bed: Bed, name: string, address: string): Promise<vo
   });
 }
 
-const addressOf = (bed: MeshBed, n: number): string => clusterIp(bed.cluster.plan.serviceSubnet, n);
+export const addressOf = (bed: Bed, n: number): string => clusterIp(bed.cluster.plan.serviceSubnet, n);
 
 /** The local part of some of the clusters' global services: each has backends in all of them. */
 export async function createShared(bed: MeshBed, count: number): Promise<void> {

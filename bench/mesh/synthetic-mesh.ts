@@ -13,6 +13,8 @@ export interface MeshShape {
   readonly endpoints: number;
   readonly services: number;
   readonly namespace: string;
+  /** As a mirror has them, below cilium/cache; else one cluster as it has itself. Default true. */
+  readonly cached?: boolean;
 }
 
 /** Keys below the operations of a transaction that etcd takes, so that a cluster is a few requests. */
@@ -23,18 +25,19 @@ const FIRST_ID = 2;
 /**
  * Many clusters in one etcd, as a mirror (kvstoremesh) of the reading cluster has them: below cilium/cache, each
  * with its configuration, its canaries and its leases. Where a mirror is used every agent reads all clusters so.
+ * Or one cluster, as its own clustermesh-apiserver writes it.
  */
 export class SyntheticMesh implements AsyncDisposable {
   readonly etcd: SyntheticEtcd;
   readonly clusters: readonly Shape[];
-  readonly #connection: EtcdConnection;
+  readonly connection: EtcdConnection;
   readonly #target = new EtcdTarget({ ttl: 900, prefixes: [] });
   readonly #stop = new AbortController();
   readonly #timer: NodeJS.Timeout;
 
   private constructor(etcd: SyntheticEtcd, connection: EtcdConnection, clusters: readonly Shape[]) {
     this.etcd = etcd;
-    this.#connection = connection;
+    this.connection = connection;
     this.clusters = clusters;
     this.#timer = setInterval(() => {
       // A row that ends its etcd has no use for it.
@@ -44,16 +47,22 @@ export class SyntheticMesh implements AsyncDisposable {
 
   /** Starts the etcd and writes everything. `reader`: name of the cluster whose agents read it. */
   static async start(host: string, port: number, reader: string, shape: MeshShape): Promise<SyntheticMesh> {
-    const etcd = await SyntheticEtcd.start(reader, host, port);
+    return SyntheticMesh.fill(await SyntheticEtcd.start(reader, host, port), shape);
+  }
+
+  /** Writes everything into an etcd, which is this one's from now on. */
+  static async fill(etcd: SyntheticEtcd, shape: MeshShape): Promise<SyntheticMesh> {
+    const { cached = true } = shape;
+    if (!cached && shape.clusters !== 1) throw new Error('an etcd holds the original of one cluster only');
     const clusters = Array.from({ length: shape.clusters }, (_, n) => ({
       ...shape,
       name: `syn${n + 1}`,
       id: FIRST_ID + n,
-      cached: true,
+      cached,
     }));
     const mesh = new SyntheticMesh(etcd, await etcd.connect(), clusters);
-    await mesh.#target.attach(mesh.#connection, mesh.#stop.signal);
-    void mesh.#target.keep(mesh.#connection, mesh.#stop.signal).catch(() => undefined);
+    await mesh.#target.attach(mesh.connection, mesh.#stop.signal);
+    void mesh.#target.keep(mesh.connection, mesh.#stop.signal).catch(() => undefined);
     await mesh.put([{ key: heartbeatKey, value: timestamp() }]);
     for (const cluster of clusters) await mesh.#write(cluster);
     return mesh;
@@ -95,20 +104,20 @@ export class SyntheticMesh implements AsyncDisposable {
     const config = formatClusterConfig({
       id: cluster.id,
       syncedCanaries: true,
-      cached: true,
+      cached: cluster.cached,
       maxConnectedClusters: 255,
       serviceExportsEnabled: undefined,
     });
     await this.put([
       { key: clusterConfigKey(cluster.name), value: config },
-      ...kinds.map(kind => ({ key: canaryKey(kind, cluster.name, true), value: timestamp() })),
+      ...kinds.map(kind => ({ key: canaryKey(kind, cluster.name, cluster.cached), value: timestamp() })),
     ]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     this.#stop.abort();
-    this.#connection.close();
+    this.connection.close();
     await this.etcd[Symbol.asyncDispose]();
   }
 }

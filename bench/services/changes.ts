@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathOf, resources } from '../../src/kube/resource.ts';
+import { Arrivals } from '../arrivals.ts';
 import { now } from '../control-plane/bed.ts';
 import { watchServices } from '../control-plane/map-watch.ts';
 import { type Result, spread } from '../control-plane/report.ts';
@@ -19,21 +20,12 @@ export interface Followed extends Disposable {
 }
 
 export async function follow(bed: Bed, addresses: readonly string[]): Promise<Followed> {
-  const waiting = new Map<string, (stamp: number) => void>();
-  const seen = new Map<string, number>();
-  const watch = await watchServices(bed, bed.node, addresses, (service, address, stamp) => {
-    const key = `${service} ${address}`;
-    seen.set(key, stamp);
-    waiting.get(key)?.(stamp);
-    waiting.delete(key);
-  });
+  const seen = new Arrivals('map', 300);
+  const watch = await watchServices(bed, bed.node, addresses, (service, address, stamp) =>
+    seen.note(`${service} ${address}`, stamp),
+  );
   return {
-    arrival(service, address) {
-      const key = `${addresses[service]} ${address}`;
-      const there = seen.get(key);
-      if (there !== undefined) return Promise.resolve(there);
-      return new Promise(resolve => waiting.set(key, resolve));
-    },
+    arrival: (service, address) => seen.of(`${addresses[service]} ${address}`),
     [Symbol.dispose]: () => watch[Symbol.dispose](),
   };
 }

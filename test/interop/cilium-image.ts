@@ -82,6 +82,11 @@ export async function ciliumRelease(report: Report): Promise<CiliumRelease> {
   return { version, image, archive: path, chart: join(folder, 'install/kubernetes/cilium') };
 }
 
+/** The pinned release, as `1.15.19`. */
+export async function ciliumVersion(): Promise<string> {
+  return (await moduleFolder()).version;
+}
+
 const moduleInfo = z.object({ Dir: z.string(), Version: z.string() });
 
 /** Where the Go command keeps the module's files, fetched if need be. */

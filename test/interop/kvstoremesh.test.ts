@@ -3,9 +3,7 @@
  * meshes of both sizes and with addresses of both families. Needs no cluster: etcds and daemons run on this machine.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
@@ -25,7 +23,7 @@ import type { EtcdRow } from '../../src/kvstore/target.ts';
 import { ensureBinaries } from '../../src/lab/binaries.ts';
 import { Table } from '../../src/table/table.ts';
 import { LocalEtcd } from '../etcd/local-etcd.ts';
-import { freePort } from '../free-port.ts';
+import { etcdConfiguration, startKvstoremesh } from './kvstoremesh.ts';
 
 let binaries: Readonly<Record<'etcd' | 'cilium-clustermesh-apiserver', string>>;
 before(async () => {
@@ -245,50 +243,27 @@ async function kvstoremesh(
   source: LocalEtcd,
   max: MaxClusters,
   { tls, id = 2 }: { readonly tls?: TlsFiles; readonly id?: number } = {},
-) {
-  const folder = mkdtempSync(join(tmpdir(), 'isthmus-kvstoremesh-'));
-  const clusters = join(folder, 'clusters');
-  mkdirSync(clusters);
+): Promise<AsyncDisposable> {
+  const folders = new Folders();
   const reads = tls ?? (await source.certificate(remoteUser('eu')));
-  writeFileSync(join(clusters, 'us'), configuration(source, reads));
-  const own = join(folder, 'etcd-config.yaml');
-  writeFileSync(own, configuration(home, await home.certificate(adminUser(home.cluster))));
-  const log = join(folder, 'log');
-  const file = openSync(log, 'w');
-  const child: ChildProcess = spawn(
-    binaries['cilium-clustermesh-apiserver'],
-    [
-      'kvstoremesh',
-      `--cluster-name=${home.cluster}`,
-      `--cluster-id=${id}`,
-      `--max-connected-clusters=${max}`,
-      `--kvstore-opt=etcd.config=${own}`,
-      `--clustermesh-config=${clusters}`,
-      '--enable-heartbeat=true',
-      '--enable-gops=false',
-      `--health-port=${await freePort()}`,
-      `--api-serve-addr=127.0.0.1:${await freePort()}`,
-      `--shell-sock-path=${join(folder, 'shell.sock')}`,
-    ],
-    { stdio: ['ignore', file, file] },
-  );
-  closeSync(file);
+  const running = await startKvstoremesh({
+    binary: binaries['cilium-clustermesh-apiserver'],
+    cluster: home.cluster,
+    clusterId: id,
+    maxClusters: max,
+    own: configuration(home, await home.certificate(adminUser(home.cluster))),
+    clusters: folders.with('us', configuration(source, reads)),
+  });
   return {
     async [Symbol.asyncDispose]() {
-      if (child.exitCode === null) {
-        const ended = once(child, 'exit');
-        child.kill('SIGKILL');
-        await ended;
-      }
-      rmSync(folder, { recursive: true });
+      using _folders = folders;
+      await running[Symbol.asyncDispose]();
     },
   };
 }
 
-/** etcd client YAML of a LocalEtcd, as a Go client takes it: it knows no aliases of hosts. */
-function configuration({ endpoint }: LocalEtcd, { ca, cert, key }: TlsFiles): string {
-  return `endpoints:\n- https://127.0.0.1:${endpoint.port}\ntrusted-ca-file: ${ca}\ncert-file: ${cert}\nkey-file: ${key}\n`;
-}
+const configuration = ({ endpoint }: LocalEtcd, tls: TlsFiles): string =>
+  etcdConfiguration({ host: '127.0.0.1', port: endpoint.port }, tls);
 
 /** Configuration folders, one for each reader. */
 class Folders implements Disposable {
