@@ -15,17 +15,23 @@ export interface LabSuite {
   readonly folder: string;
   /** What it does, for --help. */
   readonly about: string;
-  /** The one choice that it offers beside --lab and --keep; the first value is the default. */
-  readonly choice?: { readonly option: string; readonly values: readonly string[]; readonly help: string };
+  /** What it offers beside --lab and --keep; the first value of each is the default. */
+  readonly choices?: readonly Choice[];
   /** Makes the lab; not called where it is up. */
   make(lab: string, how: Making): Promise<unknown>;
   /** Called before the tests on every lab, also on one that was up. */
   prepare?(lab: string, how: Making): Promise<unknown>;
 }
 
+export interface Choice {
+  readonly option: string;
+  readonly values: readonly string[];
+  readonly help: string;
+}
+
 export interface Making {
-  /** Value of the suite's choice. */
-  readonly chosen: string;
+  /** Values of the suite's choices, by their options. */
+  readonly chosen: Readonly<Record<string, string>>;
   readonly report: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -81,7 +87,7 @@ async function run(suite: LabSuite): Promise<number> {
 }
 
 /** The command line, or what is wrong with it. */
-function readArguments({ name, choice }: LabSuite) {
+function readArguments({ name, choices = [] }: LabSuite) {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
@@ -89,24 +95,32 @@ function readArguments({ name, choice }: LabSuite) {
         lab: { type: 'string', default: name },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
-        ...(choice && { [choice.option]: { type: 'string' as const, default: choice.values[0] ?? '' } }),
+        ...Object.fromEntries(
+          choices.map(({ option, values }) => [
+            option,
+            { type: 'string' as const, default: values[0] ?? '' },
+          ]),
+        ),
       },
     });
     const given: Readonly<Record<string, unknown>> = values;
-    const chosen = choice ? String(given[choice.option]) : '';
-    if (choice && !choice.values.includes(chosen))
-      return `--${choice.option}: found "${chosen}", expected one of ${choice.values.join(', ')}`;
+    const chosen: Record<string, string> = {};
+    for (const { option, values: known } of choices) {
+      const value = String(given[option]);
+      if (!known.includes(value)) return `--${option}: found "${value}", expected one of ${known.join(', ')}`;
+      chosen[option] = value;
+    }
     return { values, positionals, chosen };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
 }
 
-function usageOf({ name, about, choice }: LabSuite): string {
+function usageOf({ name, about, choices = [] }: LabSuite): string {
   const options = [
     ['--lab NAME', `name of the lab (default ${name}); one that is up is used, and stays`],
     ['--keep', 'leave the lab up'],
-    ...(choice ? [[`--${choice.option} ${choice.values.join('|')}`, choice.help] as const] : []),
+    ...choices.map(({ option, values, help }) => [`--${option} ${values.join('|')}`, help] as const),
   ] as const;
   const width = Math.max(...options.map(([option]) => option.length)) + 3;
   const lines = options.map(([option, help]) => `  ${option.padEnd(width)}${help}`);

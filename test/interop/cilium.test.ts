@@ -8,6 +8,7 @@ import * as z from 'zod';
 import { allocationRange, clusterOf } from '../../src/api/identity-number.ts';
 import { installedValues } from '../../src/cli/helm.ts';
 import { upgradeIsthmus } from '../../src/cli/install.ts';
+import { reportKey } from '../../src/clustermesh/layout.ts';
 import { readCertificate } from '../../src/clustermesh/x509.ts';
 import {
   answered,
@@ -294,6 +295,53 @@ test('a new etcd on either side is read anew, and no request is lost meanwhile',
   }
 });
 
+test('agents of Cilium read the copy that our mirror keeps of us, in place of what its kvstoremesh kept', async () => {
+  const system = ['-n', 'kube-system'];
+  const rollout = [...system, 'rollout', 'status', 'deployment/clustermesh-apiserver', '--timeout=240s'];
+  await eu.apply(JSON.stringify(mirrorConfig()), 'kube-system');
+  try {
+    const patch = JSON.stringify(await mirrorInstead());
+    await eu.kubectl(...system, 'patch', 'deployment', 'clustermesh-apiserver', '--patch', patch);
+    await eu.kubectl(...rollout);
+    const key = reportKey('us');
+    const copied = async (): Promise<string> => etcds.eu.admin('get', '--print-value-only', key);
+    await eventually('the copy is ours', async () => /"state":"ready"/.test(await copied()), 60);
+    await bothReady(180);
+    for (const agent of agents)
+      for (const pod of await podsOf(us))
+        await eventually(`${pod.address} on ${agent.node}`, async () => {
+          const found = (await ipcacheAt(agent)).get(`${pod.address}/32`);
+          assert.deepEqual(found, { identity: pod.identity, tunnel: pod.nodeIp });
+          return true;
+        });
+    for (const [from, to] of both()) {
+      const [address] = await addressesOf(to, 'web');
+      assert.equal(
+        await from.sh(ns.name, 'client', `curl -s -m 5 http://${address}:8080/hostname`),
+        `${to.name}-web`,
+      );
+    }
+    await annotate(eu, 'service.cilium.io/affinity=local');
+    await becomes(eu, 'eu-web', 60);
+    await scale(eu, 0);
+    await becomes(eu, 'us-web');
+    await scale(us, 0);
+    await becomes(eu, 'failed');
+    await scale(us, 1);
+    await becomes(eu, 'us-web');
+    await scale(eu, 1);
+    await becomes(eu, 'eu-web');
+    await annotate(eu, 'service.cilium.io/affinity-');
+    await becomes(eu, 'eu-web us-web');
+  } finally {
+    await eu.tryKubectl(...system, 'rollout', 'undo', 'deployment/clustermesh-apiserver');
+    await eu.tryKubectl(...system, 'delete', 'configmap', 'isthmus-config');
+  }
+  await eu.kubectl(...rollout);
+  await bothReady(180);
+  await becomes(eu, 'eu-web us-web', 60);
+});
+
 test('Isthmus leaves the mesh: Cilium keeps nothing of it; it comes back, and all is there', async () => {
   const addresses = (await podsOf(us)).map(each => each.address);
   const cluster = { context: 'isthmus-us', kubeconfig: process.env.KUBECONFIG, namespace: 'kube-system' };
@@ -345,6 +393,40 @@ test('a cluster switched off in the values is forgotten by Isthmus, and learned 
   await bothReady(180);
   await becomes(us, 'eu-web us-web', 60);
 });
+
+/** What our mirror reads of the cluster that it is in, where our chart is not. */
+const mirrorConfig = () => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'isthmus-config' },
+  data: {
+    'cluster-name': 'eu',
+    'cluster-id': String(numbers.eu),
+    'max-connected-clusters': String(numbers.max),
+  },
+});
+
+/** A change of Cilium's clustermesh-apiserver: the container of its kvstoremesh runs our mirror, on the same volumes. */
+async function mirrorInstead() {
+  const image = await us.kubectl(
+    ...['-n', 'kube-system', 'get', 'deployment', 'clustermesh-apiserver', '-o'],
+    'jsonpath={.spec.template.spec.containers[?(@.name=="apiserver")].image}',
+  );
+  const container = {
+    name: 'kvstoremesh',
+    image,
+    imagePullPolicy: 'IfNotPresent',
+    command: ['/usr/bin/node', '/isthmus/dist/clustermesh-apiserver.mjs', 'kvstoremesh'],
+    args: null,
+    env: [{ name: 'POD_NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } }],
+    volumeMounts: [
+      { name: 'isthmus-config', mountPath: '/etc/isthmus/config' },
+      { name: 'etcd-admin-client', mountPath: '/etc/isthmus/admin-cert' },
+    ],
+  };
+  const volumes = [{ name: 'isthmus-config', configMap: { name: 'isthmus-config' } }];
+  return { spec: { template: { spec: { containers: [container], volumes } } } };
+}
 
 const both = (): readonly (readonly [ClusterOfTest, ClusterOfTest])[] => [
   [us, eu],

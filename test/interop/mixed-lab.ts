@@ -11,13 +11,15 @@ export interface MixedLabOptions {
   readonly name: string;
   /** 255 or 511. With 511 the clusters have numbers that only 511 allows. */
   readonly maxClusters: 255 | 511;
+  readonly family: 'ipv4' | 'dual';
   readonly report: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
-export async function makeMixedLab({ name, maxClusters, report, signal }: MixedLabOptions): Promise<void> {
+export async function makeMixedLab(options: MixedLabOptions): Promise<void> {
+  const { name, maxClusters, family, report, signal } = options;
   const release = await ciliumRelease(report);
-  const networking = { disableDefaultCNI: true };
+  const networking = { disableDefaultCNI: true, ipFamily: family };
   const config = kindClusters(...['us', 'eu'].map(name => ({ name, workers: 1, networking })));
   await up({ name, config, install: false, join: false, images: [release.archive], report, signal });
   const lab = openLab(name);
@@ -33,11 +35,14 @@ export async function makeMixedLab({ name, maxClusters, report, signal }: MixedL
       memberOf(eu, { authMode: 'cluster', ...(large && { id: 511 }) }),
     ],
   } as const;
+  // Both charts call it so.
+  const families = family === 'dual' ? { ipv6: { enabled: true } } : {};
   const isthmus = {
     ...declaredValues(mesh, mesh.members[0]),
     k8sServiceHost: us.plan.apiAddress,
     k8sServicePort: 6443,
     operator: { replicas: 1 },
+    ...families,
   };
   await Promise.all([
     installIsthmus({
@@ -45,6 +50,6 @@ export async function makeMixedLab({ name, maxClusters, report, signal }: MixedL
       values: { document: isthmus },
       report: line => report(`us: ${line}`),
     }),
-    installCilium(eu, { release, report, mesh }),
+    installCilium(eu, { release, report, mesh, values: families }),
   ]);
 }

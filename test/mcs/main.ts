@@ -8,11 +8,13 @@ await runLabSuite({
   name: 'mcs',
   folder: import.meta.dirname,
   about: 'The Multi-Cluster Services API on two joined clusters, where it is switched on.',
-  choice: {
-    option: 'mirror',
-    values: ['off', 'on'],
-    help: 'each cluster reads the other through its mirror (default off)',
-  },
+  choices: [
+    {
+      option: 'mirror',
+      values: ['off', 'on'],
+      help: 'each cluster reads the other through its mirror (default off)',
+    },
+  ],
   make: (name, { report, signal }) =>
     up({
       name,
@@ -30,7 +32,7 @@ await runLabSuite({
           set: [
             'clustermesh.mcsapi.enabled=true',
             'clustermesh.mcsapi.corednsAutoConfigure.enabled=true',
-            `clustermesh.apiserver.kvstoremesh.enabled=${chosen === 'on'}`,
+            `clustermesh.apiserver.kvstoremesh.enabled=${chosen.mirror === 'on'}`,
           ],
         },
         report,
