@@ -215,7 +215,7 @@ __noinline int dsr_install(const struct addr *own)
 
 	if (!room || !own)
 		return DROP_NO_NAT_ROW;
-	if (!nat_claim(false))
+	if (!nat_claim(CLAIM_FREE))
 		return nat_install_forward() ? DROP_NO_NAT_ROW : 0;
 	room->pair.flags &= ~NAT_DSR;
 	room->pair.to.saddr = *own;
@@ -383,5 +383,5 @@ __noinline int dsr_accept(struct packet *p)
 	room->pair.service_id = frontend->service_id;
 	room->pair.flags = NAT_SERVICE | NAT_DSR;
 	room->pair.expires = now + LIFETIME_OTHER;
-	return nat_claim(true) ? DROP_NO_NAT_ROW : 0;
+	return nat_claim(CLAIM_ANY) ? DROP_NO_NAT_ROW : 0;
 }

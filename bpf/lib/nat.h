@@ -9,6 +9,14 @@
 #include "rewrite.h"
 
 #define NAT_PORT_TRIES 32
+#define NAT_PORT_FREE_TRIES 4
+
+/* What a new flow may take from another: nothing, what an ended connection still holds, anything. */
+enum nat_claim {
+	CLAIM_FREE,
+	CLAIM_ENDED,
+	CLAIM_ANY,
+};
 
 /* One translation before it is installed. */
 struct nat_pair {
@@ -29,6 +37,7 @@ struct nat_pair {
 struct nat_scratch {
 	struct nat_pair pair;
 	struct flow key;
+	struct flow ended;
 	struct nat_value value;
 };
 
@@ -73,8 +82,22 @@ static __always_inline void nat_fill(struct nat_value *value, const struct nat_p
 	value->pad = 0;
 }
 
-/* Writes the row of the way back; fails where another living flow has it, unless `steal`. */
-__noinline int nat_claim(bool steal)
+/*
+ * Removes the row of the way there of the pair whose way back is `taken`: the port is about to be another flow's.
+ * Where the old flow has got another port meanwhile its row stays.
+ */
+static __always_inline void nat_forget(struct nat_scratch *room, const struct nat_value *taken)
+{
+	struct nat_value *there;
+
+	turn(&taken->to, &room->ended);
+	there = bpf_map_lookup_elem(&nat, &room->ended);
+	if (there && flow_equal(&there->to, &room->pair.to))
+		bpf_map_delete_elem(&nat, &room->ended);
+}
+
+/* Writes the row of the way back; fails where another flow has it that may not be taken for one that begins. */
+__noinline int nat_claim(enum nat_claim how)
 {
 	struct nat_scratch *room = nat_room();
 	struct nat_value *taken;
@@ -84,12 +107,15 @@ __noinline int nat_claim(bool steal)
 	turn(&room->pair.to, &room->key);
 	turn(&room->pair.from, &room->value.to);
 	nat_fill(&room->value, &room->pair, room->pair.flags | NAT_REPLY);
-	if (!steal) {
+	if (how != CLAIM_ANY) {
 		if (!bpf_map_update_elem(&nat, &room->key, &room->value, BPF_NOEXIST))
 			return 0;
 		taken = bpf_map_lookup_elem(&nat, &room->key);
-		if (taken && !nat_expired(taken, seconds()) && !flow_equal(&taken->to, &room->value.to))
-			return -1;
+		if (taken && !nat_expired(taken, seconds()) && !flow_equal(&taken->to, &room->value.to)) {
+			if (how == CLAIM_FREE || !(taken->flags & NAT_CLOSING))
+				return -1;
+			nat_forget(room, taken);
+		}
 	}
 	return bpf_map_update_elem(&nat, &room->key, &room->value, BPF_ANY);
 }
@@ -105,7 +131,12 @@ __noinline int nat_install_forward(void)
 	return bpf_map_update_elem(&nat, &room->pair.from, &room->value, BPF_ANY);
 }
 
-/* Finds a source port for the pair in the making (to.saddr is set) and installs it. 0 or a drop reason. */
+/*
+ * Finds a source port for the pair in the making (to.saddr is set) and installs it. A port rests for LIFETIME_CLOSING
+ * after its connection's end, as in TIME-WAIT (RFC 9293), unless free ones are hard to find: a node that opens many
+ * short connections to one destination would run out of ports otherwise, and TCP tells the new connection from what is
+ * left of the old by sequence numbers and timestamps (RFC 6191). 0 or a drop reason.
+ */
 __noinline int nat_install_source(void)
 {
 	struct nat_scratch *room = nat_room();
@@ -118,7 +149,7 @@ __noinline int nat_install_source(void)
 	port = bpf_get_prandom_u32() % range;
 	for (int i = 0; i < NAT_PORT_TRIES; i++) {
 		room->pair.to.sport = bpf_htons((__u16)(config.nat_port_min + port));
-		if (!nat_claim(false))
+		if (!nat_claim(i < NAT_PORT_FREE_TRIES ? CLAIM_FREE : CLAIM_ENDED))
 			return nat_install_forward() ? DROP_NO_NAT_PORT : 0;
 		/* Once around a small range, else a random step: two flows that meet here part again. */
 		port = (port + 1 + (range > NAT_PORT_TRIES ? bpf_get_prandom_u32() & 0xff : 0)) % range;
@@ -129,7 +160,7 @@ __noinline int nat_install_source(void)
 /* Installs the pair in the making without choosing a port. */
 __noinline int nat_install(void)
 {
-	return nat_claim(true) || nat_install_forward() ? DROP_NO_NAT_ROW : 0;
+	return nat_claim(CLAIM_ANY) || nat_install_forward() ? DROP_NO_NAT_ROW : 0;
 }
 
 /* Keeps a pair alive and notes its end. Both rows are reached at most once a second, and at FIN and RST. */
@@ -138,13 +169,15 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 	struct flow key;
 	struct nat_value *peer;
 	__u32 now = seconds(), expires;
-	bool tcp, ending, closing, half_closed, reopened = false;
+	bool tcp, syn, ending, closing, half_closed, reopened = false;
 
 	if (!p || !row)
 		return 0;
 	if (p->kind == PACKET_ICMP_ERROR)
 		return 0;
 	tcp = p->flow.proto == IPPROTO_TCP;
+	/* Of a row that sees one direction only the SYN may be the last for long, and it holds no port. */
+	syn = (p->tcp_flags & TCP_FLAG_SYN) && !(row->flags & NAT_DSR);
 	ending = p->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST);
 	if (row->flags & NAT_CLOSING) {
 		/* The same ports again: a new connection begins on the rows of the old one. */
@@ -156,8 +189,9 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 	}
 	/* One direction has ended, and the other one is not seen here: no more than a pause is waited for. */
 	half_closed = (row->flags & NAT_DSR) && ((row->flags & NAT_FIN) || (p->tcp_flags & TCP_FLAG_FIN));
-	expires = now + (tcp && !half_closed ? LIFETIME_TCP : LIFETIME_OTHER);
-	if (row->expires == expires && !ending)
+	/* A SYN asked again, or its answer, is no connection yet: who never gets one must not keep ports for hours. */
+	expires = now + (tcp && !syn && !half_closed ? LIFETIME_TCP : LIFETIME_OTHER);
+	if (!ending && (row->expires == expires || (syn && (__s32)(row->expires - expires) > 0)))
 		return 0;
 	row->expires = expires;
 	if (p->tcp_flags & TCP_FLAG_FIN)
@@ -177,7 +211,7 @@ __noinline int nat_keep(const struct packet *p, struct nat_value *row)
 	} else if (reopened) {
 		peer->flags &= ~(NAT_CLOSING | NAT_FIN);
 		peer->expires = expires;
-	} else if (!tcp || (row->flags & NAT_DSR)) {
+	} else if (!syn || (__s32)(peer->expires - expires) < 0) {
 		peer->expires = expires;
 	}
 	return 0;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { parse } from './address.ts';
+import { monotonicSeconds } from './expiry.ts';
 import type { Datapath } from './object.ts';
 import {
   frame,
@@ -103,6 +104,43 @@ for (const [name, { NODE, POD, ROUTER, WORLD }] of FAMILIES)
         TC_ACT.OK,
         'another destination has its own',
       );
+    });
+
+    it('an ended connection gives its port to another where none is free, and begins again on a port of its own', () => {
+      const fromOf = (fromPort: number, flags: number): number =>
+        read(send('to_netdev', tcp({ ...ports(POD, WORLD, fromPort, 443), flags })).out).fromPort;
+      const syn = (fromPort: number): number => fromOf(fromPort, TCP_FLAG.syn);
+      const back = (port: number): number =>
+        read(send('from_netdev', tcp({ ...ports(WORLD, NODE, 443, port), flags: TCP_FLAG.ack })).out).toPort;
+      const given = [1, 2, 3, 4].map(syn);
+      assert.deepEqual(send('to_netdev', tcp(ports(POD, WORLD, 5, 443))).reasons, ['DROP_NO_NAT_PORT']);
+      fromOf(3, TCP_FLAG.rst);
+      assert.equal(syn(5), given[2], 'the port of the one that ended');
+      assert.equal(back(given[2]!), 5);
+      fromOf(1, TCP_FLAG.rst);
+      assert.equal(syn(3), given[0], 'the old connection’s ports again: not the other’s way');
+      assert.equal(back(given[0]!), 3);
+      assert.equal(back(given[2]!), 5, 'which goes on');
+      assert.deepEqual(send('to_netdev', tcp(ports(POD, WORLD, 6, 443))).reasons, ['DROP_NO_NAT_PORT']);
+    });
+
+    it('who is never answered does not keep a port for longer than it asks; a connection keeps it while idle', () => {
+      type Row = { expires: number };
+      const nat = datapath.map<unknown, Row>('nat');
+      const soon = monotonicSeconds() + 120;
+      const living = (): boolean[] => [...nat.entries()].map(([, row]) => row.expires > soon);
+      const out = read(send('to_netdev', tcp(ports(POD, WORLD, 40_014, 443))).out);
+      send('to_netdev', tcp(ports(POD, WORLD, 40_014, 443)));
+      assert.deepEqual(living(), [false, false]);
+      send(
+        'from_netdev',
+        tcp({ ...ports(WORLD, NODE, 443, out.fromPort), flags: TCP_FLAG.syn | TCP_FLAG.ack }),
+      );
+      assert.deepEqual(living(), [false, false]);
+      send('to_netdev', tcp({ ...ports(POD, WORLD, 40_014, 443), flags: TCP_FLAG.ack }));
+      assert.deepEqual(living(), [true, true]);
+      send('to_netdev', tcp(ports(POD, WORLD, 40_014, 443)));
+      assert.deepEqual(living(), [true, true], 'a stranger’s SYN shortens nothing');
     });
 
     it('a closed connection gives its port back', () => {
