@@ -9,6 +9,12 @@
 #define FIB_FRAGMENTATION_NEEDED 8 /* of enum bpf_fib_lookup's results */
 #define IPV6_MIN_MTU 1280
 
+/*
+ * skb->mark of a packet that a program sent out by an uplink with its final addresses: the uplink's own program has
+ * nothing to add. The whole word is compared, and a pod can not set it: marks do not leave a network namespace.
+ */
+#define MARK_FINAL 0x15b70300
+
 /* Which hook a packet was caught at. */
 enum origin {
 	ORIGIN_POD,     /* ingress of a pod's veth */
@@ -124,9 +130,9 @@ static __always_inline int to_stack(struct __sk_buff *skb, enum origin origin)
 /*
  * Out of the node by its routing table, past its netfilter: a FORWARD policy of DROP does
  * not concern pods. What the table can not answer (no route, too big, expired) goes to the
- * stack, which tells the sender by ICMP. TO_TUNNEL where the route is ours over isthmus_host.
+ * stack, which tells the sender by ICMP. TO_TUNNEL where the route is ours over isthmus_host. `final`: no masquerade.
  */
-__noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin)
+__noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin origin, bool final)
 {
 	struct bpf_fib_lookup fib = {};
 	struct bpf_redir_neigh next = {};
@@ -160,6 +166,8 @@ __noinline int to_uplink(struct __sk_buff *skb, struct packet *p, enum origin or
 	    bpf_skb_store_bytes(skb, L3_OFFSET + offsetof(struct iphdr, ttl), &ttl, 1, 0))
 		return drop(skb, DROP_WRITE_FAILED, DIRECTION_EGRESS);
 	count(skb, REASON_FORWARDED, DIRECTION_EGRESS);
+	if (final)
+		skb->mark = MARK_FINAL;
 	/* Not the MAC that the table knows now: the neighbour's state machine has to see its use. */
 	next.nh_family = fib.family;
 	if (fib.family == AF_INET)

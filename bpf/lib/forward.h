@@ -117,7 +117,7 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (origin == ORIGIN_OVERLAY && !p->returned)
 			return drop(skb, DROP_TUNNEL_TO_UNKNOWN, direction);
 		if (target.kind == TARGET_DIRECT) {
-			result = to_uplink(skb, p, origin);
+			result = to_uplink(skb, p, origin, true);
 			/* While a node's way changes its row may be newer than the route: the tunnel works all the time. */
 			if (result != TO_TUNNEL)
 				return result;
@@ -161,7 +161,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		/* A node came by the tunnel under its own address: the answer takes the same way. */
 		if (origin == ORIGIN_POD && p->reply && !p->returned && is_node(&p->flow.daddr))
 			return encapsulate(skb, &p->flow.daddr, tunnel_identity(p->src_identity));
-		result = to_uplink(skb, p, origin);
+		/* A client outside keeps its address or got this node's; who answers a client must not get another. */
+		result = to_uplink(skb, p, origin, origin == ORIGIN_NETDEV || p->returned || p->reply);
 		return result == TO_TUNNEL ? drop(skb, DROP_UNROUTABLE, direction) : result;
 	}
 }

@@ -159,7 +159,7 @@ static __always_inline int uplink_out(struct __sk_buff *skb)
 	struct packet p = {};
 	int result;
 
-	if (is_tunnel(skb, true) || parse(skb, &p))
+	if (skb->mark == MARK_FINAL || is_tunnel(skb, true) || parse(skb, &p))
 		return TC_ACT_OK;
 	if (!addr_is_config(&p.flow.saddr, node_ip(p.v6)))
 		return masquerade(skb, &p);

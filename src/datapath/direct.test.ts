@@ -18,6 +18,8 @@ import { TC_ACT } from './test-run.ts';
 const NODE_OWN_CLUSTER = 2;
 const NODE_DIRECT = 4;
 const NODE_ROUTES = 8;
+/** of bpf/lib/deliver.h */
+const MARK_FINAL = 0x15b7_0300;
 
 describe('pods of other nodes without a tunnel', () => {
   let programs: Programs;
@@ -59,6 +61,14 @@ describe('pods of other nodes without a tunnel', () => {
     assert.equal(source(REMOTE), POD);
     assert.equal(source('198.51.100.7'), POD);
     assert.equal(source('198.51.100.17'), `${NODE} REASON_MASQUERADED`);
+  });
+
+  it('what a program has sent out with its final addresses is not judged again, whatever else is marked is', () => {
+    const source = (mark: number): string =>
+      read(programs.send('to_netdev', tcp(ports(POD, '198.51.100.17')), mark).out).from;
+    assert.equal(source(MARK_FINAL), POD);
+    assert.equal(source(MARK_FINAL & 0xffff), NODE);
+    assert.equal(source(0x200), NODE);
   });
 });
 

@@ -62,7 +62,8 @@ export interface Sent {
 /** Loaded programs of a node with two pods and some services, attached to nothing. */
 export interface Programs extends Disposable {
   readonly datapath: Datapath;
-  send(program: DeviceProgram, packet: Uint8Array): Sent;
+  /** `mark` is the packet's skb->mark. */
+  send(program: DeviceProgram, packet: Uint8Array, mark?: number): Sent;
   endpoint(address: string, ifindex: number, flags: number): void;
   /** `tunnel` undefined: not behind one. */
   ipcache(prefix: string, identity: number, tunnel: string | undefined): void;
@@ -159,9 +160,9 @@ export async function createPrograms(options: Partial<DatapathConfig> = {}): Pro
       );
   };
   /** Runs a packet and names the reasons that were counted. */
-  const send = (program: DeviceProgram, packet: Uint8Array): Sent => {
+  const send: Programs['send'] = (program, packet, mark = 0) => {
     const before = counters();
-    const { verdict, packet: out } = datapath.testRun(program, { packet, ifindex: DEVICE });
+    const { verdict, packet: out } = datapath.testRun(program, { packet, ifindex: DEVICE, mark });
     const reasons = [...counters()]
       .filter(([reason, n]) => n > (before.get(reason) ?? 0))
       .map(([reason]) => reason);
