@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type tls from 'node:tls';
-import { type Client, createClient, type Interceptor } from '@connectrpc/connect';
+import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { EtcdFailure } from './failure.ts';
@@ -13,6 +13,7 @@ import {
   Watch,
 } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Http2Session } from './http2-session.ts';
+import { unaryCall } from './unary.ts';
 
 /** Files of a mutual TLS client; read anew for every connection, so that rotation needs no restart. */
 export interface TlsFiles {
@@ -56,13 +57,23 @@ export class EtcdConnection implements Disposable {
   constructor(endpoint: Endpoint, session: Http2Session, requestTimeout: number) {
     this.endpoint = endpoint;
     this.#session = session;
-    const transport = createGrpcTransport({
+    const streams = createGrpcTransport({
       baseUrl: session.authority,
       sessionManager: session,
-      interceptors: [this.#pin],
+      interceptors: [this.#watched],
       acceptCompression: [],
-      defaultTimeoutMs: requestTimeout,
     });
+    const transport: Transport = {
+      unary: async (method, signal, timeoutMs = requestTimeout, _header, input) => {
+        this.lost.throwIfAborted();
+        const message = await unaryCall(session, method, input, { signal, timeoutMs });
+        // To this one etcd gives no header.
+        const headless = method.name === Maintenance.method.defragment.name;
+        if (!headless) this.check(headerOf(message));
+        return { stream: false, service: method.parent, method, message, ...withoutHeaders };
+      },
+      stream: streams.stream.bind(streams),
+    };
     this.kv = createClient(KV, transport);
     this.watch = createClient(Watch, transport);
     this.lease = createClient(Lease, transport);
@@ -119,17 +130,15 @@ export class EtcdConnection implements Disposable {
     this.close();
   }
 
-  readonly #pin: Interceptor = next => async request => {
+  readonly #watched: Interceptor = next => request => {
     this.lost.throwIfAborted();
-    // An etcd that has just started and has no leader yet refuses at once, instead of losing the request for 7 s.
     request.header.set('hasleader', 'true');
-    const response = await next(request);
-    // To this one etcd gives no header.
-    const headless = response.method === Maintenance.method.defragment;
-    if (!response.stream && !headless) this.check(headerOf(response.message));
-    return response;
+    return next(request);
   };
 }
+
+/** Nobody asks what came with an answer. */
+const withoutHeaders = { header: new Headers(), trailer: new Headers() };
 
 /** Connects to one endpoint over mutual TLS. @throws Error with the reason (failure.ts names its layer) */
 export async function dialEndpoint(endpoint: Endpoint, options: ConnectionOptions): Promise<EtcdConnection> {
