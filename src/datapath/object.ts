@@ -223,6 +223,7 @@ export function loadDatapath(options: LoadOptions): Datapath {
   };
   const tcx = (options.tcx ?? true) && hasTcx(program('from_host'));
   const filters = new FilterPins(join(bpffs, 'filters'));
+  const socket = codecOf<VanishedSocket>(layoutOf(btf, typeNamed(btf, 'struct', 'vanished_socket')));
   return {
     reasons: new Map([...enumValues(btf, 'reason')].map(([name, value]) => [value, name])),
     map<K, V>(name: MapName): BpfMap<K, V> {
@@ -270,10 +271,9 @@ export function loadDatapath(options: LoadOptions): Datapath {
     },
     vanishedSockets() {
       if (!existsSync(KERNEL_BTF)) return [];
-      const codec = codecOf<VanishedSocket>(layoutOf(btf, typeNamed(btf, 'struct', 'vanished_socket')));
       const bytes = readIterator(program('vanished_sockets'), this.map('socket_services').fd);
-      return Array.from({ length: bytes.length / codec.size }, (_, at) =>
-        codec.decode(bytes, at * codec.size),
+      return Array.from({ length: bytes.length / socket.size }, (_, at) =>
+        socket.decode(bytes, at * socket.size),
       );
     },
     testRun: (name, run) => testRun(program(name), run),
