@@ -227,3 +227,19 @@ test('a partial frontend loses nothing that the maps hold', () => {
   second.apply([put(frontend(1, [2, 3]))]);
   assert.deepEqual(interpret(maps).get(key), ['10.1.0.2:8080', '10.1.0.3:8080']);
 });
+
+test('what a large service leaves behind is removed in pieces, and none of it that is used again', () => {
+  const maps = new MemoryServiceMaps();
+  using balancer = new LoadBalancer(maps, { grace: 60_000 });
+  const all = Array.from({ length: 1000 }, (_, n) => n);
+  balancer.apply([put(frontend(1, all))]);
+  balancer.apply([drop(frontend(1, all))]);
+  balancer.sweep(() => true);
+  assert.ok(maps.slots.rows.size > 800 && maps.backends.rows.size === 1000, 'others have their turn');
+  balancer.apply([put(frontend(2, [5, 999]))]);
+  let turns = 1;
+  for (; maps.slots.rows.size + maps.backends.rows.size > 4; turns++) balancer.sweep(() => true);
+  assert.ok(turns > 20 && turns < 100, `${turns} turns`);
+  assert.deepEqual([...interpret(maps).values()], [['10.1.0.5:8080', '10.1.3.231:8080']]);
+  assert.deepEqual(balancer.counts, { frontends: 1, slots: 2, backends: 2 });
+});

@@ -5,6 +5,7 @@ import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
 import { IdPool } from '../loadbalancer/id-pool.ts';
 import { assignSlots } from '../loadbalancer/slots.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
+import { turnIsOver } from '../table/turn.ts';
 import {
   addressOfKey,
   type BackendKey,
@@ -73,6 +74,17 @@ interface Plan {
   readonly added: readonly Backend[];
 }
 
+/** A backend that the map has or is to have. */
+interface BackendRow {
+  readonly id: number;
+  /** `backendKey`; undefined where what the map holds is none of ours, or is there a second time. */
+  readonly key: string | undefined;
+  /** How many slots name it. */
+  references: number;
+  /** The row is in the map. */
+  present: boolean;
+}
+
 type Write<K, V> = readonly [plan: Plan, key: K, value: V];
 
 /**
@@ -91,15 +103,13 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   readonly #onError: (error: Error) => void;
   readonly #onBackendsGone: () => void;
   readonly #programmed = new Map<string, Programmed>();
-  readonly #serviceIds = new IdPool();
-  readonly #backendIds = new IdPool();
-  readonly #backends = new Map<string, number>();
-  readonly #backendKeys = new Map<number, string>();
+  readonly #serviceIds = new IdPool(id => this.#live.has(id) || this.#staleServices.has(id));
+  readonly #backendIds = new IdPool(id => this.#rows.has(id));
+  /** All that is known of a backend is here: of many maps that grow together, all would be made anew at once. */
+  readonly #rows = new Map<number, BackendRow>();
+  readonly #rowsByKey = new Map<string, BackendRow>();
+  #presentCount = 0;
   #slotCount = 0;
-  /** How many slots name a backend. */
-  readonly #references = new Map<number, number>();
-  /** Backend rows that are in the map. */
-  readonly #present = new Set<number>();
   /** By service id. */
   readonly #live = new Map<number, Programmed>();
   #staleSlots: SlotKey[] = [];
@@ -131,7 +141,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   /** Whether a service may send new connections to a backend (by `backendKey`). */
   isBackend(key: string): boolean {
-    return (this.#references.get(this.#backends.get(key) ?? 0) ?? 0) > 0;
+    return (this.#rowsByKey.get(key)?.references ?? 0) > 0;
   }
 
   /** Numeric id of a frontend, for status pages. */
@@ -141,20 +151,22 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   /** Rows of the maps. */
   get counts(): { readonly frontends: number; readonly slots: number; readonly backends: number } {
-    return { frontends: this.#programmed.size, slots: this.#slotCount, backends: this.#present.size };
+    return { frontends: this.#programmed.size, slots: this.#slotCount, backends: this.#presentCount };
   }
 
   apply(batch: readonly Operation<Frontend>[]): ReadonlyMap<string, Error> {
     const failed = new Map<string, Error>();
     const plans = batch.flatMap(({ key, row }) => (row ? [this.#plan(key, row)] : []));
 
-    write(this.#maps.backends, this.#backendWrites(plans), failed, id => this.#present.add(id.backend_id));
+    write(this.#maps.backends, this.#backendWrites(plans), failed, ({ backend_id }) => {
+      const row = this.#rows.get(backend_id)!;
+      row.present = true;
+      this.#presentCount++;
+    });
     for (const plan of plans) {
-      const missing = plan.added
-        .map(each => this.#backends.get(each.key)!)
-        .find(id => !this.#present.has(id));
+      const missing = plan.added.find(each => !this.#rowsByKey.get(each.key)!.present);
       if (missing !== undefined && !failed.has(plan.address))
-        failed.set(plan.address, new Error(`backend ${this.#backendKeys.get(missing)} could not be written`));
+        failed.set(plan.address, new Error(`backend ${missing.key} could not be written`));
     }
     const ready = plans.filter(plan => !failed.has(plan.address));
     write(this.#maps.members, ready.flatMap(memberWrites), failed);
@@ -173,33 +185,52 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     return failed;
   }
 
-  /** Removes rows that nothing names any more. Runs by itself after the grace time. */
-  sweep(): void {
+  /**
+   * Removes rows that nothing names any more, until `isOver` says that others are to have their turn. Runs by itself
+   * after the grace time, and again after another one for the rest: of a large service that goes these are many.
+   */
+  sweep(isOver: () => boolean = () => false): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const slots = this.#staleSlots;
-    this.#staleSlots = [];
     this.#revoke();
     try {
-      for (const key of slots) if (!this.#isLive(key)) this.#maps.slots.delete(key);
-      for (const id of this.#staleServices) this.#serviceIds.release(id);
-      this.#staleServices.clear();
-      let gone = 0;
-      for (const id of this.#staleBackends) {
-        if ((this.#references.get(id) ?? 0) > 0) continue;
+      const gone = this.#sweepSlots(isOver) ? this.#sweepBackends(isOver) : 0;
+      if (gone) this.#onBackendsGone();
+    } catch (error) {
+      this.#onError(error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
+    this.#scheduleSweep();
+  }
+
+  /** Whether all are done. */
+  #sweepSlots(isOver: () => boolean): boolean {
+    for (let done = 0; this.#staleSlots.length; done++) {
+      if (done % PIECE === PIECE - 1 && isOver()) return false;
+      const key = this.#staleSlots.at(-1)!;
+      if (!this.#isLive(key)) this.#maps.slots.delete(key);
+      this.#staleSlots.pop();
+    }
+    this.#staleServices.clear();
+    return true;
+  }
+
+  /** Returns how many backends no service has any more. */
+  #sweepBackends(isOver: () => boolean): number {
+    let [done, gone] = [0, 0];
+    for (const id of this.#staleBackends) {
+      if (++done % PIECE === 0 && isOver()) break;
+      const row = this.#rows.get(id);
+      if (row?.references === 0) {
         this.#maps.backends.delete({ backend_id: id });
-        this.#present.delete(id);
-        this.#backends.delete(this.#backendKeys.get(id) ?? '');
-        this.#backendKeys.delete(id);
-        this.#backendIds.release(id);
+        this.#rows.delete(id);
+        if (row.key !== undefined) this.#rowsByKey.delete(row.key);
+        if (row.present) this.#presentCount--;
         gone++;
       }
-      if (gone) this.#onBackendsGone();
-      this.#staleBackends.clear();
-    } catch (error) {
-      this.#staleSlots.push(...slots);
-      this.#onError(error instanceof Error ? error : new Error(String(error)));
+      this.#staleBackends.delete(id);
     }
+    return gone;
   }
 
   [Symbol.dispose](): void {
@@ -240,7 +271,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     const { removed, added } = row.backends.since(before.backends);
     if (removed.length + added.length > FEW) return undefined;
     const granted = added.map(each => this.#idOf(each));
-    const revoked = removed.map(({ key }) => this.#backends.get(key) ?? 0);
+    const revoked = removed.map(({ key }) => this.#rowsByKey.get(key)?.id ?? 0);
     const freed = revoked.map(id => before.slots.indexOf(id));
     if (freed.includes(-1)) return undefined;
     const after = new Map<number, number>();
@@ -260,13 +291,14 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   }
 
   #idOf(backend: Backend): number {
-    let id = this.#backends.get(backend.key);
-    if (id === undefined) {
-      id = this.#backendIds.allocate();
-      this.#backends.set(backend.key, id);
-      this.#backendKeys.set(id, backend.key);
-    }
-    return id;
+    return (this.#rowsByKey.get(backend.key) ?? this.#addRow(this.#backendIds.allocate(), backend.key)).id;
+  }
+
+  #addRow(id: number, key: string | undefined): BackendRow {
+    const row = { id, key, references: 0, present: false };
+    this.#rows.set(id, row);
+    if (key !== undefined) this.#rowsByKey.set(key, row);
+    return row;
   }
 
   #backendWrites(plans: readonly Plan[]): Write<BackendKey, BackendValue>[] {
@@ -274,8 +306,8 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     const pending = new Set<number>();
     for (const plan of plans)
       for (const backend of plan.added) {
-        const id = this.#backends.get(backend.key)!;
-        if (this.#present.has(id) || pending.has(id)) continue;
+        const { id, present } = this.#rowsByKey.get(backend.key)!;
+        if (present || pending.has(id)) continue;
         pending.add(id);
         writes.push([plan, { backend_id: id }, backendValue(backend)]);
       }
@@ -368,7 +400,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     maglev.want(
       serviceId,
       [...slotCounts(next.slots)].flatMap(([id, weight]) => {
-        const name = this.#backendKeys.get(id);
+        const name = this.#rows.get(id)?.key;
         return name === undefined ? [] : [{ name, id, weight }];
       }),
     );
@@ -380,12 +412,10 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
 
   #reference(id: number, by: 1 | -1): void {
     if (id === 0) return;
-    const count = (this.#references.get(id) ?? 0) + by;
-    if (count > 0) this.#references.set(id, count);
-    else {
-      this.#references.delete(id);
-      this.#staleBackends.add(id);
-    }
+    const row = this.#rows.get(id);
+    if (!row) return;
+    row.references += by;
+    if (row.references === 0) this.#staleBackends.add(id);
   }
 
   /** Removes rows that allow what is not allowed any more: this does not wait for readers. */
@@ -427,12 +457,10 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
   #adopt(): void {
     for (const [{ backend_id: id }, value] of this.#maps.backends.entries()) {
       this.#backendIds.adopt(id);
-      this.#present.add(id);
       this.#staleBackends.add(id);
       const key = keyOfBackend(value);
-      if (key === undefined || this.#backends.has(key)) continue;
-      this.#backends.set(key, id);
-      this.#backendKeys.set(id, key);
+      this.#addRow(id, key !== undefined && this.#rowsByKey.has(key) ? undefined : key).present = true;
+      this.#presentCount++;
     }
     const slots = new Map<number, Map<number, number>>();
     for (const [{ service_id, slot }, { backend_id }] of this.#maps.slots.entries()) {
@@ -460,7 +488,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       const rows = slots.get(value.service_id);
       const ids = Array.from({ length: value.count }, (_, slot) => rows?.get(slot) ?? 0);
       // A slot whose backend row is gone is as good as missing: it will be written again.
-      const known = ids.map(id => (this.#backendKeys.has(id) ? id : 0));
+      const known = ids.map(id => (this.#rows.get(id)?.key === undefined ? 0 : id));
       this.#replace(addressOfKey(key) ?? `unknown/${value.service_id}`, {
         key,
         value,
@@ -495,9 +523,12 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
       this.#staleMembers.length +
       this.#staleRanges.length;
     if (this.#timer || !stale) return;
-    this.#timer = setTimeout(() => this.sweep(), this.#grace).unref();
+    this.#timer = setTimeout(() => this.sweep(turnIsOver), this.#grace).unref();
   }
 }
+
+/** Rows that are removed before the clock is asked. */
+const PIECE = 64;
 
 /** Backends that a frontend's slots are searched for one by one. */
 const FEW = 32;
