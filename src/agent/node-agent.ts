@@ -472,9 +472,15 @@ export class NodeAgent {
       now: () => performance.now(),
     });
     this.probes = probes;
-    const timer = setInterval(() => probes.round(), config['health-check-interval']).unref();
+    let timer: NodeJS.Timeout | undefined;
+    // Counted from the last question: it has as long to be answered as the first.
+    const nextRound = (): void => {
+      if (signal.aborted) return;
+      timer = setTimeout(() => void probes.round().then(nextRound), config['health-check-interval']).unref();
+    };
+    nextRound();
     signal.addEventListener('abort', () => {
-      clearInterval(timer);
+      clearTimeout(timer);
       socket[Symbol.dispose]();
     });
     publishAccusation({

@@ -46,6 +46,8 @@ class World {
   readonly apart = new Set<string>();
   readonly verdicts = deriveVerdicts(this.nodes);
   asked = 0;
+  /** In milliseconds. */
+  costOfAsking = 0;
   now = 0;
 
   constructor(count: number) {
@@ -86,6 +88,7 @@ class World {
       socket: {
         ask: (address, number) => {
           this.asked++;
+          for (const until = performance.now() + this.costOfAsking; performance.now() < until; );
           const there = address.replace(/:.*/, '');
           const heard =
             !this.mute.has(address) &&
@@ -114,7 +117,7 @@ class World {
   async rounds(count: number): Promise<void> {
     for (let at = 0; at < count; at++) {
       this.now += INTERVAL;
-      for (const probes of this.probes.values()) probes.round();
+      await Promise.all(Array.from(this.probes.values(), probes => probes.round()));
       await settled();
     }
   }
@@ -353,4 +356,20 @@ test('however large a silent cluster is, a node asks no more than some of it in 
   const before = world.asked;
   await world.rounds(10);
   assert.equal((world.asked - before) / 10, 3 * 2 + 3 + 3 * 64);
+});
+
+test('to ask nodes of hundreds of clusters is no long task: others have their turn in between', async () => {
+  const world = new World(1);
+  for (let n = 0; n < 300; n++) world.addCluster(`c${n}-`, 3);
+  world.costOfAsking = 0.1;
+  let turns = 0;
+  const count = (): void => {
+    turns++;
+    timer = setImmediate(count);
+  };
+  let timer = setImmediate(count);
+  await world.probes.get('n0')!.round();
+  clearImmediate(timer);
+  assert.ok(world.asked >= 900, `${world.asked}`);
+  assert.ok(turns >= 3, `${turns} turns`);
 });

@@ -11,6 +11,7 @@ import {
 import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../clustermesh/rows.ts';
 import type { Verdicts } from '../clustermesh/verdict-tables.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 
 export interface ProbesOptions {
   /** Name of this node. */
@@ -79,6 +80,9 @@ interface Probed {
 /** Single nodes of other clusters that are asked in a round though nothing is the matter with them. */
 const REMOTE_NODES_A_ROUND = 64;
 
+/** Whom to ask before the clock is. */
+const PIECE = 32;
+
 type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
 
 /**
@@ -144,8 +148,11 @@ export class Probes {
     });
   }
 
-  /** Judges by the answers that have come since the last round, and asks again. */
-  round(): void {
+  /**
+   * Judges by the answers that have come since the last round, and asks again. Resolves when all are asked, after more
+   * than one turn of the event loop where these are many: of each other cluster there are some.
+   */
+  async round(): Promise<void> {
     for (const { targets } of this.#probes())
       for (const { path, outside } of targets)
         for (const each of [...path, ...outside]) each.answered = false;
@@ -159,8 +166,15 @@ export class Probes {
     this.#started = true;
     this.#takeOnDuties();
     for (const probed of this.#probes()) probed.asked = false;
-    for (const each of [this.#nodes, this.#clusters]) for (const probed of each.values()) this.#ask(probed);
-    this.#askRemoteNodes();
+    let asked = 0;
+    for (const probed of [
+      ...this.#nodes.values(),
+      ...this.#clusters.values(),
+      ...this.#remoteNodesInTurn(),
+    ]) {
+      this.#ask(probed);
+      if (++asked % PIECE === 0 && turnIsOver()) await nextTurn();
+    }
   }
 
   get status(): ProbeStatus[] {
@@ -323,16 +337,16 @@ export class Probes {
   }
 
   /** Those that may be falling silent in every round, the others in turns. */
-  #askRemoteNodes(): void {
+  *#remoteNodesInTurn(): Generator<Probed> {
     const others: Probed[] = [];
     for (const nodes of this.#remoteNodes.values())
       for (const probed of nodes.values()) {
         const { heard, silent, suspicion } = probed.belief;
-        if (heard && !silent && suspicion > 0) this.#ask(probed);
+        if (heard && !silent && suspicion > 0) yield probed;
         else others.push(probed);
       }
     const count = Math.min(others.length, REMOTE_NODES_A_ROUND);
-    for (let at = 0; at < count; at++) this.#ask(others[(this.#remoteTurn + at) % others.length]!);
+    for (let at = 0; at < count; at++) yield others[(this.#remoteTurn + at) % others.length]!;
     this.#remoteTurn = others.length ? (this.#remoteTurn + count) % others.length : 0;
   }
 
