@@ -1,9 +1,10 @@
 import { isIPv6 } from 'node:net';
-import type { Netlink } from '../datapath/netlink.ts';
+import { Netlink } from '../datapath/netlink.ts';
 import {
   deleteRoute,
-  listRoutes,
+  listRoutesLater,
   PROTOCOL_ISTHMUS,
+  type Route,
   type RouteSpec,
   replaceRoute,
   TABLE_MAIN,
@@ -13,6 +14,7 @@ import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
+import { nextTurn, turnIsOver } from '../table/turn.ts';
 import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
 import type { Path } from './paths.ts';
 
@@ -102,8 +104,24 @@ function gatewayOf(node: ClusterNode, preferred: string, prefix: string): string
 /** Writes them to the main table with our protocol number; leaves everybody else's alone. */
 export function hostRouteTarget(netlink: Netlink): Target<HostRoute> {
   return {
-    existing: () =>
-      listRoutes(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS }).map(route => route.prefix),
+    async existing() {
+      const prefixes: string[] = [];
+      for await (const routes of ownRoutes()) prefixes.push(...routes.map(route => route.prefix));
+      return prefixes;
+    },
+    async *differing(table) {
+      const found = new Set<string>();
+      for await (const routes of ownRoutes())
+        for (const route of routes) {
+          found.add(route.prefix);
+          const row = table.get(route.prefix);
+          if (!row || !isAs(route, routeSpec(row))) yield route.prefix;
+        }
+      for (const prefix of table.keys()) {
+        if (!found.has(prefix)) yield prefix;
+        if (turnIsOver()) await nextTurn();
+      }
+    },
     apply(batch: readonly Operation<HostRoute>[]) {
       const failed = new Map<string, Error>();
       for (const { key, row } of batch)
@@ -117,6 +135,22 @@ export function hostRouteTarget(netlink: Netlink): Target<HostRoute> {
     },
   };
 }
+
+/** Those that are in the kernel now, some at a time: in a large mesh there is one for each node of all clusters. */
+async function* ownRoutes(): AsyncGenerator<readonly Route[]> {
+  // Nobody else may use the socket meanwhile.
+  using netlink = new Netlink();
+  for (const routes of listRoutesLater(netlink, { table: TABLE_MAIN, protocol: PROTOCOL_ISTHMUS })) {
+    yield routes;
+    if (turnIsOver()) await nextTurn();
+  }
+}
+
+const isAs = (route: Route, spec: RouteSpec): boolean =>
+  route.ifindex === spec.ifindex &&
+  route.via === spec.via &&
+  route.source === spec.source &&
+  route.mtu === spec.mtu;
 
 const routeSpec = ({ prefix, ifindex, gateway, source, mtu }: HostRoute): RouteSpec => ({
   prefix,

@@ -110,6 +110,24 @@ export class Netlink implements Disposable {
       }
   }
 
+  /**
+   * `dump`, in the pieces that the kernel gives: it waits in between, and nobody may use this socket until the end. One
+   * that was disturbed by a change may lack what was there all the time.
+   */
+  *pieces(what: string, type: number, body: Uint8Array): Generator<Buffer[]> {
+    const sequence = this.#send(what, type, NLM_F_REQUEST | NLM_F_DUMP, body);
+    for (let ended = false; !ended; ) {
+      const found: Buffer[] = [];
+      for (const message of this.#receive(what)) {
+        if (message.sequence !== sequence) continue;
+        if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) throwIfError(what, message);
+        if (message.type >= NLMSG_MIN_TYPE) found.push(Buffer.from(message.body));
+        if (message.type === NLMSG_DONE || !(message.flags & NLM_F_MULTI)) ended = true;
+      }
+      yield found;
+    }
+  }
+
   /** Asks for all objects; a dump that the kernel says was disturbed by a change is taken again. */
   dump(what: string, type: number, body: Uint8Array): Buffer[] {
     for (let attempt = 1; ; attempt++) {

@@ -68,17 +68,35 @@ export interface RouteFilter {
 
 /** Routes of all tables that match the filter. */
 export function listRoutes(netlink: Netlink, filter: RouteFilter = {}): Route[] {
-  const families = filter.family === 4 ? [AF_INET] : filter.family === 6 ? [AF_INET6] : [AF_INET, AF_INET6];
-  return families
-    .flatMap(family => dumpRoutes(netlink, family, filter))
+  return decodeRoutes(
+    familiesOf(filter).flatMap(family => dumpRoutes(netlink, family, filter)),
+    filter,
+  );
+}
+
+/** `listRoutes` in pieces of some hundreds: whoever takes them may let others have their turn in between. */
+export function* listRoutesLater(netlink: Netlink, filter: RouteFilter = {}): Generator<Route[]> {
+  for (const family of familiesOf(filter))
+    try {
+      for (const bodies of netlink.pieces('list routes', RTM_GETROUTE, request(family, filter)))
+        yield decodeRoutes(bodies, filter);
+    } catch (error) {
+      if (!failedWith(error, 'ENOENT')) throw error;
+    }
+}
+
+const familiesOf = ({ family }: RouteFilter): number[] =>
+  family === 4 ? [AF_INET] : family === 6 ? [AF_INET6] : [AF_INET, AF_INET6];
+
+const decodeRoutes = (bodies: readonly Buffer[], { table, protocol }: RouteFilter): Route[] =>
+  bodies
     .filter(body => !(body.readUInt32LE(8) & RTM_F_CLONED))
     .map(decodeRoute)
     .filter(
       route =>
-        (filter.table === undefined || route.table === filter.table) &&
-        (filter.protocol === undefined || route.protocol === filter.protocol),
+        (table === undefined || route.table === table) &&
+        (protocol === undefined || route.protocol === protocol),
     );
-}
 
 /** A route to install: what is left out is unicast, table main, our protocol, scope by the gateway's presence. */
 export interface RouteSpec {
@@ -120,11 +138,14 @@ export function routeTo(netlink: Netlink, address: string): Route {
   return decodeRoute(netlink.get(`route to ${address}`, RTM_GETROUTE, body));
 }
 
-function dumpRoutes(netlink: Netlink, family: number, filter: RouteFilter): Buffer[] {
+function request(family: number, filter: RouteFilter): Buffer {
   const table = filter.table === undefined ? [] : [u32(RTA_TABLE, filter.table)];
-  const body = Buffer.concat([header({ family, protocol: filter.protocol ?? 0 }), ...table]);
+  return Buffer.concat([header({ family, protocol: filter.protocol ?? 0 }), ...table]);
+}
+
+function dumpRoutes(netlink: Netlink, family: number, filter: RouteFilter): Buffer[] {
   try {
-    return netlink.dump('list routes', RTM_GETROUTE, body);
+    return netlink.dump('list routes', RTM_GETROUTE, request(family, filter));
   } catch (error) {
     // A table nobody has put a route into yet.
     if (failedWith(error, 'ENOENT')) return [];

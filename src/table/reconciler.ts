@@ -13,6 +13,8 @@ export interface Target<Row> {
   apply(batch: readonly Operation<Row>[]): Promise<ReadonlyMap<string, Error>> | ReadonlyMap<string, Error>;
   /** Keys that exist outside at start: those not desired are removed once the table is synced. */
   existing?(): Promise<Iterable<string>> | Iterable<string>;
+  /** Keys of which the outside is not as the table says, found now: what a repair writes again. Default: all. */
+  differing?(table: ReadonlyTable<Row>): AsyncIterable<string>;
 }
 
 export interface ReconcilerOptions<Row> {
@@ -81,6 +83,10 @@ export class Reconciler<Row> {
 
   /** Compares again with what exists outside: removes what is not desired, rewrites what is. */
   async repair(): Promise<void> {
+    if (this.#target.differing) {
+      for await (const key of this.#target.differing(this.#table)) this.#touch(key);
+      return;
+    }
     for (const key of (await this.#target.existing?.()) ?? []) if (!this.#table.has(key)) this.#touch(key);
     for (const key of this.#table.keys()) this.#touch(key);
   }
