@@ -63,6 +63,8 @@ export interface ListOptions {
 
 /** Bytes of a page: what decodes in a millisecond or two, whether that is one value or a thousand. */
 const PAGE = 128 * 1024;
+/** Where a page takes so many milliseconds, of which a far cluster's etcd is many, they are fewer and four times as large. */
+const FAR = 30;
 
 /** Pages of all lists of this process that are on their way or being taken: what they hold is in memory. */
 const pages = new Permits(8);
@@ -87,6 +89,7 @@ export async function listPrefix(
   for (;;) {
     const done = await pages.take();
     const waiting = setTimeout(done, PATIENCE);
+    const asked = performance.now();
     try {
       const page = await connection.kv.range(
         {
@@ -101,12 +104,13 @@ export async function listPrefix(
         signal ? { signal } : {},
       );
       clearTimeout(waiting);
+      const size = performance.now() - asked > FAR ? 4 * PAGE : PAGE;
       if (revision === 0n) revision = revisionOf(page.header);
       await onPage(page.kvs.map(entryOf));
       const last = page.kvs.at(-1);
       if (!page.more || !last) return revision;
       const bytes = page.kvs.reduce((sum, each) => sum + each.key.length + each.value.length, 0);
-      entries = Math.min(4 * entries, Math.max(1, Math.floor((page.kvs.length * PAGE) / bytes)));
+      entries = Math.min(4 * entries, Math.max(1, Math.floor((page.kvs.length * size) / bytes)));
       key = new Uint8Array(last.key.length + 1);
       key.set(last.key);
     } finally {
