@@ -1,27 +1,27 @@
-import { Code, ConnectError } from '@connectrpc/connect';
 import type { MaxClusters } from '../api/identity-number.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { type Endpoint, formatEndpoint } from '../kvstore/endpoint.ts';
 import { EtcdFailure, type Failure } from '../kvstore/failure.ts';
-import { type Entry, encodeKey, getKey } from '../kvstore/range.ts';
 import { keepSession, pause, type SessionOptions } from '../kvstore/session.ts';
-import { PrefixFollower, type PrefixSink } from '../kvstore/watch.ts';
-import { certificateEnd } from './certificate-end.ts';
+import { PrefixFollower } from '../kvstore/watch.ts';
+import { expiryWarnings } from './certificate-end.ts';
 import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
+import { readConfigEntry } from './config-entry.ts';
 import {
   canaryKey,
-  clusterConfigKey,
   heartbeatKey,
   type MirroredKind,
-  objectPrefix,
   reportKey,
   reportPrefix,
   syncedPrefix,
 } from './layout.ts';
+import { Liveness } from './liveness.ts';
 import { parseReport, Relay } from './mirror-report.ts';
 import type { RemoteConfig } from './remote-config.ts';
-import type { EntryWriter, RemoteConsumer } from './remote-consumer.ts';
-import type { Outage, RemoteClusterStatus, RemoteState } from './remote-status.ts';
+import type { RemoteConsumer } from './remote-consumer.ts';
+import { RemoteEntries } from './remote-entries.ts';
+import { describeState, laterOutage, probeWarnings, type RemoteFacts, stateOf } from './remote-state.ts';
+import type { Outage, RemoteClusterStatus } from './remote-status.ts';
 import type { ClusterVerdict, RemoteNodeVerdict } from './verdicts.ts';
 
 export type Timing = Pick<
@@ -60,20 +60,6 @@ export interface RemoteClusterOptions {
   readonly silence?: number;
 }
 
-/** Milliseconds within which a control plane has to answer a question while none of its nodes answers probes. */
-const answerWithin = 500;
-/** Milliseconds between looks at a cluster that is dead or may be. */
-const lookEvery = 250;
-/** Milliseconds for which a control plane has to answer after a node of it fell silent, until it is believed to be well. */
-const questionFor = 3000;
-/** Milliseconds after the first attempt to connect before which an absent connection means nothing. */
-const grace = 3000;
-/** Milliseconds for which nodes of a cluster that was dead answer again until it is used without its control plane. */
-const trustNodesAfter = 30_000;
-
-/** At most so many refused values are kept for status: one bad writer must not fill the memory. */
-const refusedKept = 100;
-
 /**
  * One remote cluster: follows its etcd, or the copy that a mirror keeps of it, read only, and hands what it says to
  * the consumer. What is known stays while the cluster cannot be heard; it goes when the cluster is removed, or is
@@ -82,14 +68,11 @@ const refusedKept = 100;
 export class RemoteCluster {
   readonly #options: RemoteClusterOptions;
   readonly #stop = new AbortController();
-  readonly #followers = new Map<
-    MirroredKind,
-    { readonly entries: PrefixFollower; readonly writer: EntryWriter }
-  >();
   readonly #synced = new Set<MirroredKind>();
-  readonly #refused = new Map<string, string>();
   readonly #kinds: readonly MirroredKind[];
   readonly #silence: number;
+  readonly #entries: RemoteEntries;
+  readonly #liveness: Liveness;
   #remote: RemoteConfig;
   #restart = new AbortController();
   #config: ClusterConfig | undefined;
@@ -101,7 +84,6 @@ export class RemoteCluster {
   /** Since when its etcd, reached and known by its CA, has told us nothing but that we may not read. */
   #deniedSince: number | undefined;
   #failures = 0;
-  #repaired = 0;
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
   #lostAt: number | undefined;
@@ -109,24 +91,8 @@ export class RemoteCluster {
   #outdatedAt: number | undefined;
   /** When everything had been read again after that, and how long it took. */
   #outage: { readonly milliseconds: number; readonly end: number } | undefined;
-  readonly #startedAt = performance.now();
   /** Kinds that were listed whole on the present connection. */
   readonly #confirmed = new Set<MirroredKind>();
-  /** Own nodes that say that no node of it answers. */
-  #unheardBy: readonly string[] = [];
-  /** At least one of our nodes says so. */
-  #doubted = false;
-  /** Nodes of it that ours do not hear. */
-  #accused: readonly RemoteNodeVerdict[] = [];
-  /** Until when its control plane is asked because one of them fell silent, and the connection that it may have held. */
-  #questionedUntil = 0;
-  #suspect: EtcdConnection | undefined;
-  /** While it is doubted: its control plane did not answer when it was last asked. */
-  #isSilent = false;
-  /** When nodes of it were last said not to answer. */
-  #unheardUntil = 0;
-  #deadSince: number | undefined;
-  #examining = false;
   readonly done: Promise<void>;
 
   constructor(remote: RemoteConfig, options: RemoteClusterOptions) {
@@ -134,6 +100,19 @@ export class RemoteCluster {
     this.#options = options;
     this.#kinds = options.consumer.kinds;
     this.#silence = (options.silence ?? 120) * 1000;
+    this.#entries = new RemoteEntries({ ...options, onListed: kind => this.#listed(kind) });
+    this.#liveness = new Liveness({
+      cluster: options.cluster,
+      hearing: () => ({
+        connection: this.#connection,
+        relay: this.#relay,
+        wasLost: this.#lostAt !== undefined,
+        isConfirmed: this.#isConfirmed,
+      }),
+      onDead: dead => options.onDead?.(dead),
+      onChange: () => options.onChange?.(),
+      signal: this.#stop.signal,
+    });
     this.done = this.#run();
   }
 
@@ -143,30 +122,14 @@ export class RemoteCluster {
     this.#restart.abort();
   }
 
-  /**
-   * Takes what our nodes say of its nodes; undefined: they are heard. Silent nodes are half of a verdict: the control
-   * plane is asked for the other half, from the first word against them on.
-   */
+  /** Takes what our nodes say of its nodes; undefined: they are heard. */
   unheard(verdict: ClusterVerdict | undefined): void {
-    const by = verdict?.agreed ? verdict.by : [];
-    if (this.#unheardBy.length && !by.length) this.#unheardUntil = performance.now();
-    this.#unheardBy = by;
-    this.#doubted = verdict !== undefined;
-    if (this.#isSilent && by.length) this.#setDead(true);
-    if (this.#doubted && !this.#examining) void this.#examine();
+    this.#liveness.unheard(verdict);
   }
 
-  /**
-   * Takes what our nodes say of single nodes of it: with each new one its control plane, which may have been there, is asked
-   * whether it can still speak.
-   */
+  /** Takes what our nodes say of single nodes of it. */
   accused(nodes: readonly RemoteNodeVerdict[]): void {
-    const known = new Set(this.#accused.map(({ node }) => node));
-    this.#accused = nodes;
-    if (nodes.every(({ node }) => known.has(node))) return;
-    this.#questionedUntil = performance.now() + questionFor;
-    this.#suspect = this.#connection;
-    if (!this.#examining) void this.#examine();
+    this.#liveness.accuse(nodes);
   }
 
   /** Ends without touching what is known: the process stops. */
@@ -188,27 +151,30 @@ export class RemoteCluster {
   }
 
   get status(): RemoteClusterStatus {
+    const { cluster, reader } = this.#options;
     const now = performance.now();
     const seconds = (at: number): number => Math.round((now - at) / 100) / 10;
     const relayed = this.#relay?.ages(now);
     const heartbeatAge = relayed ? relayed.heartbeat : this.#heartbeat && seconds(this.#heartbeat.at);
     const lost = this.#lostAt === undefined ? undefined : seconds(this.#lostAt);
-    const state = this.#state(now);
+    const facts = this.#facts(now);
+    const { deadSince, unheardBy } = facts;
+    const state = stateOf(facts);
     return {
-      name: this.#options.cluster,
+      name: cluster,
       ready: state === 'ready',
       state,
-      status: this.#describe(state, now),
-      connected: this.#connection !== undefined,
+      status: describeState(facts),
+      connected: facts.connected,
       endpoint: this.#connection && formatEndpoint(this.#connection.endpoint),
       etcdClusterId: (this.#connection?.clusterId ?? this.#lastEtcd)?.toString(16),
       clusterId: this.#config?.id,
       cached: this.#config?.cached ?? false,
       mirror: this.#relay?.report?.mirror,
       synced: byKind(this.#kinds, kind => this.#synced.has(kind)),
-      counts: byKind(this.#kinds, kind => this.#followers.get(kind)?.entries.size ?? 0),
+      counts: byKind(this.#kinds, kind => this.#entries.count(kind) ?? 0),
       failures: this.#failures,
-      repaired: this.#repaired,
+      repaired: this.#entries.repaired,
       lastFailure: this.#lastFailure && {
         layer: this.#lastFailure.layer,
         message: this.#lastFailure.message,
@@ -216,70 +182,33 @@ export class RemoteCluster {
       },
       heartbeatAge,
       disconnectedAge: this.#connection ? (relayed ? relayed.disconnected : 0) : lost,
-      lastOutage: laterOf(this.#lastOutage(now), this.#relay?.lastOutage(now)),
-      deadAge: this.#deadSince === undefined ? undefined : seconds(this.#deadSince),
-      unheardBy: this.#unheardBy,
-      refused: Object.fromEntries(this.#refused),
-      warnings: [...this.#expiryWarnings(), ...this.#probeWarnings(), ...this.#nodeWarnings()],
+      lastOutage: laterOutage(this.#lastOutage(now), this.#relay?.lastOutage(now)),
+      deadAge: deadSince === undefined ? undefined : seconds(deadSince),
+      unheardBy,
+      refused: this.#entries.refused,
+      warnings: [...expiryWarnings(this.#remote.tls.cert, cluster, reader), ...probeWarnings(facts)],
     };
   }
 
-  #state(now: number): RemoteState {
-    if (this.#refusal !== undefined) return 'refused';
-    if (this.#deadSince !== undefined) return 'dead';
-    if (!this.#connection) return this.#synced.size && !this.#withdrawn ? 'stale' : 'disconnected';
-    if (!this.complete) return this.#synced.size ? 'syncing' : 'connected';
-    const told = this.#relay?.state;
-    if (told) return told === 'stale' && this.#withdrawn ? 'disconnected' : told;
-    return this.#silentSince(now) === undefined ? 'ready' : 'stale';
-  }
-
-  #describe(state: RemoteState, now: number): string {
-    const failure = this.#lastFailure ? `${this.#lastFailure.layer}: ${this.#lastFailure.message}` : '';
-    const missing = this.#kinds.filter(kind => !this.#synced.has(kind));
-    if (state === 'refused') return this.#refusal ?? this.#relay?.describe(now) ?? '';
-    if (state === 'dead') return this.#describeDeath(now, failure);
-    if (state === 'ready') return 'ready';
-    if (this.#relay && this.#connection && !missing.length) return this.#relay.describe(now);
-    if (state === 'disconnected' && !this.#withdrawn) return failure || 'not connected yet';
-    if (state === 'connected' || state === 'syncing')
-      return `synchronization in progress for ${missing.map(kind => shown[kind]).join(', ')}`;
-    const silent = this.#silentSince(now);
-    if (this.#connection && silent !== undefined)
-      return `no heartbeat for ${Math.round((now - silent) / 1000)} s: what is known of it is that old`;
-    const age = this.#lostAt === undefined ? 0 : Math.round((now - this.#lostAt) / 1000);
-    if (this.#withdrawn)
-      return `not connected for ${age} s; before, it took back all it had told, as with clustermesh disable or uninstall: ${failure}`;
-    return `not connected for ${age} s, what is known of it is that old: ${failure}`;
-  }
-
-  #describeDeath(now: number, failure: string): string {
-    const what = `dead for ${Math.round((now - this.#deadSince!) / 1000)} s: no new connections are sent to it`;
-    const by = this.#unheardBy.join(', ');
-    const why = this.#relay && this.#connection ? this.#relay.describe(now) : failure;
-    if (by) return `${what}; none of its nodes answers ${by}, nor its control plane: ${why}`;
-    const back = Math.round((now - this.#unheardUntil) / 1000);
-    return this.#connection && (this.#relay?.answers ?? true)
-      ? `${what}; its nodes and its control plane answer again, what it says is being read`
-      : `${what}; its nodes answer again for ${back} s, its control plane does not: ${why}`;
-  }
-
-  #probeWarnings(): string[] {
-    if (!this.#unheardBy.length || this.#deadSince !== undefined) return [];
-    return [
-      `none of its nodes answers ${this.#unheardBy.join(', ')}, but its control plane does: its backends stay in service`,
-    ];
-  }
-
-  #nodeWarnings(): string[] {
-    if (!this.silent || this.#deadSince !== undefined) return [];
-    return this.#accused.flatMap(({ node, by, agreed }) =>
-      agreed
-        ? [
-            `its node ${node} does not answer ${by.join(', ')}, and its control plane cannot say whether it is dead`,
-          ]
-        : [],
-    );
+  #facts(now: number): RemoteFacts {
+    const { deadSince, unheardBy, unheardUntil, accused } = this.#liveness;
+    return {
+      now,
+      kinds: this.#kinds,
+      synced: this.#synced,
+      connected: this.#connection !== undefined,
+      refusal: this.#refusal,
+      relay: this.#relay,
+      withdrawn: this.#withdrawn,
+      silentSince: this.#silentSince(now),
+      lostAt: this.#lostAt,
+      failure: this.#lastFailure ? `${this.#lastFailure.layer}: ${this.#lastFailure.message}` : '',
+      deadSince,
+      unheardBy,
+      unheardUntil,
+      accused,
+      silent: this.silent,
+    };
   }
 
   #lastOutage(now: number): Outage | undefined {
@@ -295,7 +224,7 @@ export class RemoteCluster {
 
   /** A cluster that is in a mesh tells of its nodes at the least. */
   get #withdrawn(): boolean {
-    return this.#synced.has('nodes') && this.#followers.get('nodes')?.entries.size === 0;
+    return this.#synced.has('nodes') && this.#entries.count('nodes') === 0;
   }
 
   /** When the last heartbeat came, if that is too long ago. */
@@ -334,18 +263,18 @@ export class RemoteCluster {
       follow(this.#heartbeatFollower(() => heard.resolve()));
       await Promise.race([heard.promise, failed, aborted(running)]);
       if (running.aborted) return;
-      this.#accept(await this.#readConfig(connection));
+      const config = this.#accept(await this.#readConfig(connection));
       this.#confirmed.clear();
       this.#connection = connection;
-      this.#setSilent(false);
+      this.#liveness.connected();
       this.#refusal = undefined;
       this.#deniedSince = undefined;
       const told = this.#kinds.filter(kind => this.#tells(kind));
       for (const kind of this.#kinds) if (!told.includes(kind)) this.#hasNone(kind);
       if (this.#relay) follow(this.#reportFollower(connection, this.#relay));
-      if (this.#config?.syncedCanaries)
-        follow(this.#canaryFollower(told, kind => follow(this.#follower(kind))));
-      else for (const kind of told) follow(this.#follower(kind));
+      if (config.syncedCanaries)
+        follow(this.#canaryFollower(told, kind => follow(this.#entries.follower(kind, config))));
+      else for (const kind of told) follow(this.#entries.follower(kind, config));
       tasks.push(this.#watchSilence(running).catch(reject));
       this.#options.onChange?.();
       await Promise.race([failed, aborted(running)]);
@@ -358,33 +287,6 @@ export class RemoteCluster {
       this.#options.onChange?.();
       await Promise.all(tasks);
     }
-  }
-
-  /** Its control plane is asked: none of its nodes is heard, or one has just fallen silent that may have run it. */
-  get #questioned(): boolean {
-    // What a mirror says it says again when it changes.
-    const unanswered = this.#isSilent && this.#relay === undefined;
-    return this.#doubted || unanswered || performance.now() < this.#questionedUntil;
-  }
-
-  /** Runs while it is questioned, and until it is trusted again after that made it dead. */
-  async #examine(): Promise<void> {
-    this.#examining = true;
-    while (!this.#stop.signal.aborted && (this.#questioned || this.#deadSince !== undefined)) {
-      const connection = this.#connection;
-      const answered = !this.#questioned || (await this.#etcdAnswers());
-      this.#setSilent(this.#questioned && !(answered && (this.#relay?.answers ?? true)));
-      // So that it is made anew at once, and with another replica if there is one, not when TCP has given up.
-      if (!answered && connection && (this.#deadSince !== undefined || connection === this.#suspect))
-        connection.close(new EtcdFailure('etcd', `no answer within ${answerWithin} ms`));
-      if (!this.#unheardBy.length && this.#deadSince !== undefined) {
-        const confirmed = this.#isConfirmed && (this.#relay === undefined || this.#relay.state === 'ready');
-        if (confirmed || performance.now() - this.#unheardUntil > trustNodesAfter) this.#setDead(false);
-      }
-      await pause(lookEvery, this.#stop.signal);
-    }
-    this.#setSilent(false);
-    this.#examining = false;
   }
 
   /**
@@ -404,9 +306,7 @@ export class RemoteCluster {
 
   /** Its control plane, or a mirror's, answers as far as is known now. A process that has just begun knows nothing. */
   get answers(): boolean {
-    if (this.#isSilent) return false;
-    if (this.#connection) return this.#relay?.answers ?? true;
-    return this.#lostAt === undefined && performance.now() - this.#startedAt < grace;
+    return this.#liveness.answers;
   }
 
   /** The last heartbeat, whatever it says: another one is another sign of life. */
@@ -414,83 +314,22 @@ export class RemoteCluster {
     return this.#heartbeat?.value ?? '';
   }
 
-  #setSilent(silent: boolean): void {
-    const changed = silent !== this.#isSilent;
-    this.#isSilent = silent;
-    if (silent && this.#unheardBy.length) this.#setDead(true);
-    if (changed) this.#options.onChange?.();
-  }
-
-  /** Whether the etcd that is read answers now. */
-  async #etcdAnswers(): Promise<boolean> {
-    const connection = this.#connection;
-    if (!connection) return this.answers;
-    try {
-      await connection.kv.range(
-        { key: encodeKey(clusterConfigKey(this.#options.cluster)) },
-        { timeoutMs: answerWithin },
-      );
-      return true;
-    } catch (error) {
-      // A refusal is an answer.
-      const code = error instanceof ConnectError ? error.code : undefined;
-      return code !== Code.DeadlineExceeded && code !== Code.Unavailable && !connection.lost.aborted;
-    }
-  }
-
-  #setDead(dead: boolean): void {
-    if (dead === (this.#deadSince !== undefined)) return;
-    this.#deadSince = dead ? performance.now() : undefined;
-    this.#options.onDead?.(dead);
-    this.#options.onChange?.();
-  }
-
   async #readConfig(connection: EtcdConnection): Promise<ClusterConfig> {
     const { cluster, maxClusters } = this.#options;
-    const key = clusterConfigKey(cluster);
-    let entry: Entry | undefined;
+    const { value } = await readConfigEntry(connection, cluster);
     try {
-      entry = await getKey(connection, key);
-    } catch (error) {
-      if (!(error instanceof ConnectError) || error.code !== Code.PermissionDenied) throw error;
-      throw new EtcdFailure(
-        'authentication',
-        `${key} may not be read: this cluster is not among the users of that etcd, or it belongs to a cluster of another name`,
-        { cause: error },
-      );
-    }
-    if (!entry) throw await this.#whyNoConfig(connection, key);
-    try {
-      return parseClusterConfig(cluster, entry.value, maxClusters);
+      return parseClusterConfig(cluster, value, maxClusters);
     } catch (error) {
       this.#refusal = messageOf(error);
       throw error;
     }
   }
 
-  /** A mirror that cannot copy a cluster says why. */
-  async #whyNoConfig(connection: EtcdConnection, key: string): Promise<EtcdFailure> {
-    const { cluster } = this.#options;
-    try {
-      const report = await getKey(connection, reportKey(cluster));
-      if (report) {
-        const { mirror, status } = parseReport(cluster, report.value);
-        return new EtcdFailure('etcd', `its mirror ${mirror} has no copy of it yet: ${status}`);
-      }
-    } catch {
-      // Another cluster's etcd does not let us look there.
-    }
-    return new EtcdFailure(
-      'etcd',
-      `remote cluster configuration required but not found (${key}): its clustermesh-apiserver, or our mirror of it, has not written it yet, or the cluster has another name`,
-    );
-  }
-
   /**
    * Takes a configuration over. A cluster that has another ID now is a different one, and starts empty; one that is
    * read as a copy now, or as the original, is the same.
    */
-  #accept(config: ClusterConfig): void {
+  #accept(config: ClusterConfig): ClusterConfig {
     const { consumer } = this.#options;
     const before = this.#config;
     if (before && before.id !== config.id) {
@@ -508,6 +347,7 @@ export class RemoteCluster {
     this.#config = config;
     this.#relay = config.reported ? (this.#relay ?? new Relay()) : undefined;
     consumer.configured?.(config);
+    return config;
   }
 
   #heartbeatFollower(onListed: () => void): PrefixFollower {
@@ -541,11 +381,11 @@ export class RemoteCluster {
         try {
           relay.heard(parseReport(cluster, entry.value), performance.now());
         } catch (error) {
-          this.#refuse(key, error);
+          this.#entries.refuse(key, error);
           return missing();
         }
-        this.#refused.delete(key);
-        if (this.#doubted && !relay.answers) this.#setSilent(true);
+        this.#entries.accept(key);
+        this.#liveness.reported(relay);
         this.#options.onChange?.();
         const { clusterId } = relay.report!;
         if (clusterId !== 0 && clusterId !== this.#config?.id)
@@ -584,8 +424,7 @@ export class RemoteCluster {
   }
 
   #hasNone(kind: MirroredKind): void {
-    this.#followers.get(kind)?.entries.drain();
-    this.#followers.delete(kind);
+    this.#entries.forget(kind);
     this.#listed(kind);
   }
 
@@ -620,77 +459,6 @@ export class RemoteCluster {
     });
   }
 
-  /** Follows a kind of object. Where copy and original take turns, the entries are the same under other keys. */
-  #follower(kind: MirroredKind): PrefixFollower {
-    const { cluster, consumer, maxClusters } = this.#options;
-    const config = this.#config!;
-    const prefix = objectPrefix(kind, cluster, config.cached);
-    const known = this.#followers.get(kind);
-    if (known?.entries.prefix === prefix) return known.entries;
-    const writer = known?.writer ?? consumer.writer(kind, { cluster, clusterId: config.id, maxClusters });
-    const entries = this.#entryFollower(kind, prefix, writer);
-    if (known) {
-      entries.adopt(known.entries.names());
-      for (const key of this.#refused.keys())
-        if (key.startsWith(known.entries.prefix)) this.#refused.delete(key);
-    }
-    this.#followers.set(kind, { entries, writer });
-    return entries;
-  }
-
-  #entryFollower(kind: MirroredKind, prefix: string, writer: EntryWriter): PrefixFollower {
-    const sink: PrefixSink = {
-      put: entry => {
-        try {
-          writer.put(entry.key.slice(prefix.length), entry);
-        } catch (error) {
-          this.#refuse(entry.key, error);
-          return;
-        }
-        this.#refused.delete(entry.key);
-      },
-      delete: key => {
-        this.#refused.delete(key);
-        writer.delete(key.slice(prefix.length));
-      },
-      listed: () => this.#listed(kind),
-    };
-    return new PrefixFollower(prefix, sink, {
-      verify: this.#options.verify ?? verifyEvery,
-      onRepaired: keys => {
-        this.#repaired += keys.length;
-        this.#options.onRepaired?.(keys);
-      },
-    });
-  }
-
-  #refuse(key: string, error: unknown): void {
-    const reason = error instanceof Error ? error : new Error(String(error));
-    if (this.#refused.get(key) === reason.message) return; // said before: a list repeats what a watch told
-    if (this.#refused.size < refusedKept || this.#refused.has(key)) this.#refused.set(key, reason.message);
-    this.#options.onRefused?.(key, reason);
-  }
-
-  /**
-   * Only the other cluster can sign a new certificate for us, and nobody there may write here: a person with rights in
-   * both renews it, by another `connect`. Read for every question, so that a renewed one ends the warning at once.
-   */
-  #expiryWarnings(): string[] {
-    const { cluster, reader } = this.#options;
-    let ends: Date;
-    try {
-      ends = certificateEnd(this.#remote.tls.cert);
-    } catch {
-      return []; // that there is no certificate is an error of the connection, and told as such
-    }
-    const left = ends.getTime() - Date.now();
-    if (left > warnDays * 86_400_000) return [];
-    const day = ends.toISOString().slice(0, 10);
-    return [
-      `the client certificate ${left > 0 ? 'ends' : 'ended'} on ${day}: renew it with isthmus clustermesh connect --context ${reader} --destination-context ${cluster}`,
-    ];
-  }
-
   #failed(failure: Failure, attempt: number): void {
     this.#failures++;
     const now = performance.now();
@@ -712,37 +480,16 @@ export class RemoteCluster {
   }
 
   #drain(): void {
-    for (const { entries } of this.#followers.values()) entries.drain();
-    this.#followers.clear();
+    this.#entries.drain();
     this.#synced.clear();
-    this.#refused.clear();
   }
 }
-
-const verifyEvery = 300_000;
-
-/** Days before the end of our client certificate at which it is said. */
-const warnDays = 30;
-
-const shown: Readonly<Record<MirroredKind, string>> = {
-  nodes: 'nodes',
-  identities: 'identities',
-  ip: 'endpoints',
-  services: 'services',
-  serviceexports: 'service exports',
-  endpointslices: 'endpoint slices',
-};
 
 function byKind<V>(
   kinds: readonly MirroredKind[],
   value: (kind: MirroredKind) => V,
 ): Partial<Record<MirroredKind, V>> {
   return Object.fromEntries(kinds.map(kind => [kind, value(kind)]));
-}
-
-/** Of two outages, of the copy that is read and of the original, the one that ended last. */
-function laterOf(a: Outage | undefined, b: Outage | undefined): Outage | undefined {
-  return a && b ? (a.age < b.age ? a : b) : (a ?? b);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
