@@ -2,11 +2,12 @@ import type { Labels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { formatPrefix, parsePrefix } from '../datapath/address.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
-import { remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
+import { REMOTE_BY_SERVICE, remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
 import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
-import { json, sharedText, text, uint32 } from '../table/columns.ts';
+import { json, optional, sharedText, text, uint32 } from '../table/columns.ts';
 import { packed } from '../table/packed-rows.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
+import { backendsColumn } from './backends-column.ts';
 
 /** A node of another cluster. */
 export interface RemoteNode {
@@ -214,7 +215,24 @@ export function remoteTables(): WritableRemoteTables {
         serviceAccount: sharedText,
       }),
     }),
-    services: new Table<RemoteService>({ ...remoteServiceTable, equal: sameRemoteService }),
+    services: new Table<RemoteService>({
+      ...remoteServiceTable,
+      equal: sameRemoteService,
+      // Nearly all of them are of services that this cluster has not: only those of its own are objects.
+      rows: packed<RemoteService>(
+        {
+          cluster: sharedText,
+          clusterId: uint32,
+          namespace: sharedText,
+          name: sharedText,
+          backends: backendsColumn,
+          terminating: optional(backendsColumn),
+          notReady: optional(backendsColumn),
+          hostnames: optional(json<NonNullable<RemoteService['hostnames']>>),
+        },
+        REMOTE_BY_SERVICE,
+      ),
+    }),
     serviceExports: new Table<ExportedService>(exportedServiceTable),
   };
 }

@@ -104,8 +104,14 @@ export const sharedText: ColumnKind<string> = () => {
 /** A text that is not a part of a longer one, which it would keep in memory. */
 const flat = (text: string): string => Buffer.from(text, 'utf16le').toString('utf16le');
 
-/** Cells of texts are multiples of so many bytes: few sizes, so that a cell that is given back soon fits again. */
-const CELL = 8;
+/**
+ * Bytes of the cell of a text of so many: multiples of 8, and of an eighth of them or more. So there are few sizes, and a
+ * cell that is given back soon fits again.
+ */
+function cellOf(length: number): number {
+  const step = 1 << Math.max(3, 28 - Math.clz32(length));
+  return Math.ceil(length / step) * step;
+}
 
 /** Texts that differ from row to row. */
 export const text: ColumnKind<string> = () => {
@@ -116,7 +122,6 @@ export const text: ColumnKind<string> = () => {
   let end = 0;
   /** By size: the starts of cells that are free. */
   const free = new Map<number, number[]>();
-  const cellOf = (length: number): number => Math.ceil(length / CELL) * CELL;
   const clear = (slot: number): void => {
     const cell = cellOf(lengths[slot]!);
     if (cell === 0) return;
@@ -172,6 +177,27 @@ export function json<Value>(): Column<Value> {
     write: (slot, value) => texts.write(slot, JSON.stringify(value)),
   };
 }
+
+/** A field that not every row has. */
+export const optional =
+  <Value>(kind: ColumnKind<Value>): ColumnKind<Value | undefined> =>
+  () => {
+    const values = kind();
+    const present = boolean();
+    return {
+      grow: slots => {
+        values.grow(slots);
+        present.grow(slots);
+      },
+      read: slot => (present.read(slot) ? values.read(slot) : undefined),
+      write: (slot, value) => {
+        present.write(slot, value !== undefined);
+        if (value === undefined) values.clear(slot);
+        else values.write(slot, value);
+      },
+      clear: slot => values.clear(slot),
+    };
+  };
 
 /** The next larger size of a buffer that is full. */
 export const growth = (size: number): number => Math.max(16, Math.ceil(size * 1.5));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { float64, json, sharedText, text, uint32 } from './columns.ts';
+import { float64, json, optional, sharedText, text, uint32 } from './columns.ts';
 import { MapRows } from './map-rows.ts';
 import { PackedRows, packed } from './packed-rows.ts';
 import { SlotIndex } from './slot-index.ts';
@@ -25,8 +25,8 @@ const random = (below: number): number => {
 };
 const word = (): string => ['', 'ä', 'é…', '🙂', 'a'.repeat(random(40))][random(5)]! + random(12);
 
-test('packed rows say what a map of the rows says after random changes', () => {
-  const rows = new PackedRows<Item>({ keyOf, columns, indexes });
+function compareWithMap(held: string | undefined): void {
+  const rows = new PackedRows<Item>({ keyOf, columns, indexes, held });
   const model = new MapRows<Item>(indexes);
   for (let round = 0; round < 4000; round++) {
     const id = `${word()}/${random(150)}`;
@@ -53,7 +53,11 @@ test('packed rows say what a map of the rows says after random changes', () => {
     for (const { group } of model.values())
       assert.deepEqual([...rows.by('group', group)!], [...model.by('group', group)!]);
   }
-});
+}
+
+test('packed rows say what a map of the rows says after random changes', () => compareWithMap(undefined));
+
+test('packed rows of which some are held say what a map says, too', () => compareWithMap('tag'));
 
 test('a row that was read stays as it was when its place has another one', () => {
   const table = new Table<Item>({ name: 'items', keyOf, indexes, rows: packed<Item>(columns) });
@@ -96,4 +100,37 @@ test('texts of one hash are found in the order they came, also after the index h
     index.find(7, () => true),
     -1,
   );
+});
+
+test('rows that are looked up by the held index are the same objects until they change, all others new ones', () => {
+  const rows = new PackedRows<Item>({ keyOf, columns, indexes, held: 'group' });
+  const row = { id: 'a', group: 'x', size: 1, weight: 1, tags: ['t'] };
+  rows.set('a', row, undefined);
+  rows.set('b', { ...row, id: 'b', group: 'y' }, undefined);
+  const [found] = rows.by('group', 'x')!;
+  assert.deepEqual(found, row);
+  assert.equal(rows.get('a'), found);
+  assert.equal([...rows.by('tag', 't')!][0], found);
+  assert.notEqual(rows.get('b'), rows.get('b'));
+  const next = { ...row, tags: ['u'], size: -1 };
+  rows.set('a', next, rows.get('a'));
+  assert.equal([...rows.by('group', 'x')!][0], next);
+  assert.deepEqual([...rows.by('tag', 't')!].length, 1);
+  assert.deepEqual([...rows.keys()], ['a', 'b']);
+  rows.delete('a', rows.get('a')!);
+  assert.deepEqual([...rows.by('group', 'x')!], []);
+  rows.set('c', { ...row, id: 'c' }, undefined);
+  assert.deepEqual(rows.get('c'), { ...row, id: 'c' });
+});
+
+test('a field that a row lacks is lacking when it is read, whatever its place had before', () => {
+  interface Some {
+    readonly id: string;
+    readonly note: string | undefined;
+  }
+  const rows = new PackedRows<Some>({ keyOf: row => row.id, columns: { id: text, note: optional(text) } });
+  for (const note of ['long enough to have a cell', undefined, '', undefined, 'again']) {
+    rows.set('a', { id: 'a', note }, rows.get('a'));
+    assert.deepEqual(rows.get('a'), { id: 'a', note });
+  }
 });

@@ -9,12 +9,17 @@ export interface PackedRowsOptions<Row> {
   readonly keyOf: (row: Row) => string;
   readonly columns: Columns<Row>;
   readonly indexes?: Readonly<Record<string, (row: Row) => readonly string[]>> | undefined;
+  /**
+   * An index by which few rows are looked up, over and over: those are held as objects from then on, and whoever reads one
+   * again, in whatever way, gets the same object for as long as the row is the same.
+   */
+  readonly held?: string | undefined;
 }
 
 /** Keeps a table's rows in these columns: see {@link PackedRows}. */
-export function packed<Row extends object>(columns: Columns<Row>) {
-  return (options: Omit<PackedRowsOptions<Row>, 'columns'>): PackedRows<Row> =>
-    new PackedRows({ ...options, columns });
+export function packed<Row extends object>(columns: Columns<Row>, held?: string) {
+  return (options: Pick<PackedRowsOptions<Row>, 'keyOf' | 'indexes'>): PackedRows<Row> =>
+    new PackedRows({ ...options, columns, held });
 }
 
 /**
@@ -25,17 +30,23 @@ export function packed<Row extends object>(columns: Columns<Row>) {
 export class PackedRows<Row extends object> implements RowStore<Row> {
   readonly #keyOf: (row: Row) => string;
   readonly #columns: readonly (readonly [field: string, column: Column<unknown>])[];
+  readonly #cursor: Cursor<Row>;
   readonly #keys = new SlotIndex();
   readonly #indexes: ReadonlyMap<string, { of: (row: Row) => readonly string[]; slots: SlotIndex }>;
+  readonly #heldIndex: string | undefined;
+  /** By slot. Nothing of them is in the columns. */
+  readonly #held = new Map<number, Row>();
   /** 1: the slot has a row. */
   #taken = new Uint8Array(0);
   #free: number[] = [];
   #end = 0;
   #size = 0;
 
-  constructor({ keyOf, columns, indexes = {} }: PackedRowsOptions<Row>) {
+  constructor({ keyOf, columns, indexes = {}, held }: PackedRowsOptions<Row>) {
     this.#keyOf = keyOf;
+    this.#heldIndex = held;
     this.#columns = Object.entries<ColumnKind<unknown>>(columns).map(([field, kind]) => [field, kind()]);
+    this.#cursor = cursorOver<Row>(this.#columns);
     this.#indexes = new Map(
       Object.entries(indexes).map(([name, of]) => [name, { of, slots: new SlotIndex() }]),
     );
@@ -46,14 +57,8 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   }
 
   get(key: string): Row | undefined {
-    let row: Row | undefined;
-    this.#keys.find(hashOf(key), slot => {
-      const found = this.#read(slot);
-      if (this.#keyOf(found) !== key) return false;
-      row = found;
-      return true;
-    });
-    return row;
+    const slot = this.#slotOf(key);
+    return slot < 0 ? undefined : this.#read(slot);
   }
 
   has(key: string): boolean {
@@ -61,7 +66,7 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   }
 
   *keys(): IterableIterator<string> {
-    for (const row of this.values()) yield this.#keyOf(row);
+    for (let slot = 0; slot < this.#end; slot++) if (this.#taken[slot]) yield this.#keyOf(this.#at(slot));
   }
 
   *values(): IterableIterator<Row> {
@@ -70,18 +75,14 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
 
   by(index: string, value: string): Iterable<Row> | undefined {
     const found = this.#indexes.get(index);
-    return found && this.#all(found.slots.all(hashOf(value)), row => found.of(row).includes(value));
+    const matches = (row: Row): boolean => found!.of(row).includes(value);
+    return found && this.#all(found.slots.all(hashOf(value)), matches, index === this.#heldIndex);
   }
 
   set(key: string, row: Row, before: Row | undefined): void {
     const slot = before === undefined ? this.#allocate() : this.#slotOf(key);
-    try {
-      for (const [field, column] of this.#columns) column.write(slot, row[field as keyof Row]);
-    } catch (error) {
-      if (before === undefined) this.#release(slot);
-      else for (const [field, column] of this.#columns) column.write(slot, before[field as keyof Row]);
-      throw error;
-    }
+    if (this.#held.has(slot)) this.#held.set(slot, row);
+    else this.#write(slot, row, before);
     if (before === undefined) this.#keys.add(hashOf(key), slot);
     for (const { of, slots } of this.#indexes.values()) {
       const old = new Set(before && of(before));
@@ -100,19 +101,44 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     this.#release(slot);
   }
 
-  /** Reads as far as is asked for. */
-  *#all(slots: readonly number[], matches: (row: Row) => boolean): Iterable<Row> {
-    for (const slot of slots) {
-      const row = this.#taken[slot] ? this.#read(slot) : undefined;
-      if (row && matches(row)) yield row;
+  #write(slot: number, row: Row, before: Row | undefined): void {
+    try {
+      for (const [field, column] of this.#columns) column.write(slot, row[field as keyof Row]);
+    } catch (error) {
+      if (before === undefined) this.#release(slot);
+      else for (const [field, column] of this.#columns) column.write(slot, before[field as keyof Row]);
+      throw error;
     }
   }
 
+  /** Reads as far as is asked for. */
+  *#all(slots: readonly number[], matches: (row: Row) => boolean, hold: boolean): Iterable<Row> {
+    for (const slot of slots) {
+      if (!this.#taken[slot] || !matches(this.#at(slot))) continue;
+      const row = this.#read(slot);
+      if (hold) this.#hold(slot, row);
+      yield row;
+    }
+  }
+
+  #hold(slot: number, row: Row): void {
+    if (this.#held.has(slot)) return;
+    this.#held.set(slot, row);
+    for (const [, column] of this.#columns) column.clear(slot);
+  }
+
+  /** To be looked at until the next one is. */
+  #at(slot: number): Row {
+    return this.#held.get(slot) ?? this.#cursor(slot);
+  }
+
   #slotOf(key: string): number {
-    return this.#keys.find(hashOf(key), slot => this.#keyOf(this.#read(slot)) === key);
+    return this.#keys.find(hashOf(key), slot => this.#keyOf(this.#at(slot)) === key);
   }
 
   #read(slot: number): Row {
+    const held = this.#held.get(slot);
+    if (held) return held;
     const row: Record<string, unknown> = {};
     for (const [field, column] of this.#columns) row[field] = column.read(slot);
     return row as Row;
@@ -136,7 +162,24 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   #release(slot: number): void {
     for (const [, column] of this.#columns) column.clear(slot);
     this.#taken[slot] = 0;
+    this.#held.delete(slot);
     this.#free.push(slot);
     this.#size--;
   }
+}
+
+/** The one row that stands for each slot in turn: of its fields only those are read that are asked for. */
+type Cursor<Row> = (slot: number) => Row;
+
+function cursorOver<Row>(
+  columns: readonly (readonly [field: string, column: Column<unknown>])[],
+): Cursor<Row> {
+  let at = 0;
+  const row = {};
+  for (const [field, column] of columns)
+    Object.defineProperty(row, field, { enumerable: true, get: () => column.read(at) });
+  return slot => {
+    at = slot;
+    return row as Row;
+  };
 }
