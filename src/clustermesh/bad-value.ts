@@ -15,15 +15,23 @@ export class BadValue extends Error {
   }
 }
 
-/** Parses JSON text by a schema. @throws BadValue naming the first field that is wrong */
-export function parseJson<T>(key: string, text: string, schema: z.ZodType<T>): T {
+/**
+ * Parses JSON text by a schema. `plain`: what the schema makes of a value that has nothing unusual, where it comes by the
+ * hundred thousand; undefined for any other. @throws BadValue naming the first field that is wrong
+ */
+export function parseJson<T>(
+  key: string,
+  text: string,
+  schema: z.ZodType<T>,
+  plain?: (value: unknown) => T | undefined,
+): T {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
     throw new BadValue(key, '', text, 'a JSON object');
   }
-  return parseValue(key, value, schema);
+  return plain?.(value) ?? parseValue(key, value, schema);
 }
 
 /** The same for what is parsed already; `field` is where it stands in the whole. @throws BadValue */

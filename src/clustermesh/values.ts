@@ -6,9 +6,11 @@ import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteBackends, RemoteService } from '../loadbalancer/remote-service.ts';
-import { BadValue, parseJson, parseValue } from './bad-value.ts';
+import { addressSchema, plainAddress } from './address-value.ts';
+import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
 import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
+import { plainService, portsOf, serviceSchema } from './service-value.ts';
 
 /**
  * Values of a mesh etcd to rows and back, in Cilium's format. Every reader checks that the value belongs to
@@ -128,29 +130,6 @@ function exported(annotations: NodeRow['annotations']): NodeRow['annotations'] {
 /** Where the agent of a node keeps its WireGuard public key. */
 const wireguardAnnotation = 'network.cilium.io/wg-pub-key';
 
-const ports = z.record(
-  z.string(),
-  z.object({
-    Protocol: z.enum(['TCP', 'UDP', 'SCTP'], { error: 'TCP, UDP or SCTP' }),
-    Port: z.int().min(0).max(65535),
-  }),
-);
-/** Address → ports, which {@link backendsOf} looks at: there are few different ones, and many addresses. */
-const backendPorts = z.record(z.string(), z.unknown()).nullish();
-const serviceSchema = z.object({
-  cluster: z.string(),
-  namespace: z.string(),
-  name: z.string(),
-  frontends: z.record(z.string(), ports).nullish(),
-  backends: backendPorts,
-  // Ours; Cilium has no such fields, and its readers pass over them.
-  terminating: backendPorts,
-  notReady: backendPorts,
-  hostnames: z.record(z.string(), z.string()).nullish(),
-  shared: z.boolean().default(false),
-  clusterID: z.int().default(0),
-});
-
 /** @returns undefined for a service that is not shared: it has no backends for others */
 export function parseService(
   key: string,
@@ -158,7 +137,7 @@ export function parseService(
   value: string,
   origin: Origin,
 ): RemoteService | undefined {
-  const service = parseJson(key, value, serviceSchema);
+  const service = parseJson(key, value, serviceSchema, plainService);
   expect(key, 'cluster', service.cluster, origin.cluster);
   expect(key, 'namespace/name', `${service.namespace}/${service.name}`, rest);
   expect(key, 'clusterID', service.clusterID, origin.clusterId);
@@ -179,36 +158,19 @@ export function parseService(
   };
 }
 
-/** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
-const knownPorts = new Map<string, RemoteBackends[string]>();
-const PORTS_KEPT = 1000;
-
 function backendsOf(
   key: string,
   field: string,
-  value: z.infer<typeof backendPorts>,
+  value: Readonly<Record<string, unknown>> | null | undefined,
 ): RemoteBackends | undefined {
   if (!value) return undefined;
   // Without a prototype it is a hash table: of any other object the engine would keep a shape for each set of addresses.
   const found: Record<string, RemoteBackends[string]> = Object.create(null);
   for (const address of Object.keys(value)) {
-    const text = JSON.stringify(value[address]);
-    let named = knownPorts.get(text);
-    if (named === undefined) {
-      named = portsOf(key, `${field}.${address}`, value[address]);
-      if (knownPorts.size >= PORTS_KEPT) knownPorts.clear();
-      knownPorts.set(text, named);
-    }
+    const named = portsOf(key, `${field}.${address}`, value[address]);
     found[canonicalAddress(key, field, address)] = named;
   }
   return found;
-}
-
-function portsOf(key: string, field: string, value: unknown): RemoteBackends[string] {
-  const parsed = parseValue(key, value, ports, field);
-  return Object.fromEntries(
-    Object.entries(parsed).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
-  );
 }
 
 export function parseIdentity(key: string, rest: string, value: string, origin: Origin): RemoteIdentity {
@@ -227,19 +189,8 @@ export function parseIdentity(key: string, rest: string, value: string, origin: 
   return { cluster: origin.cluster, clusterId: origin.clusterId, identity, labels, text: value };
 }
 
-const addressSchema = z.object({
-  IP: z.string(),
-  Mask: z.string().nullish(),
-  HostIP: text,
-  ID: z.int().min(0).default(0),
-  Key: z.int().min(0).max(255).default(0),
-  K8sNamespace: text,
-  K8sPodName: text,
-  K8sServiceAccount: text,
-});
-
 export function parseAddress(key: string, rest: string, value: string, origin: Origin): RemoteEndpoint {
-  const found = parseJson(key, value, addressSchema);
+  const found = parseJson(key, value, addressSchema, plainAddress);
   canonicalAddress(key, 'IP', found.IP);
   const family = isIP(found.IP) === 4 ? 4 : 6;
   let prefix = found.IP;

@@ -1,0 +1,90 @@
+import * as z from 'zod';
+import type { RemoteBackends } from '../loadbalancer/remote-service.ts';
+import { parseValue } from './bad-value.ts';
+
+const ports = z.record(
+  z.string(),
+  z.object({
+    Protocol: z.enum(['TCP', 'UDP', 'SCTP'], { error: 'TCP, UDP or SCTP' }),
+    Port: z.int().min(0).max(65535),
+  }),
+);
+/** Address → ports, which {@link portsOf} looks at: there are few different ones, and many addresses. */
+const backendPorts = z.record(z.string(), z.unknown()).nullish();
+
+/** What Cilium writes of a service (its ClusterService). */
+export const serviceSchema = z.object({
+  cluster: z.string(),
+  namespace: z.string(),
+  name: z.string(),
+  frontends: z.record(z.string(), ports).nullish(),
+  backends: backendPorts,
+  // Ours; Cilium has no such fields, and its readers pass over them.
+  terminating: backendPorts,
+  notReady: backendPorts,
+  hostnames: z.record(z.string(), z.string()).nullish(),
+  shared: z.boolean().default(false),
+  clusterID: z.int().default(0),
+});
+export type ServiceValue = z.infer<typeof serviceSchema>;
+
+/** The same of a value with nothing unusual in it, in a fifth of the time; undefined: the schema has to say. */
+export function plainService(value: unknown): ServiceValue | undefined {
+  if (!isRecord(value)) return undefined;
+  const { cluster, namespace, name, frontends, backends, terminating, notReady, hostnames } = value;
+  const shared = value.shared === undefined ? false : value.shared;
+  const clusterID = value.clusterID === undefined ? 0 : value.clusterID;
+  return typeof cluster === 'string' &&
+    typeof namespace === 'string' &&
+    typeof name === 'string' &&
+    typeof shared === 'boolean' &&
+    typeof clusterID === 'number' &&
+    Number.isSafeInteger(clusterID) &&
+    hasKnownPorts(frontends) &&
+    isBackends(backends) &&
+    isBackends(terminating) &&
+    isBackends(notReady) &&
+    (hostnames === undefined || hostnames === null)
+    ? {
+        cluster,
+        namespace,
+        name,
+        frontends,
+        backends,
+        terminating,
+        notReady,
+        hostnames,
+        shared,
+        clusterID,
+      }
+    : undefined;
+}
+
+/** An object of JSON, with none of the names that the schema passes over. */
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !Object.hasOwn(value, '__proto__');
+
+const isBackends = (value: unknown): value is Record<string, unknown> | null | undefined =>
+  value === undefined || value === null || isRecord(value);
+
+const hasKnownPorts = (value: unknown): value is ServiceValue['frontends'] =>
+  isBackends(value) && Object.values(value ?? {}).every(each => known.has(JSON.stringify(each)));
+
+/** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
+const known = new Map<string, RemoteBackends[string]>();
+const KEPT = 1000;
+
+/** The ports of one address. @throws BadValue */
+export function portsOf(key: string, field: string, value: unknown): RemoteBackends[string] {
+  const text = JSON.stringify(value);
+  let found = known.get(text);
+  if (found === undefined) {
+    const parsed = parseValue(key, value, ports, field);
+    found = Object.fromEntries(
+      Object.entries(parsed).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
+    );
+    if (known.size >= KEPT) known.clear();
+    known.set(text, found);
+  }
+  return found;
+}
