@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { deriveDeadNodes, tellDeadNodes } from '../clustermesh/dead-nodes.ts';
 import type { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { type RemoteTables, remoteTables } from '../clustermesh/rows.ts';
-import { deriveVerdicts, type Verdicts } from '../clustermesh/verdict-tables.ts';
+import { deriveVerdicts, loneWordTable, type Verdicts } from '../clustermesh/verdict-tables.ts';
+import type { Accusation } from '../clustermesh/verdicts.ts';
 import { EchoSocket } from '../datapath/echo-socket.ts';
 import type { L2ResponderKey, L2ResponderValue } from '../datapath/l2-responder.ts';
 import { watchLinks } from '../datapath/link-watch.ts';
@@ -11,10 +12,12 @@ import { Netlink } from '../datapath/netlink.ts';
 import type { Datapath, MapName } from '../datapath/object.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
+import { Pulse } from '../kube/pulse.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { log, logOf } from '../log.ts';
 import { packageRoot } from '../package-root.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
+import type { Table } from '../table/table.ts';
 import { publishAccusation } from './accusation.ts';
 import { derivePublishedEndpoints, type PublishedEndpoint, publishTarget } from './cilium-endpoints.ts';
 import { cleanNode } from './cleanup.ts';
@@ -78,6 +81,8 @@ const RUN_FOLDER = '/run/isthmus';
 /** Longer than an operator takes to be scheduled and to make the definitions on a fresh cluster. */
 const SYNC_TIMEOUT = 180_000;
 const ROUTE_REPAIR = 60_000;
+/** Milliseconds between two questions whether the API server answers: a thousand agents ask a hundred a second. */
+const PULSE = 10_000;
 /** Milliseconds between two looks at how full the maps are. */
 const PRESSURE_LOOK = 30_000;
 
@@ -97,6 +102,8 @@ export class NodeAgent {
   l2: L2Announcements | undefined;
   unreachableNodes: UnreachableNodes | undefined;
   probes: Probes | undefined;
+  /** Whether the API server answers; there is none where nothing is probed. */
+  pulse: Pulse | undefined;
   endpointLog: EndpointLog | undefined;
   /** The node was taken back to what it was before: nothing is made on it any more. */
   cleanedUp = false;
@@ -181,7 +188,7 @@ export class NodeAgent {
     const signal = this.#stop.signal;
     const netlink = new Netlink();
     const families = familiesOf(config);
-    const sources = readSources(client, this.nodeName, families, signal);
+    const sources = readSources(client, this.nodeName, families, signal, () => this.pulse?.doubt());
     this.sources = sources;
     const node = await whenNodeReady(sources.node, this.nodeName, {
       families,
@@ -246,7 +253,8 @@ export class NodeAgent {
       signal,
       log: logOf('identity'),
     });
-    const verdicts = deriveVerdicts(sources.nodes);
+    const alone = loneWordTable();
+    const verdicts = deriveVerdicts(sources.nodes, alone);
     const events = this.#clusterEvents(sources, verdicts);
     this.unreachableNodes = new UnreachableNodes({
       verdicts: verdicts.nodes,
@@ -355,7 +363,7 @@ export class NodeAgent {
     this.#cni = cni;
     keepConfiguration({ ...cniPaths, exclusive: config['cni-exclusive'], log: logOf('cni'), signal });
     this.starting = undefined;
-    if (config['enable-health-checking']) this.#probe(sources, remote, verdicts);
+    if (config['enable-health-checking']) this.#probe(sources, remote, verdicts, alone);
     // Somebody may have flushed routes: ours come back.
     const repair = setInterval(() => void state.reconcilers.routes?.repair(), ROUTE_REPAIR).unref();
     const news = new PressureNews();
@@ -454,16 +462,31 @@ export class NodeAgent {
   }
 
   /** Looks for nodes and clusters that do not answer, and says on our CiliumNode which: each change, once. */
-  #probe(sources: Sources, remote: RemoteTables, verdicts: Verdicts): void {
+  #probe(sources: Sources, remote: RemoteTables, verdicts: Verdicts, alone: Table<Accusation>): void {
     const { config, nodeName } = this;
+    const { client } = this.#options;
     const signal = this.#stop.signal;
     const socket = new EchoSocket();
+    const pulse = new Pulse({
+      ask: timeout =>
+        client.request('GET', pathOf(resources.ciliumNodes, { name: nodeName }), { timeout, signal }),
+      isFollowing: () => sources.reflections.every(each => each.connected),
+      interval: PULSE,
+      onChange: (silent, reason) =>
+        silent
+          ? log.warn({ reason }, 'the API server does not answer: this agent judges alone who is dead')
+          : log.info('the API server answers again: the nodes judge together who is dead'),
+      signal,
+    });
+    this.pulse = pulse;
     const probes = new Probes({
       node: nodeName,
       nodes: sources.nodes,
       remoteNodes: remote.nodes,
       clusters: remote.clusters,
       verdicts,
+      alone,
+      apiServer: pulse,
       belief: {
         failures: config['health-check-icmp-failure-threshold'],
         hold: config['health-check-hold'],
@@ -484,7 +507,7 @@ export class NodeAgent {
       socket[Symbol.dispose]();
     });
     publishAccusation({
-      client: this.#options.client,
+      client,
       node: nodeName,
       nodes: sources.nodes,
       accusation: probes.accusation,

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
 import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../clustermesh/rows.ts';
-import { deriveVerdicts } from '../clustermesh/verdict-tables.ts';
+import { deriveVerdicts, loneWordTable, type Verdicts } from '../clustermesh/verdict-tables.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { Probes } from './probes.ts';
@@ -44,8 +44,14 @@ class World {
   readonly deaf = new Set<string>();
   /** Pairs that do not hear each other, `a b`. */
   readonly apart = new Set<string>();
+  /** What everybody concludes who can read what the nodes say. */
   readonly verdicts = deriveVerdicts(this.nodes);
+  /** The same as each agent sees it. */
+  readonly views = new Map<string, Verdicts>();
+  /** The API server answers nobody. */
+  isSilent = false;
   asked = 0;
+  doubts = 0;
   /** In milliseconds. */
   costOfAsking = 0;
   now = 0;
@@ -77,12 +83,23 @@ class World {
   /** The agent of a node begins, knowing what is written on its node. */
   start(node: string): void {
     const answers: number[] = [];
+    const alone = loneWordTable();
+    const verdicts = deriveVerdicts(this.nodes, alone);
+    this.views.set(node, verdicts);
+    const silent = (): boolean => this.isSilent;
     const probes = new Probes({
       node,
       nodes: this.nodes,
       remoteNodes: this.remoteNodes,
       clusters: this.clusters,
-      verdicts: this.verdicts,
+      verdicts,
+      alone,
+      apiServer: {
+        get silent() {
+          return silent();
+        },
+        doubt: () => this.doubts++,
+      },
       belief,
       now: () => this.now,
       socket: {
@@ -103,7 +120,7 @@ class World {
       },
     });
     probes.accusation.subscribe(({ after }) => {
-      if (this.deaf.has(node)) return;
+      if (this.deaf.has(node) || this.isSilent) return;
       const annotations = after?.text === undefined ? {} : { [unreachableAnnotation]: after.text };
       this.nodes.upsert({ ...this.nodes.get(node)!, annotations });
     });
@@ -127,6 +144,18 @@ class World {
       .map(({ node, dead }) => `${node}${dead ? '' : '?'}`)
       .sort()
       .join(' ');
+  }
+
+  /** Who is dead as the agent of a node sees it: nodes, clusters, nodes of clusters. */
+  deadFor(node: string): string {
+    const { nodes, clusters, remoteNodes } = this.views.get(node)!;
+    return [
+      ...Array.from(nodes.values()).flatMap(each => (each.dead ? [each.node] : [`${each.node}?`])),
+      ...Array.from(clusters.values()).flatMap(each => (each.agreed ? [each.cluster] : [])),
+      ...Array.from(remoteNodes.values()).flatMap(each =>
+        each.agreed ? [`${each.cluster}/${each.node}`] : [],
+      ),
+    ].join(' ');
   }
 
   /** Its control plane speaks, or does not, and is on a node. */
@@ -372,4 +401,88 @@ test('to ask nodes of hundreds of clusters is no long task: others have their tu
   clearImmediate(timer);
   assert.ok(world.asked >= 900, `${world.asked}`);
   assert.ok(turns >= 3, `${turns} turns`);
+});
+
+test('while the API server is silent every agent finds dead nodes and clusters itself', async () => {
+  const world = new World(8);
+  world.addCluster('eu', 4);
+  world.addCluster('ap', 4);
+  await world.rounds(6);
+  world.isSilent = true;
+  await world.rounds(3);
+  world.cut('n2');
+  for (const at of [0, 1, 2, 3]) world.cut(`eu${at}`);
+  await world.rounds(6);
+  for (const name of ['n0', 'n1', 'n3', 'n4', 'n5', 'n6', 'n7'])
+    assert.equal(world.deadFor(name), 'n2 eu', name);
+  assert.equal(world.dead, '', 'nobody could be told');
+  world.health('ap', true);
+  world.cut('ap3');
+  await world.rounds(8);
+  assert.equal(world.deadFor('n0'), 'n2 eu ap/ap3');
+  assert.equal(world.deadFor('n6'), 'n2 eu ap/ap3');
+  world.deaf.clear();
+  await world.rounds(7);
+  assert.equal(world.deadFor('n0'), '', 'whoever answers is back, API server or not');
+});
+
+test('a node that died before an agent began to probe it is found, too', async () => {
+  const world = new World(12);
+  await world.rounds(6);
+  world.isSilent = true;
+  world.cut('n2');
+  await world.rounds(8);
+  for (const name of world.nodes.keys()) if (name !== 'n2') assert.equal(world.deadFor(name), 'n2', name);
+});
+
+test('who was dead when the API server fell silent stays so until it answers', async () => {
+  const world = new World(8);
+  await world.rounds(6);
+  world.cut('n2');
+  await world.rounds(6);
+  world.isSilent = true;
+  for (let round = 0; round < 12; round++) {
+    await world.rounds(1);
+    assert.equal(world.deadFor('n5'), 'n2', `round ${round}`);
+  }
+  world.isSilent = false;
+  for (let round = 0; round < 12; round++) {
+    await world.rounds(1);
+    assert.equal(world.deadFor('n5'), 'n2', `round ${round} after it`);
+  }
+});
+
+test('an agent that is cut off from everybody takes nobody out of service', async () => {
+  const world = new World(5);
+  world.addCluster('eu', 3);
+  await world.rounds(6);
+  world.isSilent = true;
+  world.cut('n0');
+  await world.rounds(20);
+  assert.equal(world.deadFor('n0'), '');
+  for (const node of ['n1', 'n2', 'n3']) world.cut(node);
+  await world.rounds(20);
+  assert.equal(world.deadFor('n4'), 'n0 n1? n2? n3?', 'most nodes look dead: none is added');
+});
+
+test('what an agent finds alone is not said to the others, and what is its own to say is once they can hear it', async () => {
+  const world = new World(8);
+  await world.rounds(6);
+  world.isSilent = true;
+  world.cut('n2');
+  await world.rounds(8);
+  assert.ok(world.doubts > 0, 'the API server was asked when a node fell silent');
+  const says = [...world.probes].filter(([, { accusation }]) =>
+    [...accusation.values()].some(each => each.text?.includes('n2')),
+  );
+  assert.equal(says.length, 3);
+});
+
+test('a node that never answered is not held to be dead because the API server is silent', async () => {
+  const world = new World(4);
+  world.mute.add('n1:ip').add('n1:tunnel');
+  await world.rounds(6);
+  world.isSilent = true;
+  await world.rounds(20);
+  assert.equal(world.deadFor('n0'), '');
 });

@@ -1,5 +1,10 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
-import { formatUnreachable, parseUnreachable, unreachableAnnotation } from '../api/unreachable.ts';
+import {
+  formatUnreachable,
+  parseUnreachable,
+  type Unreachable,
+  unreachableAnnotation,
+} from '../api/unreachable.ts';
 import { type Belief, type BeliefOptions, firstBelief, isFresh, nextBelief } from '../clustermesh/belief.ts';
 import {
   clusterProbers,
@@ -10,6 +15,7 @@ import {
 } from '../clustermesh/probers.ts';
 import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../clustermesh/rows.ts';
 import type { Verdicts } from '../clustermesh/verdict-tables.ts';
+import type { Accusation } from '../clustermesh/verdicts.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import { nextTurn, turnIsOver } from '../table/turn.ts';
 
@@ -23,6 +29,13 @@ export interface ProbesOptions {
   /** Remote clusters that are configured. */
   readonly clusters: ReadonlyTable<RemoteHealth>;
   readonly verdicts: Verdicts;
+  /** Where what this node finds goes while the API server does not answer it: it is the only one who writes there. */
+  readonly alone: Table<Accusation>;
+  readonly apiServer: {
+    readonly silent: boolean;
+    /** Somebody does not answer: perhaps it is silent too. */
+    doubt(): void;
+  };
   readonly belief: BeliefOptions;
   readonly socket: {
     /** Sends one question; why it could not be sent. */
@@ -73,12 +86,14 @@ interface Probed {
   turn: number;
   /** In this round. */
   asked: boolean;
-  /** What is found is this node's to say; otherwise it is for comparison. */
+  /** What is found is this node's to say; otherwise it is for comparison, or for this node alone. */
   mine: boolean;
+  /** It is silent, and others of its cluster are heard: a node of another cluster. */
+  accused: boolean;
 }
 
-/** Single nodes of other clusters that are asked in a round though nothing is the matter with them. */
-const REMOTE_NODES_A_ROUND = 64;
+/** Of those that this node alone, or only now and then somebody, wants to know of so many are asked in a round. */
+const OTHERS_A_ROUND = 64;
 
 /** Whom to ask before the clock is. */
 const PIECE = 32;
@@ -94,6 +109,9 @@ type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
  *
  * Another cluster finds its dead nodes itself. Its nodes are probed one by one only while it is silent, spread over all of ours;
  * and always, by a few, the one that runs its control plane: with that node its voice dies.
+ *
+ * While the API server does not answer, nobody learns what others find. Then it probes all nodes and clusters, and judges
+ * alone, for its own pods: `alone`.
  */
 export class Probes {
   readonly accusation: ReadonlyTable<OwnAccusation>;
@@ -108,10 +126,12 @@ export class Probes {
   readonly #adopted: Set<string>;
   /** The same for single nodes of them, `cluster/node`. */
   readonly #adoptedNodes: Set<string>;
-  #remoteTurn = 0;
+  #turn = 0;
   #ring: string[] = [];
   #membersChanged = true;
   #dutiesChanged = true;
+  /** It probes them all, because the API server is silent. */
+  #isAlone = false;
   readonly #clustersChanged = new Set<string>();
   #lastNumber = 0;
   #started = false;
@@ -167,11 +187,7 @@ export class Probes {
     this.#takeOnDuties();
     for (const probed of this.#probes()) probed.asked = false;
     let asked = 0;
-    for (const probed of [
-      ...this.#nodes.values(),
-      ...this.#clusters.values(),
-      ...this.#remoteNodesInTurn(),
-    ]) {
+    for (const probed of this.#inTurn()) {
       this.#ask(probed);
       if (++asked % PIECE === 0 && turnIsOver()) await nextTurn();
     }
@@ -204,48 +220,70 @@ export class Probes {
   }
 
   #judge(): void {
-    const { belief: options, now, node } = this.#options;
+    const { belief: options, now, node, apiServer, alone } = this.#options;
     const at = now();
     for (const probed of this.#probes())
-      if (probed.asked) probed.belief = nextBelief(probed.belief, probed.targets.some(answers), at, options);
+      if (probed.asked) {
+        const wasFresh = isFresh(probed.belief);
+        probed.belief = nextBelief(probed.belief, probed.targets.some(answers), at, options);
+        // It is asked in time: by when the node counts as silent it is known whether others can be told.
+        if (wasFresh && !isFresh(probed.belief)) apiServer.doubt();
+      }
     const nodes = [...this.#nodes];
     const clusters = [...this.#clusters];
     const hearsNodes = nodes.some(([, { belief }]) => isFresh(belief));
     const hearsClusters = clusters.some(([, { belief }]) => isFresh(belief));
     this.doubtful = nodes.length > 1 && !hearsNodes && !hearsClusters;
     if (this.doubtful) return;
-    const silent = (list: readonly (readonly [string, Probed])[]): string[] =>
-      list.flatMap(([name, { belief }]) => (belief.silent ? [name] : []));
-    const text = formatUnreachable({
-      nodes: silent(nodes),
-      clusters: [...silent(clusters.filter(([, { mine }]) => mine)), ...this.#adopted],
-      remoteNodes: [...this.#silentRemoteNodes(), ...this.#adoptedNodes],
-    });
-    this.#accusation.upsert({ node, text });
+    if (hearsNodes)
+      for (const [, probed] of nodes) if (!probed.mine) probed.belief = presumeHeard(probed.belief);
+    this.#judgeRemoteNodes();
+    const remoteNodes = this.#accusedNodes();
+    const found = (counts: (probed: Probed) => boolean): Unreachable => {
+      const silent = (list: readonly (readonly [string, Probed])[]): string[] =>
+        list.flatMap(([name, probed]) => (probed.belief.silent && counts(probed) ? [name] : []));
+      return {
+        nodes: silent(nodes),
+        clusters: [...silent(clusters), ...this.#adopted],
+        remoteNodes: [...silent(remoteNodes), ...this.#adoptedNodes],
+      };
+    };
+    this.#accusation.upsert({ node, text: formatUnreachable(found(({ mine }) => mine)) });
     if (!this.#accusation.synced) this.#accusation.markSynced();
+    if (this.#isAlone) alone.upsert({ by: node, ...found(() => true) });
+    else alone.delete(node);
   }
 
   /**
    * A node of another cluster is told from a cluster, or a way to it, by others of that cluster that answer. Who answers
    * nobody's ICMP stands for its whole cluster: there is none whom others hear and this one does not.
    */
-  *#silentRemoteNodes(): Generator<string> {
+  #judgeRemoteNodes(): void {
     for (const [cluster, nodes] of this.#remoteNodes) {
       const others = this.#clusters.get(cluster);
       const isHeard = [...nodes.values(), ...(others ? [others] : [])].some(({ belief }) => isFresh(belief));
       const isSilent = this.#options.clusters.get(cluster)?.silent === true;
-      for (const [node, probed] of nodes) {
-        if (isHeard && isSilent && !probed.belief.heard) probed.belief = { ...probed.belief, heard: true };
+      for (const probed of nodes.values()) {
+        if (isHeard && isSilent) probed.belief = presumeHeard(probed.belief);
         // Once said it holds until the node answers.
-        probed.mine = probed.belief.silent && (probed.mine || isHeard);
-        if (probed.mine) yield `${cluster}/${node}`;
+        probed.accused = probed.belief.silent && (probed.accused || isHeard);
       }
     }
   }
 
+  #accusedNodes(): (readonly [string, Probed])[] {
+    return [...this.#remoteNodes].flatMap(([cluster, nodes]) =>
+      Array.from(nodes, ([node, probed]) => [`${cluster}/${node}`, probed] as const).filter(
+        ([, { accused }]) => accused,
+      ),
+    );
+  }
+
   #takeOnDuties(): void {
-    const { node, nodes, clusters, remoteNodes, verdicts } = this.#options;
+    const { node, nodes, clusters, remoteNodes, verdicts, apiServer } = this.#options;
     const dead = (name: string): boolean => verdicts.nodes.get(name)?.dead === true;
+    if (this.#isAlone !== apiServer.silent) this.#dutiesChanged = true;
+    this.#isAlone = apiServer.silent;
     if (this.#membersChanged) this.#ring = ringOf(nodes.keys());
     const everything = this.#membersChanged || this.#dutiesChanged;
     this.#membersChanged = false;
@@ -253,16 +291,19 @@ export class Probes {
     if (everything) {
       const duties = new Set(probedBy(this.#ring, node, dead));
       // Whom it found silent it goes on to probe: its word would be missed.
-      for (const [name, { belief }] of this.#nodes) if (belief.silent) duties.add(name);
+      for (const [name, { belief, mine }] of this.#nodes) if (belief.silent && mine) duties.add(name);
+      const wanted = this.#isAlone ? new Set(nodes.keys()) : duties;
+      wanted.delete(node);
       for (const name of this.#nodes.keys())
-        if (!duties.has(name) || !nodes.has(name)) {
+        if (!wanted.has(name) || !nodes.has(name)) {
           this.#aim(this.#nodes.get(name)!, []);
           this.#nodes.delete(name);
         }
-      for (const name of duties) {
+      for (const name of wanted) {
         const row = nodes.get(name);
         if (!row) continue;
         const probed = this.#nodes.get(name) ?? this.#probed(dead(name));
+        probed.mine = duties.has(name);
         this.#nodes.set(name, probed);
         this.#aim(probed, [row]);
       }
@@ -274,20 +315,22 @@ export class Probes {
         (present?.mine && present.belief.silent) || clusterProbers(cluster, this.#ring, dead).includes(node);
       const health = clusters.get(cluster);
       const theirs = new Map(
-        Array.from(mine || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [], row => [
-          row.name,
-          row,
-        ]),
+        Array.from(
+          mine || this.#isAlone || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [],
+          row => [row.name, row],
+        ),
       );
-      const single = new Set<string>();
-      if (mine && health && theirs.has(health.controlPlaneNode)) single.add(health.controlPlaneNode);
+      /** Each node that is probed singly, and whether what is found is ours to say. */
+      const single = new Map<string, boolean>();
+      if (mine && health && theirs.has(health.controlPlaneNode)) single.set(health.controlPlaneNode, true);
       if (health?.silent)
-        for (const name of theirs.keys())
-          if (
-            this.#remoteNodes.get(cluster)?.get(name)?.belief.silent ||
-            remoteNodeProbers(cluster, name, this.#ring, dead).includes(node)
-          )
-            single.add(name);
+        for (const name of theirs.keys()) {
+          const known = this.#remoteNodes.get(cluster)?.get(name);
+          const isDuty =
+            (known?.belief.silent && known.mine) ||
+            remoteNodeProbers(cluster, name, this.#ring, dead).includes(node);
+          if (isDuty || this.#isAlone) single.set(name, single.get(name) || isDuty);
+        }
       this.#probeSingly(cluster, single, theirs);
       if (theirs.size === 0) {
         if (present) this.#aim(present, []);
@@ -313,7 +356,7 @@ export class Probes {
 
   #probeSingly(
     cluster: string,
-    names: ReadonlySet<string>,
+    names: ReadonlyMap<string, boolean>,
     theirs: ReadonlyMap<string, AddressedNode>,
   ): void {
     const probed = this.#remoteNodes.get(cluster) ?? new Map<string, Probed>();
@@ -322,13 +365,15 @@ export class Probes {
         this.#aim(each, []);
         probed.delete(name);
       }
-    for (const name of names) {
-      const adopted = this.#adoptedNodes.has(`${cluster}/${name}`);
-      const each = probed.get(name) ?? { ...this.#probed(adopted), mine: adopted };
+    const { remoteNodes, verdicts } = this.#options;
+    for (const [name, mine] of names) {
+      const key = `${cluster}/${name}`;
+      const silent = this.#adoptedNodes.has(key) || (this.#isAlone && verdicts.remoteNodes.get(key)?.agreed);
+      const each = probed.get(name) ?? { ...this.#probed(silent === true), accused: silent === true };
+      each.mine = mine;
       probed.set(name, each);
       this.#aim(each, [theirs.get(name)!]);
     }
-    const { remoteNodes } = this.#options;
     const known = remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster)[Symbol.iterator]().next().done === false;
     for (const name of known ? this.#adoptedNodes : [])
       if (name.startsWith(`${cluster}/`)) this.#adoptedNodes.delete(name);
@@ -336,18 +381,22 @@ export class Probes {
     else this.#remoteNodes.delete(cluster);
   }
 
-  /** Those that may be falling silent in every round, the others in turns. */
-  *#remoteNodesInTurn(): Generator<Probed> {
+  /** What this node is to find out, and who may be falling silent, in every round; the others in turns. */
+  #inTurn(): Probed[] {
+    const chosen: Probed[] = [];
     const others: Probed[] = [];
-    for (const nodes of this.#remoteNodes.values())
-      for (const probed of nodes.values()) {
-        const { heard, silent, suspicion } = probed.belief;
-        if (heard && !silent && suspicion > 0) yield probed;
-        else others.push(probed);
-      }
-    const count = Math.min(others.length, REMOTE_NODES_A_ROUND);
-    for (let at = 0; at < count; at++) yield others[(this.#remoteTurn + at) % others.length]!;
-    this.#remoteTurn = others.length ? (this.#remoteTurn + count) % others.length : 0;
+    const take = (probed: Probed, isMine: boolean): void => {
+      const { heard, silent, suspicion } = probed.belief;
+      if (isMine || (heard && !silent && suspicion > 0)) chosen.push(probed);
+      else others.push(probed);
+    };
+    for (const probed of this.#nodes.values()) take(probed, probed.mine);
+    for (const probed of this.#clusters.values()) take(probed, probed.mine || !this.#isAlone);
+    for (const nodes of this.#remoteNodes.values()) for (const probed of nodes.values()) take(probed, false);
+    const count = Math.min(others.length, OTHERS_A_ROUND);
+    for (let at = 0; at < count; at++) chosen.push(others[(this.#turn + at) % others.length]!);
+    this.#turn = others.length ? (this.#turn + count) % others.length : 0;
+    return chosen;
   }
 
   *#probes(): Generator<Probed> {
@@ -363,6 +412,7 @@ export class Probes {
       turn: 0,
       asked: false,
       mine: true,
+      accused: false,
     };
   }
 
@@ -410,6 +460,12 @@ export class Probes {
     }
   }
 }
+
+/**
+ * Of somebody whom this node has only begun to probe, for want of others' word, and never heard. That others are heard says
+ * that ICMP is not what is missing.
+ */
+const presumeHeard = (belief: Belief): Belief => (belief.heard ? belief : { ...belief, heard: true });
 
 /** In the pod network, as far as it was ever heard there. */
 function answers({ path, outside }: Target): boolean {

@@ -45,12 +45,16 @@ export interface Sources {
   readonly reflections: readonly Reflection[];
 }
 
-/** Starts to follow them all at once. A slice that is nobody's, or of names, has no row. */
+/**
+ * Starts to follow them all at once. A slice that is nobody's, or of names, has no row. `onUnread`: the API server did not
+ * give what was asked for; it is asked again.
+ */
 export function readSources(
   client: KubeClient,
   node: string,
   families: readonly (4 | 6)[],
   signal: AbortSignal,
+  onUnread: () => void,
 ): Sources {
   const reflections: Reflection[] = [];
   const follow = <T, Row>(
@@ -64,7 +68,10 @@ export function readSources(
       signal,
       ...what,
       onBad: ({ object, error }) => log.warn({ path, object, error: error.message }, 'object left out'),
-      onError: (error, delay) => log.warn({ path, error: error.message, delay }, 'cannot be read now'),
+      onError: (error, delay) => {
+        log.warn({ path, error: error.message, delay }, 'cannot be read now');
+        onUnread();
+      },
     });
     reflections.push(reflection);
     return table;

@@ -18,6 +18,7 @@ const well: StatusInputs = {
   clusters: [],
   unreachableNodes: [],
   hearsNobody: false,
+  apiServerSilent: undefined,
   errors: [],
   warnings: [],
   now: 2000,

@@ -39,6 +39,8 @@ export interface StatusInputs {
   readonly unreachableNodes: NonNullable<AgentStatus['unreachableNodes']>;
   /** This node hears none of several others. */
   readonly hearsNobody: boolean;
+  /** Seconds for which the API server has not answered; undefined while it does. */
+  readonly apiServerSilent: number | undefined;
   /** Further things that are wrong for good: a device that is gone, a map that is full. */
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
@@ -64,6 +66,10 @@ export function agentStatus(inputs: StatusInputs): AgentStatus {
   }
   if (inputs.hearsNobody)
     warnings.push('this node hears none of the nodes that it probes, and says nothing of them');
+  if (inputs.apiServerSilent !== undefined)
+    warnings.push(
+      `the API server has not answered for ${Math.round(inputs.apiServerSilent)} s: this node judges alone which nodes and clusters are dead`,
+    );
   const paths = [...(inputs.paths?.values() ?? [])];
   const direct = paths.filter(each => each.direct).length;
   const endpoints = [...(inputs.endpoints?.values() ?? [])].filter(each => each.state !== 'deleting');

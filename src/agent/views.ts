@@ -47,6 +47,7 @@ function status(agent: NodeAgent): AgentStatus {
     problems: agent.services?.problems.values() ?? [],
     unreachableNodes: agent.unreachableNodes?.list() ?? [],
     hearsNobody: agent.probes?.doubtful === true,
+    apiServerSilent: agent.pulse?.silentFor,
     clusters: (agent.remote?.status ?? []).map(each => ({
       name: each.name,
       ready: each.ready,

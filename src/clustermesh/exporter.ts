@@ -6,6 +6,7 @@ import { Reconciler } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import { type ClusterConfig, formatClusterConfig } from './cluster-config.ts';
 import {
+  blindKey,
   canaryKey,
   clusterConfigKey,
   heartbeatKey,
@@ -79,7 +80,7 @@ export class Exporter {
     this.#metaTarget = new EtcdTarget({
       ttl,
       prefixes: [syncedPrefix(cluster)],
-      keys: [clusterConfigKey(cluster)],
+      keys: cached ? [clusterConfigKey(cluster)] : [clusterConfigKey(cluster), blindKey],
     });
     const metaReconciler = new Reconciler(this.#meta, this.#metaTarget, reconcilerOptions);
     this.#metaTarget.onLost = () => void metaReconciler.repair();
@@ -104,6 +105,12 @@ export class Exporter {
   /** Says from now on what the cluster is. */
   configure(config: ClusterConfig): void {
     this.#put(clusterConfigKey(this.#options.cluster), formatClusterConfig(config));
+  }
+
+  /** Says from now on whether this cluster can see its own nodes die. */
+  blind(blind: boolean): void {
+    if (blind) this.#put(blindKey, timestamp());
+    else this.#meta.delete(blindKey);
   }
 
   /** Resolves when everything that is known now has been written, or has failed once. */

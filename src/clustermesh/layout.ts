@@ -5,6 +5,11 @@
  */
 
 export const heartbeatKey = 'cilium/.heartbeat';
+/**
+ * There while a cluster's API server does not answer its clustermesh-apiserver: then it does not see its own nodes die, and
+ * readers have to look for themselves. Below the heartbeat, which all of ours follow; readers of Cilium do not look there.
+ */
+export const blindKey = `${heartbeatKey}/blind`;
 export const syncedPrefix = (cluster: string): string => `cilium/synced/${cluster}/`;
 export const clusterConfigKey = (cluster: string): string => `cilium/cluster-config/${cluster}`;
 

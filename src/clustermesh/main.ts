@@ -6,6 +6,8 @@ import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
 import { type KubeClient, kubeInCluster } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
+import { Pulse } from '../kube/pulse.ts';
+import { pathOf, resources } from '../kube/resource.ts';
 import type { EtcdConnection } from '../kvstore/connection.ts';
 import { listPrefix } from '../kvstore/range.ts';
 import { dial } from '../kvstore/session.ts';
@@ -58,6 +60,9 @@ async function prepareEtcd(config: ApiserverConfig, signal: AbortSignal): Promis
   log.info({ cluster }, 'etcd is prepared: users and roles are there, authentication is on');
 }
 
+/** Milliseconds between two questions whether the API server answers: one process of a cluster may ask often. */
+const PULSE = 1000;
+
 /** Tells the process that serves in this container to write no more. */
 const withdrawSignal = 'SIGUSR2';
 
@@ -103,7 +108,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
   };
   const client = kubeInCluster({ component: 'clustermesh-apiserver' });
   const onError = (path: string, error: Error): void => log.warn({ path, error }, 'watch');
-  const { sources } = exportSources(client, {
+  const { sources, reflections } = exportSources(client, {
     signal,
     mcsApi: config['clustermesh-enable-mcs-api'],
     globalByDefault: config['clustermesh-default-global-namespace'],
@@ -137,6 +142,18 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     },
     AbortSignal.any([signal, withdrawn.signal]),
   );
+  new Pulse({
+    ask: timeout =>
+      client.request('GET', pathOf(resources.ciliumNodes), { query: { limit: 1 }, timeout, signal }),
+    isFollowing: () => reflections.every(each => each.connected),
+    interval: PULSE,
+    onChange: (blind, reason) => {
+      exporter.blind(blind);
+      if (blind) log.warn({ reason }, 'the API server does not answer: other clusters look after our nodes');
+      else log.info('the API server answers again');
+    },
+    signal,
+  });
   registerMetrics(exporter, registry);
   registerFilterMetrics(registry, sources, refused);
 

@@ -236,6 +236,29 @@ test('a cluster whose control plane alone is silent is stale, and its age is sho
   assert.ok(of('eu')!.lastOutage!.seconds > 0 && of('eu')!.lastOutage!.age >= 0);
 });
 
+test('a cluster that does not see its own nodes die says so, and its nodes are looked at by others until it does', {
+  skip,
+}, async () => {
+  await using mesh = await euReadByUs();
+  const { eu, of, tables } = mesh;
+  const isSilent = (): boolean => tables.clusters.get('eu')?.silent === true;
+  await until(() => of('eu')?.ready === true && !isSilent(), 'ready');
+  eu.exporter.blind(true);
+  await until(isSilent, 'its nodes are probed by others');
+  assert.equal(of('eu')!.state, 'ready', 'all else that it says is true');
+  assert.match(of('eu')!.warnings.join(), /^its own API server does not answer its control plane/);
+  eu.exporter.blind(false);
+  await until(() => !isSilent(), 'it sees them again');
+  // A reader that is not connected when it is over learns it, too.
+  eu.exporter.blind(true);
+  await until(isSilent, 'once more');
+  await eu.etcd.kill();
+  eu.exporter.blind(false);
+  await eu.etcd.run();
+  await until(() => of('eu')?.ready === true && !isSilent(), 'ready, and not blind');
+  assert.deepEqual(of('eu')!.warnings, []);
+});
+
 test('heartbeats that stop are noticed though etcd answers', { skip }, async () => {
   await using mesh = await euReadByUs({ silence: 0.3 });
   const { eu, of } = mesh;

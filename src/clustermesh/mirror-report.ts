@@ -18,6 +18,8 @@ export interface MirrorReport {
   readonly status: string;
   /** The cluster's control plane answers the mirror. */
   readonly answers: boolean;
+  /** It says that it does not see its own nodes die. */
+  readonly blind: boolean;
   /** Seconds by the mirror's clock, as of the writing: since the last heartbeat, since the connection was lost. */
   readonly heartbeatAge?: number | undefined;
   readonly disconnectedAge?: number | undefined;
@@ -30,6 +32,7 @@ export const mirrorReportSchema = z.object({
   state: z.enum(remoteStates),
   status: z.string().default(''),
   answers: z.boolean(),
+  blind: z.boolean().default(false),
   heartbeatAge: z.number().optional(),
   disconnectedAge: z.number().optional(),
   lastOutage: z.object({ seconds: z.number(), age: z.number() }).optional(),
@@ -70,6 +73,10 @@ export class Relay {
   /** Whether the cluster's own control plane answers, as far as is known. */
   get answers(): boolean {
     return this.#report?.answers ?? false;
+  }
+
+  get blind(): boolean {
+    return this.#report?.blind ?? false;
   }
 
   /** The state of the original, for a reader whose own copy is complete. */

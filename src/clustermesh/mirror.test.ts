@@ -6,7 +6,7 @@ import { keepSession } from '../kvstore/session.ts';
 import type { RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser } from './access.ts';
-import { kinds } from './layout.ts';
+import { blindKey, kinds } from './layout.ts';
 import {
   binary,
   Cluster,
@@ -214,6 +214,15 @@ test('behind a mirror a cluster is stale, dead and trusted again as without one'
   await until(() => agent.eu()?.state === 'ready', 'trusted', 20_000);
   assert.deepEqual(log, ['dead', 'trusted']);
   await until(() => agent.eu()!.lastOutage !== undefined, 'how long it was silent');
+
+  const isSilent = (): boolean => agent.tables.clusters.get('eu')?.silent === true;
+  eu.exporter.blind(true);
+  await until(isSilent, 'it does not see its own nodes die');
+  // What lies in this etcd is of the cluster that reads, not of the one that is copied.
+  await put(home, blindKey, 'since now');
+  eu.exporter.blind(false);
+  await until(() => !isSilent(), 'it sees them again');
+
   await eu.etcd.kill();
   await until(() => agent.eu()?.state === 'stale', 'stale', 10_000);
   assert.match(

@@ -204,10 +204,10 @@ export class Mirror {
     const copy = this.#copies.get(name);
     if (!cluster || !copy) return;
     const { clusterId = 0, state: heard, status, ...ages } = cluster.status;
-    const { answers, heartbeat } = cluster;
+    const { answers, blind, heartbeat } = cluster;
     const state = heard !== 'ready' || this.#isCopied(name, copy) ? heard : 'syncing';
     if (heard !== 'ready') this.#copied.delete(name);
-    const about = JSON.stringify([clusterId, state, answers, heartbeat, status.replace(/\d+/g, '#')]);
+    const about = JSON.stringify([clusterId, state, answers, blind, heartbeat, status.replace(/\d+/g, '#')]);
     const last = this.#reported.get(name);
     const now = performance.now();
     if (last?.about === about && (state === 'ready' || now - last.at < RENEW)) return;
@@ -218,6 +218,7 @@ export class Mirror {
       state,
       status: state === heard ? status : 'what it says is being copied',
       answers,
+      blind,
       heartbeatAge: ages.heartbeatAge,
       disconnectedAge: ages.disconnectedAge,
       lastOutage: ages.lastOutage,

@@ -8,6 +8,7 @@ import { expiryWarnings } from './certificate-end.ts';
 import { type ClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import { readConfigEntry } from './config-entry.ts';
 import {
+  blindKey,
   canaryKey,
   heartbeatKey,
   type MirroredKind,
@@ -86,6 +87,8 @@ export class RemoteCluster {
   #failures = 0;
   #lastFailure: (Failure & { readonly at: number }) | undefined;
   #heartbeat: { readonly value: string; readonly at: number } | undefined;
+  /** The etcd that is read says so of the cluster that it is of. */
+  #saidBlind = false;
   #lostAt: number | undefined;
   /** Since the connection was lost on which everything had been read. */
   #outdatedAt: number | undefined;
@@ -208,6 +211,7 @@ export class RemoteCluster {
       unheardUntil,
       accused,
       silent: this.silent,
+      blind: this.blind,
     };
   }
 
@@ -295,8 +299,14 @@ export class RemoteCluster {
    */
   get silent(): boolean {
     if (!this.complete) return false;
-    if (!this.answers || this.#outdatedAt !== undefined) return true;
+    if (!this.answers || this.blind || this.#outdatedAt !== undefined) return true;
     return this.#relay ? this.#relay.state === 'stale' : this.#silentSince(performance.now()) !== undefined;
+  }
+
+  /** It says itself that its API server does not answer, and that it does not see its own nodes die. */
+  get blind(): boolean {
+    // A copy lies in the etcd of the cluster that reads it.
+    return this.#config?.cached ? (this.#relay?.blind ?? false) : this.#saidBlind;
   }
 
   /** Node that runs the etcd from which it was last heard; '' where it does not say, as Cilium. */
@@ -351,15 +361,25 @@ export class RemoteCluster {
   }
 
   #heartbeatFollower(onListed: () => void): PrefixFollower {
+    let blind = false;
+    const setBlind = (value: boolean): void => {
+      blind = value;
+      this.#saidBlind = value;
+      this.#options.onChange?.();
+    };
     return new PrefixFollower(heartbeatKey, {
-      put: ({ value }) => {
+      put: ({ key, value }) => {
+        if (key === blindKey) return setBlind(true);
         // A list repeats what was heard before: only a new value is a sign of life.
         if (value === this.#heartbeat?.value) return;
         this.#heartbeat = { value, at: performance.now() };
         this.#options.onChange?.();
       },
-      delete: () => undefined,
+      delete: key => {
+        if (key === blindKey) setBlind(false);
+      },
       listed: () => {
+        this.#saidBlind = blind;
         // A cluster that never beat is silent from the day it was met.
         this.#heartbeat ??= { value: '', at: performance.now() };
         onListed();

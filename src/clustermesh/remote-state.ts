@@ -29,6 +29,8 @@ export interface RemoteFacts {
   readonly accused: readonly RemoteNodeVerdict[];
   /** It was heard once, and what is known now may have been overtaken. */
   readonly silent: boolean;
+  /** It says itself that it does not see its own nodes die. */
+  readonly blind: boolean;
 }
 
 export function stateOf(facts: RemoteFacts): RemoteState {
@@ -83,13 +85,17 @@ function describeDeath({
 }
 
 /** What our probes found while it is not dead, in a line each. */
-export function probeWarnings({ deadSince, unheardBy, silent, accused }: RemoteFacts): string[] {
+export function probeWarnings({ deadSince, unheardBy, silent, blind, accused }: RemoteFacts): string[] {
   if (deadSince !== undefined) return [];
   const warnings = unheardBy.length
     ? [
         `none of its nodes answers ${unheardBy.join(', ')}, but its control plane does: its backends stay in service`,
       ]
     : [];
+  if (blind)
+    warnings.push(
+      'its own API server does not answer its control plane: which of its nodes are dead our probes say',
+    );
   if (!silent) return warnings;
   for (const { node, by, agreed } of accused)
     if (agreed)

@@ -35,7 +35,9 @@ export interface RemoteNodeVerdict {
 }
 
 /** So many have to agree. In a cluster of two nodes there is only one to ask. */
-const QUORUM = 2;
+export const QUORUM = 2;
+/** Who cannot be told what others say judges for itself alone: whom it does not hear is of no use to its own pods. */
+export const ALONE = 1;
 
 /** The nodes there are. */
 export interface Members {
@@ -48,13 +50,15 @@ export interface Members {
  * another, those are dead that most others accuse, and then their own word is void: the many judge the few. Of
  * nodes that accuse each other on equal terms none is dead. If more than half of the nodes would be dead, something
  * else is wrong than these nodes: then none is added to those that `wasDead` says were dead before.
+ * `enough`: so many have to say so.
  */
 export function judgeNodes(
   accusations: Iterable<Accusation>,
   members: Members,
   wasDead: (node: string) => boolean,
+  enough: number = QUORUM,
 ): NodeVerdict[] {
-  const quorum = Math.max(1, Math.min(QUORUM, members.size - 1));
+  const quorum = Math.max(1, Math.min(enough, members.size - 1));
   const accusers = new Map<string, string[]>();
   for (const { by, nodes } of accusations) {
     if (!members.has(by)) continue;
@@ -101,8 +105,9 @@ export function judgeClusters(
   accusations: Iterable<Accusation>,
   members: Members,
   dead: ReadonlySet<string>,
+  enough: number = QUORUM,
 ): ClusterVerdict[] {
-  return agreement(accusations, members, dead, 'clusters').map(({ name, ...word }) => ({
+  return agreement(accusations, members, dead, enough, 'clusters').map(({ name, ...word }) => ({
     cluster: name,
     ...word,
   }));
@@ -113,8 +118,9 @@ export function judgeRemoteNodes(
   accusations: Iterable<Accusation>,
   members: Members,
   dead: ReadonlySet<string>,
+  enough: number = QUORUM,
 ): RemoteNodeVerdict[] {
-  return agreement(accusations, members, dead, 'remoteNodes').flatMap(({ name, ...word }) => {
+  return agreement(accusations, members, dead, enough, 'remoteNodes').flatMap(({ name, ...word }) => {
     const [cluster = '', node = ''] = name.split('/');
     return cluster && node ? [{ cluster, node, ...word }] : [];
   });
@@ -125,9 +131,10 @@ function agreement(
   accusations: Iterable<Accusation>,
   members: Members,
   dead: ReadonlySet<string>,
+  enough: number,
   of: 'clusters' | 'remoteNodes',
 ): { readonly name: string; readonly by: string[]; readonly agreed: boolean }[] {
-  const quorum = Math.max(1, Math.min(QUORUM, members.size - dead.size));
+  const quorum = Math.max(1, Math.min(enough, members.size - dead.size));
   const accusers = new Map<string, string[]>();
   for (const { by, [of]: names } of accusations) {
     if (!members.has(by) || dead.has(by)) continue;

@@ -36,8 +36,8 @@ export interface Side {
   states(remote: string): Promise<readonly RemoteState[]>;
   kubectl(...args: readonly string[]): Promise<string>;
   apply(object: object): Promise<unknown>;
-  /** Makes the backend `<cluster>-two` anew, which somebody has deleted; resolves when it is Ready. */
-  restoreBackend(): Promise<void>;
+  /** Makes a backend of `web`, anew where somebody has deleted it; resolves when it is Ready. */
+  startBackend(name: string, node: string): Promise<void>;
   /** Starts requests to a service, from a pod on the node `worker`. */
   client(service?: ServiceName, perSecond?: number): Client;
   /** The same from the node itself, which nobody needs an API server for. */
@@ -116,7 +116,12 @@ async function enableMirror({ context, kubectl }: LabCluster): Promise<void> {
 }
 
 /** What an agent says of a remote cluster. */
-const remoteState = z.looseObject({ name: z.string(), state: z.string(), status: z.string() });
+const remoteState = z.looseObject({
+  name: z.string(),
+  state: z.string(),
+  status: z.string(),
+  warnings: z.array(z.string()).default([]),
+});
 export type RemoteState = z.infer<typeof remoteState>;
 const agentAnswer = z.looseObject({ clusters: z.array(remoteState).default([]) });
 const createdService = z.object({ spec: z.object({ clusterIP: z.string() }) });
@@ -169,17 +174,9 @@ async function deploy(lab: Lab, cluster: LabCluster, load: Buffer, patience: num
     cluster,
     kubectl,
     agents,
-    restoreBackend: async () => {
-      await startPod(kubectl, pods.at(-1)!);
-      await kubectl(
-        '-n',
-        namespace,
-        'wait',
-        '--for=condition=Ready',
-        '--timeout=180s',
-        'pod',
-        pods.at(-1)!.name,
-      );
+    startBackend: async (pod, node) => {
+      await startPod(kubectl, { name: pod, node, app: 'web' });
+      await kubectl('-n', namespace, 'wait', '--for=condition=Ready', '--timeout=180s', 'pod', pod);
     },
     apply: object => {
       const [file, ...args] = words('apply', '--server-side', '--force-conflicts', '-f', '-');

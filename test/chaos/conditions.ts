@@ -60,6 +60,12 @@ export async function stateOf(side: Side, remote: string): Promise<string> {
   return [...new Set(states.map(each => each.state))].sort().join(' ');
 }
 
+/** Each agent of a cluster knows that a remote one does not see its own nodes die. */
+export async function isBlind(side: Side, remote: string): Promise<boolean> {
+  const states = await side.states(remote);
+  return states.every(each => each.warnings.some(warning => warning.includes('its own API server')));
+}
+
 /** Gives the pod `<cluster>-one` the label of the service `mark`, or takes it. */
 export function mark(side: Side, on: boolean): Promise<string> {
   return side.kubectl('-n', 'chaos', 'label', 'pod', `${side.cluster.name}-one`, on ? 'mark=on' : 'mark-');

@@ -4,7 +4,7 @@ import { fault } from '../../src/lab/fault.ts';
 import { type Bed, moveApiserver } from './bed.ts';
 import { type Client, costOf, monotonic } from './client.ts';
 import { clockSkew } from './clock.ts';
-import { answersOf, isWithout, nothingHappens, stateOf, steady, until } from './conditions.ts';
+import { answersOf, isBlind, isWithout, nothingHappens, stateOf, steady, until } from './conditions.ts';
 import { noMemory, noSpace } from './exhaustion.ts';
 import { processOutages } from './outage.ts';
 import { rollingUpdate, scaleToZero } from './rolling.ts';
@@ -17,6 +17,8 @@ const POD = 1;
 const PROMISE = 3;
 /** The same where the other cluster has to find another way to the control plane first. */
 const DETOUR = 4;
+/** The same where the other cluster has to be told first that nobody there sees the node die. */
+const BLIND = 6;
 /** Kubernetes' own judgement of a node: its grace of 40 s, and its controller's rounds. */
 const KUBERNETES = 60;
 
@@ -37,7 +39,7 @@ export const scenarios: readonly Scenario[] = [
   scaleToZero,
   nodeFault('a pod is gone without a word', {
     begin: bed => bed.eu.kubectl('-n', 'chaos', 'delete', 'pod', 'eu-two', '--force', '--grace-period=0'),
-    end: bed => bed.eu.restoreBackend(),
+    end: bed => bed.eu.startBackend('eu-two', 'eu-worker2'),
     limit: POD,
   }),
   nodeFault('a node is killed', {
@@ -55,6 +57,33 @@ export const scenarios: readonly Scenario[] = [
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
     restore: bed => moveApiserver(bed.eu.cluster, 'eu-worker'),
     limit: PROMISE,
+  }),
+  nodeFault('a node is killed while the API server is paused', {
+    alone: true,
+    prepare: async bed => {
+      await fault(bed.lab.plan.name, { kind: 'pause', target: 'eu:apiserver' });
+      await until('us knows that eu does not see its nodes', 60, () => isBlind(bed.us, 'eu'));
+    },
+    begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
+    limit: PROMISE,
+  }),
+  nodeFault('the API server is killed, and a node', {
+    alone: true,
+    begin: async bed => {
+      await fault(bed.lab.plan.name, { kind: 'kill', target: 'eu:apiserver' });
+      await fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' });
+    },
+    limit: PROMISE,
+    far: BLIND,
+  }),
+  nodeFault('the node with the only API server is killed', {
+    alone: true,
+    victim: 'eu-three',
+    prepare: bed => bed.eu.startBackend('eu-three', 'eu-control-plane'),
+    begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-control-plane' }),
+    restore: bed => bed.eu.kubectl('-n', 'chaos', 'delete', 'pod', 'eu-three', '--now'),
+    limit: PROMISE,
+    far: BLIND,
   }),
   nodeFault('a node can send nothing (cut one way)', { begin: cutNode('to'), limit: PROMISE }),
   nodeFault('a node receives nothing (cut one way)', { begin: cutNode('from'), limit: PROMISE }),
@@ -125,33 +154,46 @@ interface NodeFault {
   /** Default: heal. */
   end?(bed: Bed): Promise<unknown>;
   restore?(bed: Bed): Promise<unknown>;
+  /** Seconds. */
   readonly limit: number;
+  /** The same for the other cluster. */
+  readonly far?: number;
+  /** The backend on that node. Default: eu-two. */
+  readonly victim?: string;
+  /** Nobody in eu can ask its API server. */
+  readonly alone?: boolean;
 }
 
-/** A fault of eu-worker2, seen by a client in its own cluster and by one in the other. */
-function nodeFault(what: string, { prepare, begin, end, restore, limit }: NodeFault): Scenario {
+/** A fault of a node of eu, by default eu-worker2, seen by a client in its own cluster and by one in the other. */
+function nodeFault(what: string, options: NodeFault): Scenario {
+  const { prepare, begin, end, restore, limit, victim = 'eu-two', alone = false } = options;
+  const far = options.far ?? (limit === PROMISE ? DETOUR : limit);
   return {
     name: what,
     async run(bed) {
+      await using near = await steady(bed.eu, 'us', alone ? bed.eu.nodeClient() : bed.eu.client());
+      await using distant = await steady(bed.us, 'eu');
       await prepare?.(bed);
-      await using near = await steady(bed.eu, 'us');
-      await using far = await steady(bed.us, 'eu');
+      const clients = [near, distant];
+      await until('every backend answers', 60, () =>
+        clients.every(client => client.since(monotonic() - 3000).some(each => each.by.startsWith(victim))),
+      );
       const at = monotonic();
       await begin(bed);
       if (limit === 0) await nothingHappens();
       else
         await until('clients go on without it', KUBERNETES + 30, () =>
-          [near, far].every(client => isWithout(client, 'eu-two', at)),
+          clients.every(client => isWithout(client, victim, at)),
         );
-      const row = (client: Client, name: string): Row => ({
+      const row = (client: Client, name: string, seconds: number): Row => ({
         what,
         client: name,
         cost: costOf(client.since(at), at),
-        limit: name === 'us' && limit === PROMISE ? DETOUR : limit,
-        note: limit === 0 ? answersOf(client, at, 'eu-two') : '',
+        limit: seconds,
+        note: limit === 0 ? answersOf(client, at, victim) : '',
       });
-      const rows = [row(near, 'eu'), row(far, 'us')];
-      rows.push(await healing(`${what}: healed`, bed, near, 'eu', 'eu-two', end));
+      const rows = [row(near, 'eu', limit), row(distant, 'us', far)];
+      rows.push(await healing(`${what}: healed`, bed, near, 'eu', victim, end));
       await restore?.(bed);
       return rows;
     },
