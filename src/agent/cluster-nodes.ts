@@ -1,5 +1,5 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
-import { canonicalPrefix } from '../api/prefix.ts';
+import { canonicalPrefix, hostPrefix } from '../api/prefix.ts';
 import { boolean, type ColumnKind, json, sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
@@ -120,11 +120,6 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
 /** What a node's rows in the ipcache are about. */
 export function prefixesOf(row: ClusterNode): string[] {
   return [...[...row.addresses, ...row.internalAddresses].map(hostPrefix), ...row.podCidrs];
-}
-
-/** The prefix of one address. */
-export function hostPrefix(address: string): string {
-  return `${address}/${address.includes(':') ? 128 : 32}`;
 }
 
 function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNode[] {

@@ -1,4 +1,5 @@
 import type { Algorithm } from '../api/annotations.ts';
+import { hostPrefix } from '../api/prefix.ts';
 import type { Service } from '../api/service.ts';
 import type { DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
@@ -240,8 +241,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     nodeVerdicts: options.nodeVerdicts,
     clusters: remote.clusters,
     deadNodes: options.deadRemoteNodes,
-    nodeOfAddress: (cluster, address) =>
-      remote.endpoints.get(`${cluster}/${address}/${address.includes(':') ? 128 : 32}`)?.nodeIp,
+    nodeOfAddress: (cluster, address) => remote.endpoints.get(`${cluster}/${hostPrefix(address)}`)?.nodeIp,
     hostPorts: deriveHostPorts(endpoints, options.hostAddresses),
     node: options.node.name,
     nodes: sources.node,

@@ -6,6 +6,7 @@
  *   isthmus_vxlan                the tunnel; VNI and remote are each packet's own
  */
 import { isIPv6 } from 'node:net';
+import { hostPrefix } from '../api/prefix.ts';
 import {
   changeLink,
   createVeth,
@@ -20,7 +21,6 @@ import { addAddress, deleteAddress, listAddresses } from '../datapath/link-addre
 import type { Netlink } from '../datapath/netlink.ts';
 import { readSysctl, writeSysctl } from '../datapath/sysctl.ts';
 import type { Logger } from '../log.ts';
-import { hostPrefix } from './cluster-nodes.ts';
 import type { Uplink } from './uplink.ts';
 
 export const HOST_DEVICE = 'isthmus_host';

@@ -1,4 +1,5 @@
 import { isIPv6 } from 'node:net';
+import { hostPrefix } from '../api/prefix.ts';
 import { Netlink } from '../datapath/netlink.ts';
 import {
   deleteRoute,
@@ -15,7 +16,7 @@ import { packed } from '../table/packed-rows.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { nextTurn, turnIsOver } from '../table/turn.ts';
-import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
 import type { Path } from './paths.ts';
 
 /** A way of this node's own processes to pods. */

@@ -1,12 +1,12 @@
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import { reserved } from '../api/identity-number.ts';
-import { isHostPrefix } from '../api/prefix.ts';
+import { hostPrefix, isHostPrefix } from '../api/prefix.ts';
 import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type ClusterNode, hostPrefix, prefixesOf } from './cluster-nodes.ts';
+import { type ClusterNode, prefixesOf } from './cluster-nodes.ts';
 import { addressesOf, type Endpoint, IDENTITY_INIT } from './endpoint.ts';
 import { type ForeignClaims, touchedBy } from './foreign-claims.ts';
 import type { PodRange } from './pod-ranges.ts';

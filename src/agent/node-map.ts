@@ -1,9 +1,10 @@
+import { hostPrefix } from '../api/prefix.ts';
 import { format, parse } from '../datapath/address.ts';
 import { boolean, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { type ClusterNode, clusterNodeKey, hostPrefix } from './cluster-nodes.ts';
+import { type ClusterNode, clusterNodeKey } from './cluster-nodes.ts';
 import type { Path } from './paths.ts';
 
 /** An address that is a node's: it may send tunnel packets, and NodePorts may be asked for at it. */

@@ -396,9 +396,9 @@ test('what is on a dead node of another cluster is out of choice, the rest of th
     return String(interpret(maps).get('10.96.0.1/80/TCP/external'));
   };
   assert.equal(await targets(), '10.2.0.1:80,10.2.0.2:80,10.2.0.9:80');
-  deadNodes.upsert({ cluster: 'eu', node: 'two', addresses: ['172.18.2.2'] });
+  deadNodes.upsert({ cluster: 'eu', node: 'two', addresses: ['172.18.2.2'], podCidrs: [] });
   assert.equal(await targets(), '10.2.0.1:80,10.2.0.9:80');
-  deadNodes.upsert({ cluster: 'eu', node: 'nine', addresses: ['10.2.0.9'] });
+  deadNodes.upsert({ cluster: 'eu', node: 'nine', addresses: ['10.2.0.9'], podCidrs: [] });
   assert.equal(await targets(), '10.2.0.1:80');
   for (const key of ['eu/two', 'eu/nine']) deadNodes.delete(key);
   assert.equal(await targets(), '10.2.0.1:80,10.2.0.2:80,10.2.0.9:80');

@@ -25,6 +25,9 @@ export function canonicalPrefix(text: string): string | undefined {
 export const isHostPrefix = (prefix: string): boolean =>
   prefix.endsWith(prefix.includes(':') ? '/128' : '/32');
 
+/** The prefix of one address: '10.1.2.3' → '10.1.2.3/32'. */
+export const hostPrefix = (address: string): string => `${address}/${address.includes(':') ? 128 : 32}`;
+
 /** The eight groups of an IPv6 address. */
 function groupsOf(address: string): number[] {
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);

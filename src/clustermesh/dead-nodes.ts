@@ -10,6 +10,8 @@ export interface DeadRemoteNode {
   readonly node: string;
   /** Its own addresses. */
   readonly addresses: readonly string[];
+  /** Ranges of its pods. */
+  readonly podCidrs: readonly string[];
 }
 
 /** Index of the table of dead remote nodes that finds a cluster's. */
@@ -33,7 +35,7 @@ export function deriveDeadNodes(sources: {
     name: 'dead-remote-nodes',
     keyOf,
     indexes: { [DEAD_NODES_BY_CLUSTER]: row => [row.cluster] },
-    equal: (a, b) => a.addresses.join() === b.addresses.join(),
+    equal: (a, b) => a.addresses.join() === b.addresses.join() && a.podCidrs.join() === b.podCidrs.join(),
     inputs: [
       input(clusters, row => [row.cluster]),
       input(verdicts, row => [row.cluster]),
@@ -44,7 +46,9 @@ export function deriveDeadNodes(sources: {
       if (!clusters.get(cluster)?.silent) return [];
       const accused = [...verdicts.values()].flatMap(each => {
         const row = each.cluster === cluster && each.agreed ? nodes.get(keyOf(each)) : undefined;
-        return row ? [{ cluster, node: row.name, addresses: row.addresses.map(({ ip }) => ip) }] : [];
+        if (!row) return [];
+        const addresses = row.addresses.map(({ ip }) => ip);
+        return [{ cluster, node: row.name, addresses, podCidrs: row.podCidrs }];
       });
       const size = [...nodes.by(REMOTE_NODES_BY_CLUSTER, cluster)].length;
       return accused.length * 2 > size ? accused.filter(each => found.get(keyOf(each))) : accused;

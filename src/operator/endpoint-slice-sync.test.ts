@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
+import { DEAD_NODES_BY_CLUSTER, type DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import { remoteTables } from '../clustermesh/rows.ts';
 import { derivedName } from '../mcsapi/derived-name.ts';
 import { settled } from '../table/settled.fixture.ts';
@@ -38,7 +39,15 @@ function world() {
   nodes.upsert({ name: 'us-worker', podCidrs: ['10.1.0.0/24', 'fd00:10:1::/64'] });
   services.markSynced();
   present.markSynced();
-  const fixes = deriveSliceFixes({ services, present, remote, nodes }, { global: true, derived: false });
+  const deadNodes = new Table<DeadRemoteNode>({
+    name: 'dead-nodes',
+    keyOf: row => `${row.cluster}/${row.node}`,
+    indexes: { [DEAD_NODES_BY_CLUSTER]: row => [row.cluster] },
+  });
+  const fixes = deriveSliceFixes(
+    { services, present, remote, deadNodes, nodes },
+    { global: true, derived: false },
+  );
   const offer = (cluster: string, name: string, ...addresses: string[]): void =>
     remote.services.upsert({
       cluster,
@@ -57,7 +66,7 @@ function world() {
     assert.deepEqual([...fixes.values()], []);
     return done.map(fix => `${fix.apply ? 'apply' : 'remove'} ${fix.path.split('/').at(-1)}`);
   };
-  return { services, present, remote, nodes, fixes, offer, apply };
+  return { services, present, remote, deadNodes, nodes, fixes, offer, apply };
 }
 
 function take(present: Table<MeshSlice>, { path, apply }: ObjectFix): void {
@@ -204,6 +213,27 @@ test('endpoints of a dead cluster are not ready, and are again when it is back',
   remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
   await apply();
   assert.deepEqual(ready(), [[true]]);
+});
+
+test('endpoints of a dead node of a silent cluster are not ready, those of its other nodes are', async () => {
+  const { services, present, deadNodes, offer, apply } = world();
+  services.upsert(service('cart'));
+  // Pods of two nodes, and one in the network of each.
+  offer('eu', 'cart', '10.2.0.7', '10.2.1.7', '172.18.2.3', '172.18.2.4', 'fd00:10:2::7', 'fd00:10:2:1::7');
+  offer('ap', 'cart', '10.2.1.9');
+  await apply();
+  const unready = () =>
+    [...present.values()]
+      .flatMap(({ slice }) => slice.endpoints.filter(each => !each.ready && !each.serving))
+      .map(each => each.address)
+      .sort();
+  const podCidrs = ['10.2.1.0/24', 'fd00:10:2:1::/64'];
+  deadNodes.upsert({ cluster: 'eu', node: 'eu-worker2', addresses: ['172.18.2.4'], podCidrs });
+  await apply();
+  assert.deepEqual(unready(), ['10.2.1.7', '172.18.2.4', 'fd00:10:2:1::7']);
+  deadNodes.delete('eu/eu-worker2');
+  await apply();
+  assert.deepEqual(unready(), []);
 });
 
 test('an endpoint that terminates in its own cluster does so here', async () => {

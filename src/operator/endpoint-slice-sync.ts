@@ -14,7 +14,9 @@ import {
   SERVICE_NAME_LABEL,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
+import { hostPrefix } from '../api/prefix.ts';
 import { type Service, serviceKey } from '../api/service.ts';
+import { DEAD_NODES_BY_CLUSTER, type DeadRemoteNode } from '../clustermesh/dead-nodes.ts';
 import type { RemoteTables } from '../clustermesh/rows.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import {
@@ -95,6 +97,8 @@ export interface SliceSyncTables {
   readonly services: ReadonlyTable<Service>;
   readonly present: ReadonlyTable<MeshSlice>;
   readonly remote: Pick<RemoteTables, 'services' | 'clusters' | 'pending'>;
+  /** Nodes of other clusters that are dead, with the index {@link DEAD_NODES_BY_CLUSTER}. */
+  readonly deadNodes: ReadonlyTable<DeadRemoteNode>;
   /** Nodes of this cluster. */
   readonly nodes: ReadonlyTable<OwnRanges>;
 }
@@ -106,11 +110,11 @@ export interface OwnRanges {
 }
 
 /**
- * The tables of this cluster must be synced. Slices of a cluster that has not been heard yet are not removed; those of
- * one that is dead are not ready. Addresses of this cluster's own pods are no other's to offer. Work follows the service and cluster that change.
+ * The tables of this cluster must be synced. Slices of a cluster that has not been heard yet are not removed; endpoints of
+ * one that is dead, or of a dead node, are not ready. Addresses of this cluster's own pods are no other's to offer. Work follows the service and cluster that change.
  */
 export function deriveSliceFixes(
-  { services, present, remote, nodes }: SliceSyncTables,
+  { services, present, remote, deadNodes, nodes }: SliceSyncTables,
   which: SliceChoice,
 ): ReadonlyTable<ObjectFix> {
   const groupsOf = function* (cluster: string): Iterable<string> {
@@ -143,6 +147,7 @@ export function deriveSliceFixes(
       input(remote.clusters, (row, { before, after }) =>
         before?.dead === after?.dead ? [] : groupsOf(row.cluster),
       ),
+      input(deadNodes, row => groupsOf(row.cluster)),
       input(remote.pending, row => groupsOf(row.cluster)),
       input(ranges, () => remote.services.keys()),
     ],
@@ -153,35 +158,41 @@ export function deriveSliceFixes(
       const offered = remote.services.get(group);
       const wanted = service && wantsSlices(service, which) ? service : undefined;
       if (wanted && !offered && remote.pending.has(cluster)) return [];
-      return wanted && offered
-        ? sliceFixes(
-            wanted,
-            withoutOwn(offered, isOwnPod),
-            there,
-            remote.clusters.get(cluster)?.dead === true,
-          )
-        : there.map(removal);
+      if (!wanted || !offered) return there.map(removal);
+      const isDead = remote.clusters.get(cluster)?.dead
+        ? () => true
+        : lookup([...deadNodes.by(DEAD_NODES_BY_CLUSTER, cluster)].flatMap(rangesOfNode));
+      return sliceFixes(wanted, withoutOwn(offered, isOwnPod), there, isDead);
     },
   });
 }
 
 /** Tells addresses of this cluster's pods from others. */
 function ownPodLookup(ranges: ReadonlyTable<OwnRanges>): (address: string) => boolean {
-  let known: BlockList | undefined;
+  let isKnown: ((address: string) => boolean) | undefined;
   ranges.subscribe(() => {
-    known = undefined;
+    isKnown = undefined;
   });
   return address => {
-    if (!known) {
-      known = new BlockList();
-      for (const { podCidrs } of ranges.values())
-        for (const prefix of podCidrs) {
-          const [first = '', length] = prefix.split('/');
-          known.addSubnet(first, Number(length), familyOf(first));
-        }
-    }
-    return known.check(address, familyOf(address));
+    isKnown ??= lookup([...ranges.values()].flatMap(({ podCidrs }) => podCidrs));
+    return isKnown(address);
   };
+}
+
+/** Where the endpoints of a node are: pods, and those in its own network. */
+const rangesOfNode = ({ addresses, podCidrs }: DeadRemoteNode): string[] => [
+  ...addresses.map(hostPrefix),
+  ...podCidrs,
+];
+
+/** Tells addresses that are in one of the prefixes from others. */
+function lookup(prefixes: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const prefix of prefixes) {
+    const [first = '', length] = prefix.split('/');
+    list.addSubnet(first, Number(length), familyOf(first));
+  }
+  return address => list.check(address, familyOf(address));
 }
 
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (address.includes(':') ? 'ipv6' : 'ipv4');
@@ -196,7 +207,7 @@ export function sliceFixes(
   service: Service,
   offered: RemoteService,
   present: readonly MeshSlice[],
-  dead: boolean,
+  isDead: (address: string) => boolean,
 ): ObjectFix[] {
   const open = new Map(present.map(each => [each.name, each]));
   const { cluster } = offered;
@@ -213,7 +224,7 @@ export function sliceFixes(
   const fixes: ObjectFix[] = [];
   for (const slice of wanted) {
     const name = slice.name ?? freeName(service.name, cluster, taken);
-    const object = meshSliceObject(service, offered, name, slice, dead);
+    const object = meshSliceObject(service, offered, name, slice, isDead);
     const there = open.get(name);
     open.delete(name);
     if (there?.text === toMeshSlice(meshSliceSchema.parse(object))?.text) continue;
@@ -246,7 +257,7 @@ function meshSliceObject(
   { cluster, terminating = {} }: RemoteService,
   name: string,
   { addressType, ports, endpoints }: RemoteSlice,
-  dead: boolean,
+  isDead: (address: string) => boolean,
 ) {
   return {
     ...typeOf(resources.endpointSlices),
@@ -268,6 +279,7 @@ function meshSliceObject(
     ports: ports.map(({ name: port, protocol, port: number }) => ({ name: port, protocol, port: number })),
     endpoints: endpoints.map(({ address, hostname }) => {
       const leaves = Object.hasOwn(terminating, address);
+      const dead = isDead(address);
       return {
         addresses: [address],
         conditions: { ready: !dead && !leaves, serving: !dead, terminating: leaves },

@@ -24,6 +24,7 @@ import {
 } from '../api/endpoint-slice.ts';
 import { isGlobalNamespace } from '../api/global-namespace.ts';
 import { serviceKey } from '../api/service.ts';
+import { deriveDeadNodes } from '../clustermesh/dead-nodes.ts';
 import { RemoteClusters } from '../clustermesh/remote-clusters.ts';
 import { podsOfService } from '../clustermesh/service-endpoints.ts';
 import { deriveVerdicts } from '../clustermesh/verdict-tables.ts';
@@ -126,16 +127,22 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     schema: endpointSliceSchema,
     toRow: toEndpointSlice,
   });
+  const verdicts = deriveVerdicts(options.nodes);
   const remote = new RemoteClusters({
     folder: config['clustermesh-config'],
     cluster: config['cluster-name'],
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
-    kinds: which.derived ? ['services', 'serviceexports'] : ['services'],
-    verdicts: deriveVerdicts(options.nodes),
+    kinds: which.derived ? ['nodes', 'services', 'serviceexports'] : ['nodes', 'services'],
+    verdicts,
     resolve: endpoint => podsOfService({ services, slices: apiserver }, endpoint),
     signal,
   }).tables;
+  const deadNodes = deriveDeadNodes({
+    clusters: remote.clusters,
+    nodes: remote.nodes,
+    verdicts: verdicts.remoteNodes,
+  });
   const meshSlices = follow(new Table<MeshSlice>(meshSliceTable), {
     path: pathOf(resources.endpointSlices),
     labelSelector: `${MANAGED_BY_LABEL}=${MESH_SLICES}`,
@@ -147,7 +154,7 @@ export async function runMesh(options: MeshOptions): Promise<void> {
   if (signal.aborted) return;
   keep(
     'endpoint slices of other clusters',
-    deriveSliceFixes({ services, present: meshSlices, remote, nodes: options.nodes }, which),
+    deriveSliceFixes({ services, present: meshSlices, remote, deadNodes, nodes: options.nodes }, which),
   );
   if (which.derived) {
     if (config['clustermesh-mcs-api-install-crds']) void keepDefinitions(client, signal);
