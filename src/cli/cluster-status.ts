@@ -7,6 +7,7 @@ import { isNotFound } from '../kube/status.ts';
 import { askAgent } from './ask-pod.ts';
 import { type ComponentName, type IsthmusPod, isthmusPods } from './isthmus-pods.ts';
 import type { ClusterChoice } from './kubeconfig.ts';
+import { isComplete, type Rollout, rolloutOf, Workload } from './rollout.ts';
 import { unreachableText } from './unreachable-text.ts';
 
 /** What `isthmus status` knows about one cluster; printed as it is by `-o json`. */
@@ -33,21 +34,11 @@ export interface ClusterStatus {
   readonly warnings: readonly Problem[];
 }
 
-export interface ComponentStatus {
+export interface ComponentStatus extends Rollout {
   readonly name: ComponentName;
   readonly kind: 'DaemonSet' | 'Deployment';
   readonly object: string;
   readonly enabled: boolean;
-  /** The controller has seen the newest object; until then the numbers are about the one before. */
-  readonly observed: boolean;
-  readonly desired: number;
-  readonly ready: number;
-  readonly available: number;
-  readonly unavailable: number;
-  /** Pods of the newest configuration and image. */
-  readonly updated: number;
-  /** Pods of an older one that have not been told to end: a Deployment's new pods come beside them. */
-  readonly outdated: number;
 }
 
 export interface Problem {
@@ -64,12 +55,6 @@ export function isWell(status: ClusterStatus): boolean {
     status.nodes.ready === status.nodes.total &&
     status.components.every(each => !each.enabled || isComplete(each))
   );
-}
-
-export function isComplete({ desired, ready, updated, available, outdated }: ComponentStatus): boolean {
-  const all = ready === desired && available === desired && updated === desired;
-  // While old pods are there, it may be they that are ready.
-  return desired > 0 && all && outdated === 0;
 }
 
 /**
@@ -162,31 +147,13 @@ async function readConfig(
   }
 }
 
-const Workload = z.object({
-  metadata: z.object({ generation: z.number(), labels: z.record(z.string(), z.string()).nullish() }),
-  spec: z.object({ replicas: z.number().optional() }),
-  status: z.object({
-    observedGeneration: z.number().default(0),
-    // A DaemonSet's words.
-    desiredNumberScheduled: z.number().default(0),
-    numberReady: z.number().default(0),
-    numberAvailable: z.number().default(0),
-    updatedNumberScheduled: z.number().default(0),
-    // A Deployment's.
-    replicas: z.number().default(0),
-    readyReplicas: z.number().default(0),
-    availableReplicas: z.number().default(0),
-    updatedReplicas: z.number().default(0),
-  }),
-});
-
 async function readComponents(client: KubeClient, namespace: string) {
   const read = async (name: ComponentName, kind: 'DaemonSet' | 'Deployment', object: string) => {
     try {
       const path = `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${object}`;
       const workload = await client.get(path, Workload);
       return {
-        row: componentOf({ name, kind, object }, workload),
+        row: { name, kind, object, enabled: true, ...rolloutOf(kind, workload) },
         chart: workload.metadata.labels?.['helm.sh/chart'],
       };
     } catch (error) {
@@ -205,28 +172,6 @@ async function readComponents(client: KubeClient, namespace: string) {
     read('clustermesh-apiserver', 'Deployment', 'clustermesh-apiserver'),
   ]);
   return { rows: found.map(each => each.row), chart: found[0].chart?.replace(/^isthmus-/, '') ?? 'unknown' };
-}
-
-function componentOf(
-  identity: Pick<ComponentStatus, 'name' | 'kind' | 'object'>,
-  { metadata, spec, status }: z.infer<typeof Workload>,
-): ComponentStatus {
-  const daemonSet = identity.kind === 'DaemonSet';
-  const desired = daemonSet ? status.desiredNumberScheduled : (spec.replicas ?? 1);
-  const available = daemonSet ? status.numberAvailable : status.availableReplicas;
-  const observed = status.observedGeneration >= metadata.generation;
-  const updated = observed ? (daemonSet ? status.updatedNumberScheduled : status.updatedReplicas) : 0;
-  return {
-    ...identity,
-    enabled: true,
-    observed,
-    desired,
-    ready: daemonSet ? status.numberReady : status.readyReplicas,
-    available,
-    unavailable: Math.max(0, desired - available),
-    updated,
-    outdated: Math.max(0, (daemonSet ? desired : status.replicas) - updated),
-  };
 }
 
 interface Account {

@@ -1,20 +1,16 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import * as z from 'zod';
 import { type RotationStage, rotateOnce, stageOf } from '../clustermesh/authority-rotation.ts';
-import {
-  authorityLife,
-  authorityName,
-  authoritySecret,
-  sharedAuthoritySecret,
-} from '../clustermesh/certificates.ts';
+import { authoritySecret, sharedAuthoritySecret } from '../clustermesh/certificates.ts';
 import { Failure } from '../failure.ts';
 import type { KubeClient } from '../kube/client.ts';
 import { Secret } from '../kube/objects.ts';
 import { pathOf, resources } from '../kube/resource.ts';
+import { restartDeployment } from '../kube/restart.ts';
 import { isNotFound } from '../kube/status.ts';
 import { type ClusterChoice, clientOf } from './kubeconfig.ts';
 import { checkMeshIdentity, readMeshIdentity } from './mesh-access.ts';
 import { connectClusters, connectedClusters } from './mesh-connect.ts';
+import { isComplete, rolloutOf, Workload } from './rollout.ts';
 
 export interface RotateOptions {
   readonly cluster: ClusterChoice;
@@ -48,7 +44,7 @@ export async function rotateAuthority(options: RotateOptions): Promise<void> {
     do {
       const data = await readAuthorityData(client, cluster.namespace);
       stage = stageOf(data);
-      const change = await rotateOnce(data, authorityName(identity.name), new Date(), authorityLife);
+      const change = await rotateOnce(data, identity.name, new Date());
       await writeAuthorityData(client, cluster.namespace, change);
       report(done[stage]);
       await renew(client, cluster.namespace, change['ca.crt']!, report);
@@ -143,7 +139,7 @@ async function renew(
   ca: string,
   report: (line: string) => void,
 ): Promise<void> {
-  await restart(client, namespace, 'isthmus-operator');
+  await restartDeployment(client, { namespace, name: 'isthmus-operator' });
   await until('certificates of the new CA', async () => {
     for (const name of certificates) {
       const { data, metadata } = await client.get(pathOf(resources.secrets, { namespace, name }), Secret);
@@ -153,37 +149,13 @@ async function renew(
     return true;
   });
   report('ℹ️  Certificates are new');
-  await restart(client, namespace, 'clustermesh-apiserver');
-  await until('clustermesh-apiserver', () => isRolledOut(client, namespace, 'clustermesh-apiserver'));
+  const apiserver = { namespace, name: 'clustermesh-apiserver' };
+  await restartDeployment(client, apiserver);
+  await until(apiserver.name, async () => {
+    const workload = await client.get(pathOf(resources.deployments, apiserver), Workload);
+    return isComplete(rolloutOf('Deployment', workload));
+  });
   report('ℹ️  clustermesh-apiserver is new');
-}
-
-async function restart(client: KubeClient, namespace: string, name: string): Promise<void> {
-  const template = {
-    metadata: { annotations: { 'kubectl.kubernetes.io/restartedAt': new Date().toISOString() } },
-  };
-  await client.patch(pathOf(resources.deployments, { namespace, name }), 'strategic', { spec: { template } });
-}
-
-const Rollout = z.object({
-  metadata: z.object({ generation: z.number() }),
-  spec: z.object({ replicas: z.number().default(1) }),
-  status: z.object({
-    observedGeneration: z.number().default(0),
-    replicas: z.number().default(0),
-    updatedReplicas: z.number().default(0),
-    availableReplicas: z.number().default(0),
-  }),
-});
-
-/** All its pods are new and available, and no old one is left. */
-async function isRolledOut(client: KubeClient, namespace: string, name: string): Promise<boolean> {
-  const path = pathOf(resources.deployments, { namespace, name });
-  const { metadata, spec, status } = await client.get(path, Rollout);
-  return (
-    status.observedGeneration >= metadata.generation &&
-    [status.replicas, status.updatedReplicas, status.availableReplicas].every(each => each === spec.replicas)
-  );
 }
 
 async function until(what: string, check: () => Promise<boolean>): Promise<void> {

@@ -1,11 +1,6 @@
 import { styleText } from 'node:util';
-import {
-  type ClusterStatus,
-  type ComponentStatus,
-  isComplete,
-  isWell,
-  type Problem,
-} from './cluster-status.ts';
+import { type ClusterStatus, type ComponentStatus, isWell, type Problem } from './cluster-status.ts';
+import { isComplete } from './rollout.ts';
 
 const titles = {
   'isthmus-agent': 'Agent',

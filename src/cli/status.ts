@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { Failure } from '../failure.ts';
-import { type ClusterStatus, clusterStatus, isComplete, isWell } from './cluster-status.ts';
+import { type ClusterStatus, clusterStatus, isWell } from './cluster-status.ts';
 import { type ClusterChoice, chooseCluster, clientOf } from './kubeconfig.ts';
+import { isComplete } from './rollout.ts';
 import { statusText } from './status-text.ts';
 
 export interface WaitOptions {

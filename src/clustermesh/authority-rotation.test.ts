@@ -8,7 +8,7 @@ const now = new Date('2026-02-03T04:05:06Z');
 const later = new Date(now.getTime() + year);
 
 const next = async (data: AuthorityData): Promise<AuthorityData> => {
-  const merged = { ...data, ...(await rotateOnce(data, 'CA of us', now, year)) };
+  const merged = { ...data, ...(await rotateOnce(data, 'us', now)) };
   return Object.fromEntries(Object.entries(merged).flatMap(([key, value]) => (value ? [[key, value]] : [])));
 };
 /** A certificate made at a stage. */

@@ -1,4 +1,4 @@
-import { createAuthority, type KeyPair } from './x509.ts';
+import { newAuthority } from './authority.ts';
 
 /**
  * What the Secret of an authority holds, PEM: `ca.crt` the CA that signs, and after it others that are trusted as well;
@@ -26,22 +26,17 @@ export function certificatesIn(pem: string): string[] {
 
 /**
  * The next stage of the change from one CA to another: settled → announced → changed → settled. Keys that are to go are
- * undefined. `life` in milliseconds.
+ * undefined.
  */
 export async function rotateOnce(
   data: AuthorityData,
-  commonName: string,
+  cluster: string,
   now: Date,
-  life: number,
 ): Promise<Readonly<Record<string, string | undefined>>> {
   const [first = '', second = ''] = certificatesIn(data['ca.crt'] ?? '');
   switch (stageOf(data)) {
     case 'settled': {
-      const next: KeyPair = await createAuthority(
-        commonName,
-        new Date(now.getTime() - backdate),
-        new Date(now.getTime() + life),
-      );
+      const next = await newAuthority(cluster, now);
       return { 'ca.crt': `${first}${next.cert.trimEnd()}\n`, 'next.key': next.key };
     }
     case 'announced':
@@ -50,6 +45,3 @@ export async function rotateOnce(
       return { 'ca.crt': first };
   }
 }
-
-/** Clocks of nodes may be behind. */
-const backdate = 300_000;

@@ -3,10 +3,10 @@ import { Secret } from '../kube/objects.ts';
 import { pathOf, resources, typeOf } from '../kube/resource.ts';
 import { isAlreadyExists, isNotFound } from '../kube/status.ts';
 import { adminUser, localUser, remoteUser, sharedRemoteUser } from './access.ts';
+import { backdate, newAuthority } from './authority.ts';
 import type { AuthorityData } from './authority-rotation.ts';
 import {
   type CertificateRequest,
-  createAuthority,
   isSignedBy,
   issueCertificate,
   type KeyPair,
@@ -28,11 +28,7 @@ export const authoritySecret = 'isthmus-ca';
 /** An authority that was given to the cluster, as to its peers; counts before its own. Name and keys as in Cilium. */
 export const sharedAuthoritySecret = 'cilium-ca';
 
-const day = 86_400_000;
-export const authorityLife = 3650 * day;
-const certificateLife = 365 * day;
-/** Clocks of nodes may be behind. */
-const backdate = 300_000;
+const certificateLife = 365 * 86_400_000;
 /** What carries this label we made, and renew; other certificates are their owner's business. */
 const managedBy = { 'app.kubernetes.io/managed-by': 'isthmus-operator' };
 
@@ -144,9 +140,6 @@ async function findAuthority(client: KubeClient, namespace: string): Promise<Key
   return undefined;
 }
 
-/** Common name of a cluster's own CA. */
-export const authorityName = (cluster: string): string => `Isthmus CA of ${cluster}`;
-
 async function ensureAuthority(
   client: KubeClient,
   config: CertificateConfig,
@@ -155,11 +148,7 @@ async function ensureAuthority(
   const { namespace, cluster } = config;
   const present = await findAuthority(client, namespace);
   if (present) return { authority: present, created: false };
-  const authority = await createAuthority(
-    authorityName(cluster),
-    new Date(now.getTime() - backdate),
-    new Date(now.getTime() + authorityLife),
-  );
+  const authority = await newAuthority(cluster, now);
   try {
     const data = { 'ca.crt': authority.cert, 'ca.key': authority.key };
     await writeSecret(client, namespace, authoritySecret, 'Opaque', data, undefined);

@@ -3,7 +3,7 @@ import type { KubeClient } from '../kube/client.ts';
 import { ConfigMap } from '../kube/objects.ts';
 import { reflect } from '../kube/reflect.ts';
 import { pathOf, resources } from '../kube/resource.ts';
-import { timestamp } from '../kube/time.ts';
+import { restartDeployment } from '../kube/restart.ts';
 import { logOf } from '../log.ts';
 import { type Domains, withClusterset } from '../mcsapi/corefile.ts';
 import { Reconciler } from '../table/reconciler.ts';
@@ -33,14 +33,6 @@ export async function configureCoredns(options: CorednsOptions): Promise<void> {
     name: 'corefile',
     keyOf: () => configMap,
   });
-  const restart = async (): Promise<void> => {
-    const template = {
-      metadata: { annotations: { 'kubectl.kubernetes.io/restartedAt': timestamp() } },
-    };
-    await client.patch(pathOf(resources.deployments, { namespace, name: deployment }), 'strategic', {
-      spec: { template },
-    });
-  };
   new Reconciler(
     lacking,
     {
@@ -51,7 +43,7 @@ export async function configureCoredns(options: CorednsOptions): Promise<void> {
             metadata: { resourceVersion: row.version },
             data: { Corefile: row.corefile },
           });
-          await restart();
+          await restartDeployment(client, { namespace, name: deployment });
           log.info({ configMap, clusterset: domains.clusterset }, 'CoreDNS answers for the clusterset');
         }
         return new Map();
