@@ -4,6 +4,8 @@
  */
 import { isIP } from 'node:net';
 import { parse } from '../datapath/address.ts';
+import { familyOf } from '../datapath/netlink-address.ts';
+import { AF_INET, AF_INET6 } from '../datapath/socket-numbers.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import type { DeviceAddress } from './host-addresses.ts';
@@ -50,18 +52,15 @@ export function deriveMasqueradeAddresses(inputs: MasqueradeInputs): ReadonlyTab
   });
 }
 
-/** Address families of Linux by IP version. */
-const families = { 4: 2, 6: 10 } as const;
-
 export const masqueradeKeyName = ({ ifindex, family }: MasqueradeMapRow['key']): string =>
-  `${ifindex}/${family === families[6] ? 6 : 4}`;
+  `${ifindex}/${family === AF_INET6 ? 6 : 4}`;
 
 export function masqueradeMapKey(name: string): MasqueradeMapRow['key'] {
   const [ifindex, family] = name.split('/').map(Number);
-  return { ifindex: ifindex!, family: families[family as 4 | 6] };
+  return { ifindex: ifindex!, family: family === 6 ? AF_INET6 : AF_INET };
 }
 
-export const masqueradeMapRow = ({ ifindex, family, address }: MasqueradeAddress): MasqueradeMapRow => ({
-  key: { ifindex, family: families[family] },
+export const masqueradeMapRow = ({ ifindex, address }: MasqueradeAddress): MasqueradeMapRow => ({
+  key: { ifindex, family: familyOf(address) },
   value: { addr: parse(address) },
 });
