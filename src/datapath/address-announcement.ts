@@ -1,7 +1,9 @@
 /** Tells a link that an address has moved here. */
+
+import { addressBytes } from '../api/ip-address.ts';
 import { checksum, pseudoHeader } from './internet-checksum.ts';
 import { bind, close, errno, SystemCallError, send, setsockopt, socket } from './libc.ts';
-import { addressBytes, macBytes } from './netlink-address.ts';
+import { macBytes } from './netlink-address.ts';
 import { AF_INET6, AF_PACKET, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_RAW } from './socket-numbers.ts';
 
 const ETH_P_ARP = 0x0806;

@@ -1,5 +1,5 @@
 import { isIPv4 } from 'node:net';
-import { addressBytes, addressText } from './netlink-address.ts';
+import { addressBytes, addressText } from '../api/ip-address.ts';
 
 /** A prefix as the maps carry it: `length` counts bits of the 16-byte address (10.0.0.0/8 has 104). */
 export interface Prefix {

@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import { isIPv6 } from 'node:net';
+import { addressBytes } from '../api/ip-address.ts';
 import { close, errno, errnoName, recv, SystemCallError, sendto, setsockopt, socket } from './libc.ts';
-import { addressBytes } from './netlink-address.ts';
 import { AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_RAW } from './socket-numbers.ts';
 
 const IPPROTO_ICMP = 1;

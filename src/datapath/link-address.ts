@@ -1,6 +1,8 @@
 /** IP addresses of network devices, by RTM_*ADDR (linux/if_addr.h). */
+
+import { addressBytes, addressText } from '../api/ip-address.ts';
 import { failedWith, type Netlink } from './netlink.ts';
-import { addressBytes, addressText, familyOf, splitPrefix } from './netlink-address.ts';
+import { familyOf, splitPrefix } from './netlink-address.ts';
 import { attribute, decodeAttributes, NLM_F_CREATE, NLM_F_REPLACE, u32 } from './netlink-message.ts';
 
 export const RTM_NEWADDR = 20;

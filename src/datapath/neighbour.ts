@@ -1,6 +1,8 @@
 /** Neighbour entries (ARP and ND tables), by RTM_*NEIGH (linux/neighbour.h). */
+
+import { addressBytes, addressText } from '../api/ip-address.ts';
 import { failedWith, type Netlink } from './netlink.ts';
-import { addressBytes, addressText, familyOf, macBytes, macText } from './netlink-address.ts';
+import { familyOf, macBytes, macText } from './netlink-address.ts';
 import { attribute, decodeAttributes, NLM_F_CREATE, NLM_F_REPLACE } from './netlink-message.ts';
 
 const RTM_NEWNEIGH = 28;

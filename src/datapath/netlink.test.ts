@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { before, describe, it } from 'node:test';
 import { enterFreshNetns, needsRoot } from '../../test/netns.ts';
+import { addressBytes, addressText } from '../api/ip-address.ts';
 import { announcementOf, joinSolicitedNodeGroup, sendFrame } from './address-announcement.ts';
 import {
   changeLink,
@@ -16,7 +17,7 @@ import { addAddress, deleteAddress, listAddresses } from './link-address.ts';
 import { type LinkEvent, watchLinks } from './link-watch.ts';
 import { deleteNeighbour, listNeighbours, replaceNeighbour } from './neighbour.ts';
 import { failedWith, Netlink } from './netlink.ts';
-import { addressBytes, addressText, splitPrefix } from './netlink-address.ts';
+import { splitPrefix } from './netlink-address.ts';
 import { attribute, decodeAttributes, decodeMessages, encodeMessage, text } from './netlink-message.ts';
 import { deleteRoute, listRoutes, PROTOCOL_ISTHMUS, replaceRoute, routeTo } from './route.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';

@@ -1,5 +1,5 @@
 /** Frames by hand, and what is in them. Addresses as text of either family, checksums as RFC 1071 wants them. */
-import { addressBytes, addressText } from './netlink-address.ts';
+import { addressBytes, addressText } from '../api/ip-address.ts';
 
 export const PROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
 /** Next-header values of extension headers (RFC 8200). */

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { addressBytes } from '../api/ip-address.ts';
 import { parse } from './address.ts';
 import type { L2ResponderKey, L2ResponderValue } from './l2-responder.ts';
-import { addressBytes } from './netlink-address.ts';
 import type { Datapath } from './object.ts';
 import {
   arpRequest,

@@ -1,7 +1,9 @@
 /** Routes, by RTM_*ROUTE (linux/rtnetlink.h). */
+
+import { addressBytes, addressText } from '../api/ip-address.ts';
 import { type Scope, scopeName, scopeNumber } from './link-address.ts';
 import { failedWith, type Netlink } from './netlink.ts';
-import { addressBytes, addressText, familyOf, splitPrefix } from './netlink-address.ts';
+import { familyOf, splitPrefix } from './netlink-address.ts';
 import { attribute, decodeAttributes, NLM_F_CREATE, NLM_F_REPLACE, nested, u32 } from './netlink-message.ts';
 import { AF_INET, AF_INET6 } from './socket-numbers.ts';
 
