@@ -37,6 +37,11 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
   gauge('probes_hear_nobody', '1 while this node hears none of the nodes that it probes', () =>
     agent.probes?.doubtful ? 1 : 0,
   );
+  gauge(
+    'api_server_silent_seconds',
+    'How long the API server has not answered, so that this agent judges alone who is dead; 0: it answers',
+    () => agent.pulse?.silentFor,
+  );
   registerRemoteMetrics(registry, () => agent.remote?.status ?? []);
   const calls = new Histogram({
     name: 'isthmus_cni_call_duration_seconds',
