@@ -119,6 +119,65 @@ test('what is understood but has no effect here is said', () => {
   assert.match(notes.join(), /cluster us: kubeProxyMode is ignored/);
 });
 
+/** As in kind's own example for an ingress controller. */
+const ingress = `kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+name: us
+kubeadmConfigPatches:
+- |
+  apiVersion: kubeadm.k8s.io/v1beta4
+  kind: JoinConfiguration
+  nodeRegistration:
+    kubeletExtraArgs:
+    - name: max-pods
+      value: "40"
+nodes:
+- role: control-plane
+  kubeadmConfigPatches:
+  - |
+    kind: InitConfiguration
+    nodeRegistration:
+      kubeletExtraArgs:
+        node-labels: "ingress-ready=true,zone=a"
+        v: 4
+- role: worker
+  labels: {disk: fast}
+`;
+
+test('of patches of kubeadm labels and arguments of the kubelet are obeyed, the rest is refused by its name', () => {
+  const { clusters } = parse(ingress);
+  assert.deepEqual(
+    clusters[0]!.nodes.map(({ labels, kubeletArgs }) => [labels, kubeletArgs]),
+    [
+      [{ 'ingress-ready': 'true', zone: 'a' }, { v: '4' }],
+      [{ disk: 'fast' }, { 'max-pods': '40' }],
+    ],
+  );
+  const where = /document 1 \(Cluster\): nodes\[0\]\.kubeadmConfigPatches\[0\]/.source;
+  const cases: readonly (readonly [string, string, string])[] = [
+    [
+      'kind: InitConfiguration',
+      'kind: ClusterConfiguration',
+      ': kind: found "ClusterConfiguration", expected',
+    ],
+    [
+      'nodeRegistration:\n      kubelet',
+      'localAPIEndpoint: {}\n    nodeRegistration:\n      kubelet',
+      ': localAPIEndpoint: unknown field',
+    ],
+    ['v: 4', 'node-ip: 10.0.0.1', "\\.nodeRegistration\\.kubeletExtraArgs\\.node-ip: it is the lab's to set"],
+    [
+      'zone=a',
+      'zone',
+      '\\.nodeRegistration\\.kubeletExtraArgs\\.node-labels: found "zone", expected labels such as',
+    ],
+  ];
+  for (const [from, to, message] of cases) {
+    assert.notEqual(ingress.replace(from, to), ingress);
+    assert.match(failure(ingress.replace(from, to)), new RegExp(where + message));
+  }
+});
+
 test('an error names file, document, field, what was found and what was expected', () => {
   const cases: readonly (readonly [string, RegExp])[] = [
     [

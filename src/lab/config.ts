@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { Failure } from '../failure.ts';
 import { isIPv4Prefix, isIPv6Prefix } from './address.ts';
 import { describeIssue } from './config-issue.ts';
+import { kubeletSettings } from './kubeadm-patch.ts';
 
 /** What a user wants of a lab: clusters in the order of their numbers, and the links between them. */
 export interface LabConfig {
@@ -33,6 +34,8 @@ export interface ClusterConfig {
 export interface NodeConfig {
   readonly role: 'control-plane' | 'worker';
   readonly labels: Readonly<Record<string, string>>;
+  /** Arguments of its kubelet beside the lab's own, without the dashes. */
+  readonly kubeletArgs: Readonly<Record<string, string>>;
   readonly portMappings: readonly PortMapping[];
   readonly mounts: readonly HostMount[];
 }
@@ -83,6 +86,7 @@ const kindNode = z.strictObject({
   role: z.enum(['control-plane', 'worker']).default('control-plane'),
   image: z.string().optional(),
   labels: z.record(z.string(), z.string()).default({}),
+  kubeadmConfigPatches: z.array(z.string()).default([]),
   extraPortMappings: z
     .array(
       z.strictObject({
@@ -122,10 +126,8 @@ const kindCluster = z.strictObject({
       apiServerPort: port.optional(),
     })
     .default({ ipFamily: 'ipv4', disableDefaultCNI: false }),
-  nodes: z
-    .array(kindNode)
-    .min(1)
-    .default([{ role: 'control-plane', labels: {}, extraPortMappings: [], extraMounts: [] }]),
+  nodes: z.array(kindNode).min(1).prefault([{}]),
+  kubeadmConfigPatches: z.array(z.string()).default([]),
   featureGates: z.record(z.string(), z.boolean()).default({}),
   runtimeConfig: z.record(z.string(), z.string()).default({}),
 });
@@ -146,6 +148,7 @@ export function defaultConfig(): LabConfig {
   const nodes: NodeConfig[] = (['control-plane', 'worker', 'worker'] as const).map(role => ({
     role,
     labels: {},
+    kubeletArgs: {},
     portMappings: [],
     mounts: [],
   }));
@@ -264,7 +267,14 @@ function toCluster(
   parsed: z.infer<typeof kindCluster>,
   notes: string[],
 ): ClusterConfig {
-  const nodes = [...parsed.nodes].sort((a, b) => Number(a.role === 'worker') - Number(b.role === 'worker'));
+  const patches = patchesOf(`${where}: kubeadmConfigPatches`, parsed.kubeadmConfigPatches);
+  const nodes = parsed.nodes
+    .map((node, i) => {
+      const own = patchesOf(`${where}: nodes[${i}].kubeadmConfigPatches`, node.kubeadmConfigPatches);
+      const { labels, kubeletArgs } = kubeletSettings([...patches, ...own], node.role);
+      return { ...node, kubeletArgs, labels: { ...node.labels, ...labels } };
+    })
+    .sort((a, b) => Number(a.role === 'worker') - Number(b.role === 'worker'));
   const controlPlanes = nodes.filter(node => node.role === 'control-plane').length;
   if (controlPlanes !== 1) {
     throw new Failure(
@@ -315,6 +325,7 @@ function toCluster(
     nodes: nodes.map((node, i) => ({
       role: node.role,
       labels: node.labels,
+      kubeletArgs: node.kubeletArgs,
       portMappings: [...node.extraPortMappings, ...(i === 0 ? apiMapping : [])],
       mounts: node.extraMounts.map(({ hostPath, containerPath, readOnly }) => ({
         hostPath,
@@ -324,6 +335,9 @@ function toCluster(
     })),
   };
 }
+
+const patchesOf = (field: string, texts: readonly string[]) =>
+  texts.map((text, i) => ({ where: `${field}[${i}]`, text }));
 
 function toLink(where: string, parsed: z.infer<typeof link>): LinkConfig {
   const read = (

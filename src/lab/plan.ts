@@ -33,6 +33,7 @@ const node = z.object({
   disk: z.string(),
   machineID: z.string(),
   labels: z.record(z.string(), z.string()),
+  kubeletArgs: z.record(z.string(), z.string()).default({}),
   portMappings: z.array(portMapping),
   mounts: z.array(z.object({ hostPath: z.string(), containerPath: z.string(), readOnly: z.boolean() })),
 });
@@ -188,6 +189,7 @@ function planCluster(
       disk: join(diskDirectory(lab), nodeName),
       machineID: machineID(),
       labels: { ...entry.labels },
+      kubeletArgs: { ...entry.kubeletArgs },
       portMappings: entry.portMappings.map(mapping => ({ ...mapping })),
       mounts: entry.mounts.map(mount => ({ ...mount })),
     };

@@ -138,6 +138,7 @@ function kubelet(node: NodePlan): string[] {
     '--kubeconfig=/etc/kubernetes/kubelet.conf',
     `--hostname-override=${node.name}`,
     `--node-ip=${addressesOf(node).join(',')}`,
+    ...Object.entries(node.kubeletArgs).map(([name, value]) => `--${name}=${value}`),
   ];
 }
 
