@@ -69,7 +69,12 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
     isthmusPods(client, namespace),
     client.get('/api/v1/nodes', NodeList),
   ]);
-  const agents = pods.filter(pod => pod.component === 'isthmus-agent' && pod.running);
+  const present = new Set(nodes.items.map(node => node.metadata.name));
+  // Through whose kubelet nothing is asked any more.
+  const orphans = pods.filter(pod => pod.node !== '' && !present.has(pod.node));
+  const agents = pods.filter(
+    pod => pod.component === 'isthmus-agent' && pod.running && !orphans.includes(pod),
+  );
   const accounts = await Promise.all(agents.map(pod => agentAccount(pod, choice)));
   const found = accounts.flatMap(each => each.status ?? []);
   const waiting = nodes.items.filter(node => conditionOf(node, 'Ready')?.status !== 'True');
@@ -103,6 +108,7 @@ export async function clusterStatus(client: KubeClient, choice: ClusterChoice): 
     warnings: [
       ...accounts.flatMap(each => each.warnings),
       ...pods.filter(pod => pod.restarts > 0 && pod.troubles.length === 0).map(restarted),
+      ...orphans.map(orphaned),
       ...waiting.map(node => nodeProblem(node.metadata.name, conditionOf(node, 'Ready')?.message)),
       ...unreachable(found),
     ],
@@ -211,6 +217,14 @@ function noPods({ name, object, kind }: ComponentStatus): Problem {
     component: name,
     object,
     message: `the ${kind} wants no pods: no node fits it, or it is not there`,
+  };
+}
+
+function orphaned({ component, node, name }: IsthmusPod): Problem {
+  return {
+    component,
+    object: node,
+    message: `its Node was deleted: Kubernetes will take the pod ${name} away`,
   };
 }
 
