@@ -138,10 +138,12 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 			if (result)
 				return drop(skb, result, direction);
 		}
-		/* A quote of what was translated would speak of addresses that the sender does not know. */
-		if (origin == ORIGIN_POD && !p->translated && !p->returned && !is_mapped(target.node) &&
-		    tunnel_too_big(skb, p, target.node))
-			return refuse_size(skb, p, REASON_TUNNEL_TOO_BIG);
+		if ((origin == ORIGIN_POD || origin == ORIGIN_NETDEV) && !is_mapped(target.node) &&
+		    tunnel_too_big(skb, p, target.node)) {
+			/* The answer quotes it, and its sender knows the addresses that it wrote. */
+			result = p->translated || p->returned ? nat_undo(skb, p) : 0;
+			return result ? drop(skb, result, direction) : refuse_size(skb, p, REASON_TUNNEL_TOO_BIG);
+		}
 		return encapsulate(skb, target.node, tunnel_identity(p->src_identity));
 	}
 	switch (target.kind) {

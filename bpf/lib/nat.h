@@ -236,6 +236,22 @@ __noinline int nat_translate(struct __sk_buff *skb, struct packet *p)
 	return rewrite(skb, p, &to);
 }
 
+/* Gives a packet back the flow that it had before it was translated, for an answer to its sender. 0 or a drop reason. */
+__noinline int nat_undo(struct __sk_buff *skb, struct packet *p)
+{
+	struct nat_value *row;
+	struct flow flow;
+
+	if (!p)
+		return DROP_NO_NAT_ROW;
+	turn(&p->flow, &flow);
+	row = bpf_map_lookup_elem(&nat, &flow);
+	if (!row)
+		return DROP_NO_NAT_ROW;
+	turn(&row->to, &flow);
+	return rewrite(skb, p, &flow);
+}
+
 /*
  * Gives the packet a source port of this node under `addr`, the same for the whole flow.
  * 0 or a drop reason.

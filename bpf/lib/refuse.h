@@ -9,6 +9,8 @@
 #include "packet.h"
 
 #define ICMP_QUOTE (sizeof(struct iphdr) + 8)
+/* With the checksum of TCP: the kernel cuts off nothing that a network card is still to fill in. */
+#define ICMP_QUOTE_TOO_BIG (sizeof(struct iphdr) + 20)
 #define ICMPV6_QUOTE (sizeof(struct ipv6) + 8)
 /* room for a fragment header before the ports */
 #define ICMPV6_FRAGMENT 8
@@ -128,27 +130,38 @@ __noinline int refuse_tcp_ipv6(struct __sk_buff *skb, struct packet *p)
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
 }
 
-/* `mtu` 0: nobody listens on the port; else the packet is too big. */
-__noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p, __u16 mtu)
+/* The packet becomes what tells its sender `code`, with `mtu` (RFC 1191, 4) and its first `quote` bytes. */
+static __always_inline int answer_icmp(struct __sk_buff *skb, const struct packet *p, __u8 code, __u16 mtu,
+				       __u32 quote)
 {
 	struct unreachable answer = {};
-	__u8 quote[ICMP_QUOTE];
+	__u8 quoted[ICMP_QUOTE_TOO_BIG];
 	__s64 sum;
 
 	/* With IP options the quote would be of another size: such a packet is dropped. */
-	if (!p || p->l4_offset != L3_OFFSET + sizeof(struct iphdr) ||
-	    bpf_skb_load_bytes(skb, L3_OFFSET, quote, sizeof(quote)))
+	if (p->l4_offset != L3_OFFSET + sizeof(struct iphdr) ||
+	    bpf_skb_load_bytes(skb, L3_OFFSET, quoted, quote))
 		return -1;
-	if (bpf_skb_change_tail(skb, L3_OFFSET + ICMP_QUOTE, 0) ||
+	if (bpf_skb_change_tail(skb, L3_OFFSET + quote, 0) ||
 	    bpf_skb_adjust_room(skb, sizeof(answer), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	answer.icmp.type = ICMP_DEST_UNREACH;
-	answer.icmp.code = mtu ? ICMP_FRAGMENTATION_NEEDED : ICMP_PORT_UNREACHABLE;
-	answer.icmp.echo_sequence = bpf_htons(mtu); /* RFC 1191, 4: the last two bytes of the four */
-	answer_ip(&answer.ip, p, sizeof(answer) + ICMP_QUOTE, IPPROTO_ICMP);
+	answer.icmp.code = code;
+	answer.icmp.echo_sequence = bpf_htons(mtu); /* the last two bytes of the four */
+	answer_ip(&answer.ip, p, sizeof(answer) + quote, IPPROTO_ICMP);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), 0);
-	answer.icmp.checksum = fold(bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote), sum));
+	answer.icmp.checksum = fold(bpf_csum_diff(NULL, 0, (__be32 *)quoted, quote, sum));
 	return bpf_skb_store_bytes(skb, L3_OFFSET, &answer, sizeof(answer), 0);
+}
+
+__noinline int refuse_icmp(struct __sk_buff *skb, struct packet *p)
+{
+	return p ? answer_icmp(skb, p, ICMP_PORT_UNREACHABLE, 0, ICMP_QUOTE) : -1;
+}
+
+__noinline int refuse_size_ipv4(struct __sk_buff *skb, struct packet *p)
+{
+	return p ? answer_icmp(skb, p, ICMP_FRAGMENTATION_NEEDED, p->mtu, ICMP_QUOTE_TOO_BIG) : -1;
 }
 
 /* The packet becomes what tells its sender `type` and `code`, with `mtu` and its first `quote` bytes. */
@@ -189,7 +202,7 @@ __noinline int refuse_size_ipv6(struct __sk_buff *skb, struct packet *p)
 static __always_inline int refuse_size(struct __sk_buff *skb, struct packet *p, enum reason reason)
 {
 	count(skb, reason, DIRECTION_SERVICE);
-	if ((p->v6 ? refuse_size_ipv6(skb, p) : refuse_icmp(skb, p, p->mtu)) || swap_macs(skb))
+	if ((p->v6 ? refuse_size_ipv6(skb, p) : refuse_size_ipv4(skb, p)) || swap_macs(skb))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
 }
@@ -204,7 +217,7 @@ static __always_inline int refuse(struct __sk_buff *skb, struct packet *p, enum 
 		if (p->flow.proto == IPPROTO_TCP)
 			failed = p->v6 ? refuse_tcp_ipv6(skb, p) : refuse_tcp(skb, p);
 		else if (p->flow.proto == IPPROTO_UDP || p->flow.proto == IPPROTO_SCTP)
-			failed = p->v6 ? refuse_icmpv6(skb, p) : refuse_icmp(skb, p, 0);
+			failed = p->v6 ? refuse_icmpv6(skb, p) : refuse_icmp(skb, p);
 	}
 	if (failed || swap_macs(skb))
 		return TC_ACT_SHOT;
