@@ -161,7 +161,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct packet *p, enum
 		if (origin == ORIGIN_POD && is_forged_tunnel(p))
 			return drop(skb, DROP_TUNNEL_FROM_POD, direction);
 		/* A node came by the tunnel under its own address: the answer takes the same way. */
-		if (origin == ORIGIN_POD && p->reply && !p->returned && is_node(&p->flow.daddr))
+		if (origin == ORIGIN_POD && p->reply && !p->returned && is_node(&p->flow.daddr) &&
+		    !is_direct(&p->flow.daddr))
 			return encapsulate(skb, &p->flow.daddr, tunnel_identity(p->src_identity));
 		/* A client outside keeps its address or got this node's; who answers a client must not get another. */
 		result = to_uplink(skb, p, origin, origin == ORIGIN_NETDEV || p->returned || p->reply);

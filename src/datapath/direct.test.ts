@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { parse, parsePrefix } from './address.ts';
 import { CONFIG_FLAG } from './object.ts';
-import { read, tcp } from './packet.fixture.ts';
+import { read, TCP_FLAG, tcp } from './packet.fixture.ts';
 import {
   createPrograms,
   NODE,
@@ -41,6 +41,19 @@ describe('pods of other nodes without a tunnel', () => {
     node(NODE_OWN_CLUSTER);
     const tunnel = programs.send('from_pod', tcp(ports(POD, REMOTE)));
     assert.deepEqual([tunnel.verdict, tunnel.reasons], [TC_ACT.REDIRECT, ['REASON_FORWARDED']]);
+  });
+
+  it('a node that asks under its own address is answered the way its pods are', () => {
+    for (const [flags, answered] of [
+      [NODE_DIRECT, 'REASON_TO_STACK'],
+      [0, 'REASON_FORWARDED'],
+    ] as const) {
+      programs.forget();
+      node(NODE_OWN_CLUSTER | flags);
+      programs.send('from_netdev', tcp(ports(REMOTE_NODE, POD, 16_500, 80)));
+      const answer = tcp({ ...ports(POD, REMOTE_NODE, 80, 16_500), flags: TCP_FLAG.syn | TCP_FLAG.ack });
+      assert.deepEqual(programs.send('from_pod', answer).reasons, [answered]);
+    }
   });
 
   it('a pod’s address is taken from the uplink, also before its node is known to send so', () => {
