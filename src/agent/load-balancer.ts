@@ -337,7 +337,7 @@ export class LoadBalancer implements Target<Frontend>, Disposable {
     }
     const { slots, members } = before ?? { slots: [], members: new Set<number>() };
     for (const { slot, is } of edits.slots) if (slot < edits.count) slots[slot] = is;
-    slots.length = edits.count;
+    if (slots.length !== edits.count) slots.length = edits.count;
     for (const id of edits.granted) members.add(id);
     for (const id of edits.revoked) members.delete(id);
     const backends = row.weights || row.partial ? undefined : row.backends;

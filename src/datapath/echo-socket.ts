@@ -35,7 +35,15 @@ const MESSAGE = HEADER + COOKIE + 4;
  */
 export class EchoSocket implements Disposable {
   readonly #cookie = randomBytes(COOKIE);
-  readonly #identifier = randomBytes(2).readUInt16BE();
+  /** What every question is but for its numbers: in a large mesh there are thousands a second. */
+  readonly #question = Buffer.concat([
+    Buffer.alloc(4),
+    randomBytes(2),
+    Buffer.alloc(2),
+    this.#cookie,
+    Buffer.alloc(4),
+  ]);
+  readonly #to = { v4: emptyAddress(AF_INET), v6: emptyAddress(AF_INET6) };
   readonly #buffer = Buffer.alloc(2048);
   readonly #v4: number;
   /** -1 where the kernel has no IPv6. */
@@ -61,15 +69,15 @@ export class EchoSocket implements Disposable {
     const v6 = isIPv6(address);
     if (this.#closed || (v6 && this.#v6 < 0)) return 'EAFNOSUPPORT';
     this.#sequence = (this.#sequence + 1) & 0xffff;
-    const message = Buffer.alloc(MESSAGE);
+    const message = this.#question;
     message[0] = v6 ? ECHO_REQUEST_V6 : ECHO_REQUEST;
-    message.writeUInt16BE(this.#identifier, 4);
+    message.writeUInt16BE(0, 2);
     message.writeUInt16BE(this.#sequence, 6);
-    this.#cookie.copy(message, HEADER);
     message.writeUInt32BE(number >>> 0, HEADER + COOKIE);
     // Of ICMPv6 the kernel computes it: it covers the addresses.
     if (!v6) message.writeUInt16BE(checksum(message), 2);
-    const to = socketAddress(address, v6);
+    const to = v6 ? this.#to.v6 : this.#to.v4;
+    to.set(addressBytes(address), v6 ? 8 : 4);
     const sent = sendto(v6 ? this.#v6 : this.#v4, message, MESSAGE, MSG_DONTWAIT, to, to.length);
     return sent < 0 ? errnoName(errno()) : undefined;
   }
@@ -134,11 +142,10 @@ function open(family: number, protocol: number): number {
   return fd;
 }
 
-/** struct sockaddr_in, struct sockaddr_in6. */
-function socketAddress(address: string, v6: boolean): Buffer {
-  const out = Buffer.alloc(v6 ? 28 : 16);
-  out.writeUInt16LE(v6 ? AF_INET6 : AF_INET, 0);
-  addressBytes(address).copy(out, v6 ? 8 : 4);
+/** struct sockaddr_in, struct sockaddr_in6: the address is at 4, or at 8. */
+function emptyAddress(family: number): Buffer {
+  const out = Buffer.alloc(family === AF_INET6 ? 28 : 16);
+  out.writeUInt16LE(family, 0);
   return out;
 }
 
