@@ -96,6 +96,7 @@ try {
       vxlan_ifindex: devices.vxlan.index,
       flags: 0,
       cluster_id: 1,
+      cluster_shift: 16,
       nat_port_min: 61000,
       nat_port_max: 65535,
       vxlan_port: 8472,

@@ -339,5 +339,6 @@ struct config {
 	__u16 nat_port_max;
 	__be16 vxlan_port;
 	__u8 host_mac[6];        /* of isthmus_host */
-	__u16 pad;
+	__u8 cluster_shift;      /* bits of an identity below its cluster's ID: 16, or 15 in a mesh of 511 clusters */
+	__u8 pad;
 };

@@ -18,7 +18,8 @@ static __always_inline int tunnel_sender(const struct node_key *key, __u32 vni, 
 	*cluster_id = node->cluster_id;
 	if (vni > IDENTITY_HOST && vni <= IDENTITY_LAST_WELL_KNOWN)
 		return 0;
-	if ((vni & 0xffff) >= IDENTITY_FIRST_ALLOCATED && vni >> 16 == node->cluster_id)
+	if ((vni & ((1 << config.cluster_shift) - 1)) >= IDENTITY_FIRST_ALLOCATED &&
+	    vni >> config.cluster_shift == node->cluster_id)
 		return 0;
 	return DROP_TUNNEL_FOREIGN_IDENTITY;
 }

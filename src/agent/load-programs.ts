@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { clusterShift } from '../api/identity-number.ts';
 import { parse } from '../datapath/address.ts';
 import { macBytes } from '../datapath/netlink-address.ts';
 import { netnsCookie } from '../datapath/netns-cookie.ts';
@@ -87,6 +88,7 @@ export function loadPrograms({ config, node, devices }: LoadProgramsOptions): Da
       maglev_size: config['bpf-lb-maglev-table-size'],
       maglev_seed: seedOf(config['bpf-lb-maglev-hash-seed']),
       cluster_id: config['cluster-id'],
+      cluster_shift: clusterShift(config['max-connected-clusters']),
       nat_port_min: ports.min,
       nat_port_max: ports.max,
       vxlan_port: config['tunnel-port'],

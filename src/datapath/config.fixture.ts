@@ -14,6 +14,7 @@ export const config: DatapathConfig = {
   vxlan_ifindex: 1,
   flags: 0,
   cluster_id: 1,
+  cluster_shift: 16,
   nat_port_min: 61_000,
   nat_port_max: 65_535,
   vxlan_port: 8472,

@@ -86,6 +86,8 @@ export interface DatapathConfig {
   /** The same on all nodes of a cluster, so that they choose alike. */
   readonly maglev_seed?: number;
   readonly cluster_id: number;
+  /** Bits of an identity below its cluster's ID (clusterShift()). */
+  readonly cluster_shift: 15 | 16;
   /** First and last port for masquerade and NodePorts; outside net.ipv4.ip_local_port_range. */
   readonly nat_port_min: number;
   readonly nat_port_max: number;

@@ -106,6 +106,7 @@ export async function createPrograms(options: Partial<DatapathConfig> = {}): Pro
       vxlan_ifindex: DEVICE,
       flags: 0,
       cluster_id: 1,
+      cluster_shift: 16,
       nat_port_min: 61_000,
       nat_port_max: 61_003,
       vxlan_port: 8472,

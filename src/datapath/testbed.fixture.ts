@@ -345,6 +345,7 @@ async function createNode(
     vxlan_ifindex: ifindexOf(netns, 'isthmus_vxlan'),
     flags: 0,
     cluster_id: 1,
+    cluster_shift: 16,
     nat_port_min: 61000,
     nat_port_max: 65535,
     vxlan_port: 8472,

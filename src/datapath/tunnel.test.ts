@@ -94,6 +94,17 @@ for (const [inner, { INTERNAL, NEIGHBOUR, NODE, POD, REMOTE, WORLD }] of FAMILIE
           );
         });
 
+        it('in a mesh of 511 clusters the ID of its cluster begins a bit earlier', async () => {
+          using large = await createPrograms({ cluster_shift: 15 });
+          for (const [vni, reason] of [
+            [(1 << 15) | 256, 'REASON_FORWARDED'],
+            [(1 << 15) | 0x7fff, 'REASON_FORWARDED'],
+            [(2 << 15) | 256, 'DROP_TUNNEL_FOREIGN_IDENTITY'],
+            [(1 << 15) | 9, 'DROP_TUNNEL_FOREIGN_IDENTITY'],
+          ] as const)
+            assert.deepEqual(large.send('from_netdev', vxlan(remoteNode, vni, packet)).reasons, [reason]);
+        });
+
         it('from an address that is another cluster’s, or this node’s, is dropped; the world’s is not', () => {
           const [foreign, foreignNode] =
             inner === 'IPv4' ? [FOREIGN, FOREIGN_NODE] : [FOREIGN6, FOREIGN_NODE6];
