@@ -387,20 +387,40 @@ test('however large a silent cluster is, a node asks no more than some of it in 
   assert.equal((world.asked - before) / 10, 3 * 2 + 3 + 3 * 64);
 });
 
-test('to ask nodes of hundreds of clusters is no long task: others have their turn in between', async () => {
-  const world = new World(1);
-  for (let n = 0; n < 300; n++) world.addCluster(`c${n}-`, 3);
-  world.costOfAsking = 0.1;
+/** How often the event loop comes round while something is done. */
+async function turnsOf(work: () => Promise<void>): Promise<number> {
   let turns = 0;
   const count = (): void => {
     turns++;
     timer = setImmediate(count);
   };
   let timer = setImmediate(count);
-  await world.probes.get('n0')!.round();
+  await work();
   clearImmediate(timer);
+  return turns;
+}
+
+test('to ask nodes of hundreds of clusters is no long task: others have their turn in between', async () => {
+  const world = new World(1);
+  for (let n = 0; n < 300; n++) world.addCluster(`c${n}-`, 3);
+  world.costOfAsking = 0.1;
+  const turns = await turnsOf(() => world.probes.get('n0')!.round());
   assert.ok(world.asked >= 900, `${world.asked}`);
   assert.ok(turns >= 3, `${turns} turns`);
+});
+
+test('nor is it to find out whom to ask, where many clusters change at once', async () => {
+  const world = new World(1);
+  for (let n = 0; n < 60; n++) world.addCluster(`c${n}-`, 1);
+  const { remoteNodes } = world;
+  const by = remoteNodes.by.bind(remoteNodes);
+  remoteNodes.by = (index, value) => {
+    for (const until = performance.now() + 1; performance.now() < until; );
+    return by(index, value);
+  };
+  const turns = await turnsOf(() => world.probes.get('n0')!.round());
+  assert.ok(turns >= 5, `${turns} turns`);
+  assert.ok(world.asked >= 60, `${world.asked}`);
 });
 
 test('while the API server is silent every agent finds dead nodes and clusters itself', async () => {

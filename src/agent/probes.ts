@@ -184,7 +184,7 @@ export class Probes {
     }
     if (this.#started) this.#judge();
     this.#started = true;
-    this.#takeOnDuties();
+    await this.#takeOnDuties();
     for (const probed of this.#probes()) probed.asked = false;
     let asked = 0;
     for (const probed of this.#inTurn()) {
@@ -279,8 +279,8 @@ export class Probes {
     );
   }
 
-  #takeOnDuties(): void {
-    const { node, nodes, clusters, remoteNodes, verdicts, apiServer } = this.#options;
+  async #takeOnDuties(): Promise<void> {
+    const { node, nodes, clusters, verdicts, apiServer } = this.#options;
     const dead = (name: string): boolean => verdicts.nodes.get(name)?.dead === true;
     if (this.#isAlone !== apiServer.silent) this.#dutiesChanged = true;
     this.#isAlone = apiServer.silent;
@@ -308,50 +308,58 @@ export class Probes {
         this.#aim(probed, [row]);
       }
     }
-    const known = everything ? [...clusters.keys(), ...this.#clusters.keys()] : this.#clustersChanged;
-    for (const cluster of new Set(known)) {
-      const present = this.#clusters.get(cluster);
-      const mine =
-        (present?.mine && present.belief.silent) || clusterProbers(cluster, this.#ring, dead).includes(node);
-      const health = clusters.get(cluster);
-      const theirs = new Map(
-        Array.from(
-          mine || this.#isAlone || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [],
-          row => [row.name, row],
-        ),
-      );
-      /** Each node that is probed singly, and whether what is found is ours to say. */
-      const single = new Map<string, boolean>();
-      if (mine && health && theirs.has(health.controlPlaneNode)) single.set(health.controlPlaneNode, true);
-      if (health?.silent)
-        for (const name of theirs.keys()) {
-          const known = this.#remoteNodes.get(cluster)?.get(name);
-          const isDuty =
-            (known?.belief.silent && known.mine) ||
-            remoteNodeProbers(cluster, name, this.#ring, dead).includes(node);
-          if (isDuty || this.#isAlone) single.set(name, single.get(name) || isDuty);
-        }
-      this.#probeSingly(cluster, single, theirs);
-      if (theirs.size === 0) {
-        if (present) this.#aim(present, []);
-        this.#clusters.delete(cluster);
-        continue;
-      }
-      const probed =
-        present ??
-        this.#probed(this.#adopted.has(cluster) || verdicts.clusters.get(cluster)?.agreed === true);
-      this.#adopted.delete(cluster);
-      probed.mine = mine;
-      this.#clusters.set(cluster, probed);
-      this.#aim(
-        probed,
-        clusterTargets(node, cluster, theirs.keys()).map(name => theirs.get(name)!),
-      );
-    }
+    const known = new Set(
+      everything ? [...clusters.keys(), ...this.#clusters.keys()] : this.#clustersChanged,
+    );
     this.#clustersChanged.clear();
+    // All nodes of each are looked at: with hundreds of clusters these are tens of thousands.
+    for (const cluster of known) {
+      this.#takeOnCluster(cluster, dead);
+      if (turnIsOver()) await nextTurn();
+    }
     for (const cluster of this.#adopted) if (!clusters.has(cluster)) this.#adopted.delete(cluster);
     for (const name of this.#adoptedNodes)
       if (!clusters.has(name.split('/')[0]!)) this.#adoptedNodes.delete(name);
+  }
+
+  #takeOnCluster(cluster: string, dead: (node: string) => boolean): void {
+    const { node, clusters, remoteNodes, verdicts } = this.#options;
+    const present = this.#clusters.get(cluster);
+    const mine =
+      (present?.mine && present.belief.silent) || clusterProbers(cluster, this.#ring, dead).includes(node);
+    const health = clusters.get(cluster);
+    const theirs = new Map(
+      Array.from(
+        mine || this.#isAlone || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [],
+        row => [row.name, row],
+      ),
+    );
+    /** Each node that is probed singly, and whether what is found is ours to say. */
+    const single = new Map<string, boolean>();
+    if (mine && health && theirs.has(health.controlPlaneNode)) single.set(health.controlPlaneNode, true);
+    if (health?.silent)
+      for (const name of theirs.keys()) {
+        const known = this.#remoteNodes.get(cluster)?.get(name);
+        const isDuty =
+          (known?.belief.silent && known.mine) ||
+          remoteNodeProbers(cluster, name, this.#ring, dead).includes(node);
+        if (isDuty || this.#isAlone) single.set(name, single.get(name) || isDuty);
+      }
+    this.#probeSingly(cluster, single, theirs);
+    if (theirs.size === 0) {
+      if (present) this.#aim(present, []);
+      this.#clusters.delete(cluster);
+      return;
+    }
+    const probed =
+      present ?? this.#probed(this.#adopted.has(cluster) || verdicts.clusters.get(cluster)?.agreed === true);
+    this.#adopted.delete(cluster);
+    probed.mine = mine;
+    this.#clusters.set(cluster, probed);
+    this.#aim(
+      probed,
+      clusterTargets(node, cluster, theirs.keys()).map(name => theirs.get(name)!),
+    );
   }
 
   #probeSingly(
