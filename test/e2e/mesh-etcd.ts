@@ -49,7 +49,8 @@ export async function meshEtcd(cluster: ClusterOfTest, nodePort = 32_379): Promi
   writeFileSync(ca, (await secretOf(cluster, 'clustermesh-apiserver-server-cert'))['ca.crt']!);
   const admin = await certificateOf(cluster, 'clustermesh-apiserver-admin-cert');
   const nodeIp = 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}';
-  const host = await cluster.kubectl('get', 'nodes', '-o', nodeIp);
+  // Of two families it has two.
+  const [host = ''] = (await cluster.kubectl('get', 'nodes', '-o', nodeIp)).split(' ');
   // The server's certificate knows 127.0.0.1, and no address of a node.
   const relay = createServer(socket => {
     const etcd = connect(nodePort, host);
