@@ -7,30 +7,11 @@ import type { KubeClient } from '../kube/client.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { ciliumEndpointObject, derivePublishedEndpoints, publishTarget } from './cilium-endpoints.ts';
+import { testEndpoint } from './endpoint.fixture.ts';
 import { type Endpoint, endpointTable } from './endpoint.ts';
 
-const endpoint = (containerId: string, ipv4: string, fields: Partial<Endpoint> = {}): Endpoint => ({
-  id: 7,
-  containerId,
-  ifName: 'eth0',
-  netns: '',
-  network: 'isthmus',
-  hostIfName: 'ist00000000001',
-  ifindex: 9,
-  ipv4,
-  gateway: '10.1.0.1',
-  mtu: 1450,
-  mac: '02:00:00:00:00:01',
-  hostMac: '02:00:00:00:00:02',
-  namespace: 'ns',
-  podName: 'web',
-  podUid: 'u1',
-  portMappings: [],
-  identity: 65_800,
-  state: 'ready',
-  createdAt: '2026-01-01T00:00:00.000Z',
-  ...fields,
-});
+const endpoint = (containerId: string, ipv4: string, fields: Partial<Endpoint> = {}): Endpoint =>
+  testEndpoint({ containerId, ipv4, podUid: 'u1', identity: 65_800, ...fields });
 
 function world() {
   const endpoints = endpointTable();

@@ -1,29 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { testEndpoint } from './endpoint.fixture.ts';
 import { type Endpoint, endpointKey, endpointTable } from './endpoint.ts';
 import { EndpointLog } from './endpoint-log.ts';
 
-const endpoint = (container: string, fields: Partial<Endpoint> = {}): Endpoint => ({
-  id: 7,
-  containerId: container,
-  ifName: 'eth0',
-  netns: '',
-  network: '',
-  hostIfName: 'ist1',
-  ifindex: 0,
-  ipv4: '10.1.1.7',
-  gateway: '10.1.1.1',
-  mtu: 1450,
-  mac: '02:00:00:00:00:01',
-  hostMac: '02:00:00:00:00:02',
-  namespace: 'ns',
-  podName: 'web',
-  podUid: '',
-  portMappings: [],
-  state: 'creating',
-  createdAt: '',
-  ...fields,
-});
+const endpoint = (containerId: string, fields: Partial<Endpoint> = {}): Endpoint =>
+  testEndpoint({
+    containerId,
+    hostIfName: 'ist1',
+    ifindex: 0,
+    ipv4: '10.1.1.7',
+    state: 'creating',
+    ...fields,
+  });
 
 test('the life of an endpoint is told, and remembered for a while after its end', () => {
   const table = endpointTable();

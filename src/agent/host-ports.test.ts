@@ -3,30 +3,13 @@ import { describe, it } from 'node:test';
 import { frontendAddress } from '../loadbalancer/frontend.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
+import { testEndpoint } from './endpoint.fixture.ts';
 import { type Endpoint, endpointTable, type PortMapping } from './endpoint.ts';
 import type { HostAddress } from './endpoint-map.ts';
 import { deriveHostPorts } from './host-ports.ts';
 
-const endpoint = (name: string, ipv4: string, ...portMappings: PortMapping[]): Endpoint => ({
-  id: 7,
-  containerId: name,
-  ifName: 'eth0',
-  netns: '/run/netns/x',
-  network: 'isthmus',
-  hostIfName: 'ist00000000001',
-  ifindex: 9,
-  ipv4,
-  gateway: '10.1.0.1',
-  mtu: 1450,
-  mac: '02:00:00:00:00:01',
-  hostMac: '02:00:00:00:00:02',
-  namespace: 'shop',
-  podName: name,
-  podUid: '',
-  portMappings,
-  state: 'ready',
-  createdAt: '2026-01-01T00:00:00Z',
-});
+const endpoint = (name: string, ipv4: string, ...portMappings: PortMapping[]): Endpoint =>
+  testEndpoint({ containerId: name, ipv4, namespace: 'shop', podName: name, portMappings });
 
 describe('host ports', () => {
   it('are frontends at every address of the node and its loopback, or at the one that is named', async () => {
