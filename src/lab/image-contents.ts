@@ -13,8 +13,8 @@ export const source: string = import.meta.filename;
 
 /**
  * The lab's images. Differences from the published ones, all owed to their being made from Debian 12: the C library
- * is glibc; `wget` is GNU's, because that of Debian's busybox crashes when a time-out is given; nginx is 1.22
- * under every tag.
+ * is glibc; `wget` is GNU's behind a script, because that of Debian's busybox crashes when a time-out is given; nginx
+ * is 1.22 under every tag.
  */
 export async function labImages(binaries: {
   readonly agnhost: string;
@@ -69,16 +69,34 @@ export interface LabLayers {
 
 export async function labLayers(): Promise<LabLayers> {
   const busybox = await busyboxLayer();
-  const wget = overBusybox(await programs(['/usr/bin/wget']));
+  const wget = await programs([{ from: '/usr/bin/wget', to: '/usr/libexec/wget' }]);
   // Without this GNU wget asks twenty times, and a failing probe in a loop looks like one that hangs.
   const wgetOnce: Entry = { type: 'file', path: '/etc/wgetrc', content: 'tries = 1\n' };
   return {
-    userland: [busybox, [...wget, wgetOnce]],
+    userland: [busybox, [...wget, wgetOnce, ...overBusybox([wgetByAddress])]],
     shell: overBusybox(await programs(['/usr/bin/bash', '/usr/bin/curl'])),
     networkTools: await networkToolsLayer(),
     nginx: await nginxLayer(),
   };
 }
+
+/** busybox's wget takes an IPv6 address as it is for a host, as Kubernetes' tests write it; GNU's wants brackets. */
+const wgetByAddress: Entry = {
+  type: 'file',
+  path: '/usr/bin/wget',
+  mode: 0o755,
+  content: `#!/bin/sh
+for argument; do
+  shift
+  case $argument in
+    *[!0-9a-fA-F:]*) ;;
+    *:*:*) argument="[$argument]" ;;
+  esac
+  set -- "$@" "$argument"
+done
+exec /usr/libexec/wget "$@"
+`,
+};
 
 export const nginxSettings: Settings = {
   command: ['nginx', '-g', 'daemon off;'],
