@@ -49,10 +49,20 @@ const notHere: readonly LeftOut[] = [
   { pattern: 'IPerf2', reason: 'wants the output of iperf 2.2, which Debian 12 has not' },
 ];
 
-/** What only a cluster of both families can be asked. */
+/** What a cluster of the family can not be asked. */
 export function leftOutWith(family: IPFamily): readonly LeftOut[] {
   if (family === 'dual') return [];
-  return [{ pattern: 'Feature:IPv6DualStack', reason: 'wants a dual-stack cluster (--ip-family dual)' }];
+  const dualStack = {
+    pattern: 'Feature:IPv6DualStack',
+    reason: 'wants a dual-stack cluster (--ip-family dual)',
+  };
+  if (family === 'ipv4') return [dualStack];
+  // test/e2e/network/loadbalancer.go of Kubernetes 1.34: strings.Split(stdout, ":")[0]
+  const firstColon = {
+    pattern: 'LoadBalancers ExternalTrafficPolicy: Local .* should work from pods',
+    reason: "takes a client's address up to its first colon",
+  };
+  return [dualStack, firstColon];
 }
 
 /** Specs that look at kube-proxy's own process, not at what a service does. */
