@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { explain, Failure } from './failure.ts';
+import { explain, Failure, timedOut } from './failure.ts';
 import { KubeError } from './kube/status.ts';
 
 test('a failure is its sentence, its hint and its exit code', () => {
@@ -17,6 +17,15 @@ test('an API server that does not answer is no defect of ours', () => {
   assert.match(
     text,
     /^Error: GET https:\/\/172\.18\.1\.2:6443\/api: connect ECONNREFUSED\n💡 is the cluster up/,
+  );
+});
+
+test('an API server that hangs is no defect of ours', () => {
+  const cause = timedOut('no answer after 30000 ms');
+  const { text } = explain(new Error('GET https://172.18.1.2:6443/api: no answer after 30000 ms', { cause }));
+  assert.equal(
+    text,
+    'Error: GET https://172.18.1.2:6443/api: no answer after 30000 ms\n💡 is the cluster up, and is it the one you mean (--context, --kubeconfig)?',
   );
 });
 

@@ -22,6 +22,11 @@ export class Failure extends Error {
   }
 }
 
+/** Somebody did not answer in time: looks like what the system says of a connection, so that it is the world's fault. */
+export function timedOut(message: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(message), { code: 'ETIMEDOUT', syscall: 'wait' });
+}
+
 /** What a thrown value has to say to the user: a sentence where it is the world's fault, a stack where it is ours. */
 export function explain(error: unknown): { readonly text: string; readonly exitCode: number } {
   if (error instanceof Failure)

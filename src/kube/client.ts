@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { ZodType } from 'zod';
+import { timedOut } from '../failure.ts';
 import { type ClusterAccess, type InClusterOptions, inClusterAccess, type TlsMaterial } from './access.ts';
 import { type KubeconfigOptions, kubeconfigAccess } from './kubeconfig.ts';
 import { KubeError } from './status.ts';
@@ -166,7 +167,7 @@ export class KubeClient {
     const timeout = options.timeout ?? 30_000;
     const message = await this.#send(method, path, { ...options, timeout }, 'requests');
     const timer = setTimeout(
-      () => message.destroy(new Error(`${method} ${path}: answer not complete after ${timeout} ms`)),
+      () => message.destroy(timedOut(`${method} ${path}: answer not complete after ${timeout} ms`)),
       timeout,
     );
     try {
@@ -205,7 +206,7 @@ export class KubeClient {
         const request = open(url, { method, headers, agent, ...(signal ? { signal } : {}) });
         const timeout = options.timeout ?? 30_000;
         const timer = setTimeout(() => {
-          request.destroy(new Error(`no answer after ${timeout} ms`));
+          request.destroy(timedOut(`no answer after ${timeout} ms`));
         }, timeout);
         request.on('socket', socket => {
           // A peer that vanished without a word is noticed after 10 s of silence and 10 unanswered probes a second apart.
@@ -214,7 +215,7 @@ export class KubeClient {
           if (!socket.connecting) return;
           // The kernel would try for minutes, ever more rarely: after a cut is healed we want to be back in seconds.
           const connect = setTimeout(() => {
-            request.destroy(new Error(`no connection after ${connectTimeout} ms`));
+            request.destroy(timedOut(`no connection after ${connectTimeout} ms`));
           }, connectTimeout);
           socket.once('connect', () => clearTimeout(connect)).once('close', () => clearTimeout(connect));
         });

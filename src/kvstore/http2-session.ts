@@ -1,5 +1,6 @@
 import http2 from 'node:http2';
 import tls from 'node:tls';
+import { timedOut } from '../failure.ts';
 
 export interface Http2SessionOptions {
   readonly authority: string;
@@ -62,7 +63,7 @@ export class Http2Session {
       session.once('connect', () => session.setLocalWindowSize(windows.session));
       const self = new Http2Session(session, socket, options);
       const timer = setTimeout(() => {
-        const error = timeout(`no answer after ${options.dialTimeout} ms`);
+        const error = timedOut(`no answer after ${options.dialTimeout} ms`);
         reject(error);
         self.#end(error);
         self.#destroy();
@@ -161,7 +162,7 @@ export class Http2Session {
       this.#timer = setTimeout(() => {
         // A byte that came meanwhile is as good as the answer.
         if (this.#heardAt > askedAt) return look();
-        const error = timeout(`no answer to a ping after ${pingTimeout} ms`);
+        const error = timedOut(`no answer to a ping after ${pingTimeout} ms`);
         this.#end(error);
         this.#destroy(error);
       }, pingTimeout).unref();
@@ -179,8 +180,4 @@ export class Http2Session {
     clearTimeout(this.#timer);
     if (!this.#ended.signal.aborted) this.#ended.abort(reason);
   }
-}
-
-function timeout(message: string): Error {
-  return Object.assign(new Error(message), { code: 'ETIMEDOUT' });
 }
