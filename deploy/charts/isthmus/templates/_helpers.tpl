@@ -52,14 +52,11 @@ collection is short.
 {{- end }}
 
 {{/*
-The environment every daemon needs to find itself and the API server, and how the C library keeps memory: large blocks
-(columns of tables, which grow) apart from small ones, given back whole, whatever was freed before; it would keep
-blocks of up to 32 MiB among the small ones. Few threads allocate, and share two heaps.
+The environment every daemon needs to find itself and the API server. Few of its threads allocate, and share two heaps
+of the C library.
 */}}
 {{- define "isthmus.env" -}}
 {{- $api := include "isthmus.apiServer" . | fromJson -}}
-- name: MALLOC_MMAP_THRESHOLD_
-  value: "131072"
 - name: MALLOC_ARENA_MAX
   value: "2"
 - name: KUBERNETES_SERVICE_HOST
