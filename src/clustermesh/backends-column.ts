@@ -1,5 +1,6 @@
 import type { RemoteBackends } from '../loadbalancer/remote-service.ts';
 import { type ColumnKind, text } from '../table/columns.ts';
+import { Interned } from '../table/interned.ts';
 
 /**
  * Backends of other clusters' services. Nearly all of a service have the same ports, so that each run of such is a
@@ -42,22 +43,12 @@ function parseBackends(text: string): RemoteBackends {
   for (const line of text.split('\n')) {
     const at = line.indexOf('{');
     if (at === 0) continue; // there are none
-    const ports = portsOf(line.slice(at));
+    const portsText = line.slice(at);
+    const ports = known.of(portsText, () => JSON.parse(portsText) as RemoteBackends[string]);
     for (const address of line.slice(0, at - 1).split(' ')) backends[address] = ports;
   }
   return backends;
 }
 
-/** Services have few different ports: who compares two finds the same object. */
-const known = new Map<string, RemoteBackends[string]>();
-const KEPT = 1000;
-
-function portsOf(text: string): RemoteBackends[string] {
-  let ports = known.get(text);
-  if (ports === undefined) {
-    ports = JSON.parse(text) as RemoteBackends[string];
-    if (known.size >= KEPT) known.clear();
-    known.set(text, ports);
-  }
-  return ports;
-}
+/** Services have few different ports. */
+const known = new Interned<RemoteBackends[string]>();

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { RemoteBackends } from '../loadbalancer/remote-service.ts';
+import { Interned } from '../table/interned.ts';
 import { parseValue } from './bad-value.ts';
 
 const ports = z.record(
@@ -71,20 +72,14 @@ const hasKnownPorts = (value: unknown): value is ServiceValue['frontends'] =>
   isBackends(value) && Object.values(value ?? {}).every(each => known.has(JSON.stringify(each)));
 
 /** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
-const known = new Map<string, RemoteBackends[string]>();
-const KEPT = 1000;
+const known = new Interned<RemoteBackends[string]>();
 
 /** The ports of one address. @throws BadValue */
 export function portsOf(key: string, field: string, value: unknown): RemoteBackends[string] {
-  const text = JSON.stringify(value);
-  let found = known.get(text);
-  if (found === undefined) {
+  return known.of(JSON.stringify(value), () => {
     const parsed = parseValue(key, value, ports, field);
-    found = Object.fromEntries(
+    return Object.fromEntries(
       Object.entries(parsed).map(([name, { Protocol, Port }]) => [name, { protocol: Protocol, port: Port }]),
     );
-    if (known.size >= KEPT) known.clear();
-    known.set(text, found);
-  }
-  return found;
+  });
 }
