@@ -37,7 +37,7 @@ import { installProbe } from './services/event-loop.ts';
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    name: { type: 'string', default: 'bench-mesh' },
+    name: { type: 'string', default: 'bmesh' },
     keep: { type: 'boolean', default: false },
     clusters: { type: 'string', default: '250' },
     nodes: { type: 'string', default: '100' },
