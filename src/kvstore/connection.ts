@@ -1,19 +1,13 @@
 import { readFileSync } from 'node:fs';
 import type tls from 'node:tls';
-import { type Client, createClient, type Interceptor, type Transport } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
+import { type Client, Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
+import { ask, askOnce } from './ask.ts';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { EtcdFailure } from './failure.ts';
-import {
-  Auth,
-  KV,
-  Lease,
-  Maintenance,
-  type ResponseHeader,
-  Watch,
-} from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import { Auth, KV, Lease, Maintenance, type ResponseHeader } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Http2Session } from './http2-session.ts';
-import { unaryCall } from './unary.ts';
+import type { KeyRange } from './range.ts';
+import { type Watch, WatchStream } from './watch-stream.ts';
 
 /** Files of a mutual TLS client; read anew for every connection, so that rotation needs no restart. */
 export interface TlsFiles {
@@ -45,37 +39,33 @@ export interface ConnectionOptions {
 export class EtcdConnection implements Disposable {
   readonly endpoint: Endpoint;
   readonly kv: Client<typeof KV>;
-  readonly watch: Client<typeof Watch>;
   readonly lease: Client<typeof Lease>;
   readonly auth: Client<typeof Auth>;
   readonly maintenance: Client<typeof Maintenance>;
   readonly #lost = new AbortController();
   readonly #session: Http2Session;
+  readonly #watches: WatchStream;
   #clusterId: bigint | undefined;
 
   /** @internal use {@link dialEndpoint} */
   constructor(endpoint: Endpoint, session: Http2Session, requestTimeout: number) {
     this.endpoint = endpoint;
     this.#session = session;
-    const streams = createGrpcTransport({
-      baseUrl: session.authority,
-      sessionManager: session,
-      interceptors: [this.#watched],
-      acceptCompression: [],
-    });
+    this.#watches = new WatchStream(session, header => this.check(header));
     const transport: Transport = {
       unary: async (method, signal, timeoutMs = requestTimeout, _header, input) => {
         this.lost.throwIfAborted();
-        const message = await unaryCall(session, method, input, { signal, timeoutMs });
+        const message = await askOnce(session, method, input, { signal, timeoutMs });
         // To this one etcd gives no header.
         const headless = method.name === Maintenance.method.defragment.name;
         if (!headless) this.check(headerOf(message));
         return { stream: false, service: method.parent, method, message, ...withoutHeaders };
       },
-      stream: streams.stream.bind(streams),
+      stream: async ({ name }) => {
+        throw new ConnectError(`${name}: there are methods of their own for streams`, Code.Unimplemented);
+      },
     };
     this.kv = createClient(KV, transport);
-    this.watch = createClient(Watch, transport);
     this.lease = createClient(Lease, transport);
     this.auth = createClient(Auth, transport);
     this.maintenance = createClient(Maintenance, transport);
@@ -100,6 +90,20 @@ export class EtcdConnection implements Disposable {
   /** Identity of the etcd at the other end; undefined before its first response. */
   get clusterId(): bigint | undefined {
     return this.#clusterId;
+  }
+
+  /** Watches a range of keys from a revision on. @throws ConnectError where the connection has ended */
+  watch(range: KeyRange, startRevision: bigint): Watch {
+    return this.#watches.open(range, startRevision);
+  }
+
+  /** Renews leases. Resolves to those that etcd still has. */
+  async keepAlive(leases: readonly bigint[], signal: AbortSignal): Promise<ReadonlySet<bigint>> {
+    const questions = leases.map(ID => ({ ID }));
+    const options = { signal, timeoutMs: 10_000 };
+    const answers = await ask(this.#session, Lease.method.leaseKeepAlive, questions, options);
+    for (const { header } of answers) this.check(header);
+    return new Set(answers.filter(({ TTL }) => TTL > 0n).map(({ ID }) => ID));
   }
 
   /** Holds a response's header to the pinned etcd. @throws EtcdFailure after closing the connection */
@@ -129,12 +133,6 @@ export class EtcdConnection implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-
-  readonly #watched: Interceptor = next => request => {
-    this.lost.throwIfAborted();
-    request.header.set('hasleader', 'true');
-    return next(request);
-  };
 }
 
 /** Nobody asks what came with an answer. */

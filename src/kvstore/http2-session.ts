@@ -26,11 +26,9 @@ const keepAlive = { idle: 1000, interval: 1000, count: 2 };
 const windows = { stream: 1 << 20, session: 2 << 20 };
 
 /**
- * One HTTP/2 session that never reconnects: what connect-node's transport sends its requests through.
- * `ended` aborts, with the reason, when it is of no more use.
+ * One HTTP/2 session that never reconnects: what carries the calls (call.ts). `ended` aborts, with the reason, when it is of no more use.
  */
 export class Http2Session {
-  readonly authority: string;
   readonly #session: http2.ClientHttp2Session;
   readonly #socket: tls.TLSSocket;
   readonly #options: Http2SessionOptions;
@@ -44,7 +42,6 @@ export class Http2Session {
     socket: tls.TLSSocket,
     options: Http2SessionOptions,
   ) {
-    this.authority = options.authority;
     this.#session = session;
     this.#socket = socket;
     this.#options = options;
@@ -121,20 +118,15 @@ export class Http2Session {
     this.#socket.destroy();
   }
 
-  async request(
-    method: string,
-    path: string,
-    headers: http2.OutgoingHttpHeaders,
-    options: Omit<http2.ClientSessionRequestOptions, 'signal'>,
-  ): Promise<http2.ClientHttp2Stream> {
+  /** Begins a stream of a POST request. @throws the reason for which the session has ended */
+  request(path: string, headers: http2.OutgoingHttpHeaders): http2.ClientHttp2Stream {
     this.ended.throwIfAborted();
-    const stream = this.#session.request({ ...headers, ':method': method, ':path': path }, options);
+    const stream = this.#session.request({ ...headers, ':method': 'POST', ':path': path });
     this.#streams.add(stream);
     if (this.#streams.size === 1) {
       this.#session.ref();
       this.#watchSilence();
     }
-    stream.once('response', () => this.notifyResponseByteRead());
     stream.once('close', () => {
       this.#streams.delete(stream);
       if (this.#streams.size > 0 || this.#session.destroyed) return;
@@ -144,13 +136,14 @@ export class Http2Session {
     return stream;
   }
 
-  notifyResponseByteRead(): void {
+  /** Something came from the server: it need not be asked whether it is there. */
+  heard(): void {
     this.#heardAt = performance.now();
   }
 
   #watchSilence(): void {
     clearTimeout(this.#timer);
-    this.notifyResponseByteRead();
+    this.heard();
     const { pingInterval, pingTimeout } = this.#options;
     const look = (): void => {
       const silent = performance.now() - this.#heardAt;
@@ -169,7 +162,7 @@ export class Http2Session {
       this.#session.ping(error => {
         if (error || this.#session.destroyed || this.#streams.size === 0) return;
         clearTimeout(this.#timer);
-        this.notifyResponseByteRead();
+        this.heard();
         this.#timer = setTimeout(look, pingInterval).unref();
       });
     };

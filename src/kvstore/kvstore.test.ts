@@ -9,10 +9,11 @@ import type { EtcdConnection } from './connection.ts';
 import { parseEndpoints } from './endpoint.ts';
 import { describeFailure } from './failure.ts';
 import { Leases } from './lease.ts';
-import { decodeText, encodeKey, getKey, listPrefix, prefixEnd } from './range.ts';
+import { decodeText, encodeKey, getKey, listPrefix, prefixEnd, prefixRange } from './range.ts';
 import { dial, keepSession } from './session.ts';
 import { type EtcdRow, EtcdTarget } from './target.ts';
 import { type FollowOptions, PrefixFollower } from './watch.ts';
+import type { Watch } from './watch-stream.ts';
 
 const binary = findEtcd();
 const skip = binary ? false : 'no etcd executable: put one into the PATH';
@@ -174,17 +175,13 @@ test('what a watch did not tell is found and mended, and what it told is left al
   const deaf: EtcdConnection = Object.create(connection, {
     check: { value: connection.check.bind(connection) },
     watch: {
-      value: {
-        ...connection.watch,
-        watch: async function* (...of: Parameters<typeof connection.watch.watch>) {
-          for await (const response of connection.watch.watch(...of))
-            yield {
-              ...response,
-              events: response.events.filter(
-                ({ kv }) => !/[abc]$/.test(decodeText(kv?.key ?? new Uint8Array())),
-              ),
-            };
-        },
+      value: (...of: Parameters<typeof connection.watch>): Watch => {
+        const watch = connection.watch(...of);
+        return {
+          next: async () =>
+            (await watch.next())?.filter(({ kv }) => !/[abc]$/.test(decodeText(kv?.key ?? new Uint8Array()))),
+          [Symbol.dispose]: () => watch[Symbol.dispose](),
+        };
       },
     },
   });
@@ -200,6 +197,87 @@ test('what a watch did not tell is found and mended, and what it told is left al
   assert.deepEqual(Object.fromEntries(entries), { 'verify/a': '2', 'verify/c': '1', 'verify/d': '2' });
   assert.deepEqual(repaired.toSorted(), ['verify/a', 'verify/b', 'verify/c']);
   assert.equal(log.filter(each => each === 'put verify/d=2').length, 1);
+  stop.abort();
+  await done;
+});
+
+/** A watch of what is below a prefix, beginning with the next change. */
+async function watchFromNow(connection: EtcdConnection, prefix: string): Promise<Watch> {
+  const { header } = await connection.maintenance.status({});
+  return connection.watch(prefixRange(prefix), header!.revision + 1n);
+}
+
+const valuesOf = (events: Awaited<ReturnType<Watch['next']>>): string[] | undefined =>
+  events?.map(({ kv }) => decodeText(kv!.value));
+
+test('watches of one connection do not touch each other: one is refused, one compacted, one closed, one too slow', {
+  skip,
+}, async () => {
+  using root = await etcd.connect(admin);
+  await syncRemoteUsers(root, ['eu']);
+  using reader = await etcd.connect(remoteUser('eu'));
+  using good = await watchFromNow(reader, 'cilium/state/good/');
+  using refused = await watchFromNow(reader, 'cilium/cluster-config/');
+  using slow = await watchFromNow(reader, 'cilium/state/slow/');
+  const closed = await watchFromNow(reader, 'cilium/state/closed/');
+  const waiting = closed.next();
+  closed[Symbol.dispose]();
+  assert.equal(await waiting, undefined);
+  await assert.rejects(refused.next(), /watch of cilium\/cluster-config\/ ended: .*permission denied/);
+
+  await put(root, 'cilium/state/good/a', '1');
+  await put(root, 'cilium/state/closed/a', '1');
+  assert.deepEqual(valuesOf(await good.next()), ['1']);
+  assert.equal(await closed.next(), undefined);
+  const { header } = await put(root, 'cilium/state/good/a', '2');
+  assert.deepEqual(valuesOf(await good.next()), ['2']);
+  await root.kv.compact({ revision: header!.revision, physical: true });
+  using late = reader.watch(prefixRange('cilium/state/late/'), 1n);
+  assert.equal(await late.next(), undefined, 'to be found by a list');
+
+  const megabyte = 'x'.repeat(1_000_000);
+  for (let n = 0; n < 5; n++) await put(root, 'cilium/state/slow/a', megabyte);
+  await put(root, 'cilium/state/good/a', '3');
+  assert.deepEqual(valuesOf(await good.next()), ['3'], 'nobody had asked for what came before');
+  assert.equal(await slow.next(), undefined, 'to be found by a list');
+});
+
+test('a follower that falls behind its watch misses nothing', { skip }, async () => {
+  using root = await etcd.connect(admin);
+  using connection = await etcd.connect(admin);
+  let opened = 0;
+  /** The first watch says that it fell behind, after its first changes. */
+  const behind: EtcdConnection = Object.create(connection, {
+    check: { value: connection.check.bind(connection) },
+    watch: {
+      value: (...of: Parameters<typeof connection.watch>): Watch => {
+        const watch = connection.watch(...of);
+        let asked = 0;
+        const first = ++opened === 1;
+        return {
+          next: () => (first && ++asked > 1 ? Promise.resolve(undefined) : watch.next()),
+          [Symbol.dispose]: () => watch[Symbol.dispose](),
+        };
+      },
+    },
+  });
+  await put(root, 'lag/a', '1');
+  const { log, follower, lists } = collector('lag/');
+  const stop = new AbortController();
+  const done = follower.follow(behind, stop.signal);
+  await until(() => lists() === 1, 'first list');
+  await root.kv.txn({
+    success: ['b', 'c'].map(name => ({
+      request: {
+        case: 'requestPut' as const,
+        value: { key: encodeKey(`lag/${name}`), value: encodeKey('1') },
+      },
+    })),
+  });
+  await until(() => lists() === 2, 'second list');
+  await put(root, 'lag/d', '1');
+  await until(() => log.includes('put lag/d=1'), 'it is watched again');
+  assert.deepEqual(log, ['put lag/a=1', 'put lag/b=1', 'put lag/c=1', 'put lag/d=1']);
   stop.abort();
   await done;
 });

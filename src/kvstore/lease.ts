@@ -82,17 +82,10 @@ export class Leases {
   async keepAlive(connection: EtcdConnection, signal: AbortSignal): Promise<string[]> {
     if (!this.#leases.length) return [];
     if (this.#clusterId !== connection.clusterId) return this.forgetAll();
-    const requests = this.#leases.map(({ id }) => ({ ID: id }));
-    const alive = new Set<bigint>();
-    const timeout = AbortSignal.timeout(10_000);
-    const responses = connection.lease.leaseKeepAlive(iterate(requests), {
-      signal: AbortSignal.any([signal, timeout]),
-      timeoutMs: 0,
-    });
-    for await (const response of responses) {
-      connection.check(response.header);
-      if (response.TTL > 0n) alive.add(response.ID);
-    }
+    const alive = await connection.keepAlive(
+      this.#leases.map(({ id }) => id),
+      signal,
+    );
     const lost = this.#leases.filter(({ id }) => !alive.has(id));
     this.#leases = this.#leases.filter(({ id }) => alive.has(id));
     for (const { id } of lost) this.#adopted.delete(id);
@@ -112,8 +105,4 @@ export class Leases {
     for (const key of lease.keys) this.#ofKey.delete(key);
     return [...lease.keys];
   }
-}
-
-async function* iterate<T>(items: readonly T[]): AsyncGenerator<T> {
-  yield* items;
 }

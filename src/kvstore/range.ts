@@ -15,6 +15,12 @@ const exactDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 export const encodeKey = (text: string): Uint8Array<ArrayBuffer> => encoder.encode(text);
 export const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes);
 
+/** A key, or those from it up to an end. */
+export interface KeyRange {
+  readonly key: Uint8Array<ArrayBuffer>;
+  readonly rangeEnd?: Uint8Array<ArrayBuffer>;
+}
+
 /** One key of an etcd with its value. */
 export interface Entry {
   readonly key: string;
@@ -47,6 +53,12 @@ export function prefixEnd(prefix: string): Uint8Array<ArrayBuffer> {
   }
   return new Uint8Array(1);
 }
+
+/** What etcd takes for all keys that start with `prefix`. */
+export const prefixRange = (prefix: string): Required<KeyRange> => ({
+  key: encodeKey(prefix),
+  rangeEnd: prefixEnd(prefix),
+});
 
 /** The value of one key, or undefined. */
 export async function getKey(connection: EtcdConnection, key: string): Promise<Entry | undefined> {

@@ -1,10 +1,7 @@
-import { create } from '@bufbuild/protobuf';
 import { sourceTurn } from '../table/turn.ts';
 import type { EtcdConnection } from './connection.ts';
-import { EtcdFailure } from './failure.ts';
-import { type WatchRequest, WatchRequestSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Event_EventType } from './gen/etcd/api/mvccpb/kv_pb.js';
-import { decodeText, type Entry, encodeKey, entryOf, getKey, listPrefix, prefixEnd } from './range.ts';
+import { decodeText, type Entry, entryOf, getKey, listPrefix, prefixRange } from './range.ts';
 import { Revisions } from './revisions.ts';
 import { pause } from './session.ts';
 
@@ -103,31 +100,23 @@ export class PrefixFollower {
 
   /** Resolves when the watch must be started from a list again. */
   async #watch(connection: EtcdConnection, startRevision: bigint, signal: AbortSignal): Promise<void> {
-    const stop = new AbortController();
-    const responses = connection.watch.watch(watchRequests(this.prefix, startRevision, stop.signal), {
-      signal: AbortSignal.any([signal, stop.signal]),
-      timeoutMs: 0,
-    });
+    if (signal.aborted) return;
+    using watch = connection.watch(prefixRange(this.prefix), startRevision);
+    const close = (): void => watch[Symbol.dispose]();
+    signal.addEventListener('abort', close, { once: true });
     try {
-      for await (const response of responses) {
-        connection.check(response.header);
-        if (response.canceled) {
-          if (response.compactRevision > 0n) return;
-          throw new EtcdFailure('etcd', `watch of ${this.prefix} cancelled: ${response.cancelReason}`);
-        }
-        for (const { type, kv } of response.events) {
+      for (let events = await watch.next(); events; events = await watch.next())
+        for (const { type, kv } of events) {
           if (!kv) continue;
           const wait = sourceTurn();
           if (wait) await wait;
           if (type === Event_EventType.DELETE) this.#forget(decodeText(kv.key));
           else this.#take(entryOf(kv));
         }
-      }
-      if (!signal.aborted) throw new EtcdFailure('etcd', `watch of ${this.prefix} ended`);
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      stop.abort();
+      signal.removeEventListener('abort', close);
     }
   }
 
@@ -198,19 +187,4 @@ export class PrefixFollower {
   #forget(key: string): void {
     if (this.#known.delete(this.#nameOf(key))) this.#sink.delete(key);
   }
-}
-
-/** One creation request, then silence until the watch is stopped. */
-async function* watchRequests(
-  prefix: string,
-  startRevision: bigint,
-  stop: AbortSignal,
-): AsyncGenerator<WatchRequest> {
-  yield create(WatchRequestSchema, {
-    requestUnion: {
-      case: 'createRequest',
-      value: { key: encodeKey(prefix), rangeEnd: prefixEnd(prefix), startRevision, fragment: true },
-    },
-  });
-  await new Promise<void>(resolve => stop.addEventListener('abort', () => resolve(), { once: true }));
 }

@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
+import { askOnce } from './ask.ts';
 import { KV, RangeResponseSchema } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
-import { unaryCall } from './unary.ts';
 
 type Answer = (stream: http2.ServerHttp2Stream) => void;
 
@@ -23,11 +23,12 @@ async function asked(answer: Answer, options: { signal?: AbortSignal; timeoutMs?
   const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   client.on('error', () => undefined);
   const session = {
-    request: async (method: string, path: string, headers: http2.OutgoingHttpHeaders) =>
-      client.request({ ...headers, ':method': method, ':path': path }),
+    request: (path: string, headers: http2.OutgoingHttpHeaders) =>
+      client.request({ ...headers, ':method': 'POST', ':path': path }),
+    heard: () => undefined,
   };
   try {
-    return await unaryCall(session, KV.method.range, {}, { signal: undefined, timeoutMs: 0, ...options });
+    return await askOnce(session, KV.method.range, {}, { timeoutMs: 0, ...options });
   } finally {
     client.destroy();
     server.close();
@@ -77,7 +78,7 @@ test('what is no answer is a failure: no status, no message, another protocol, a
   await assert.rejects(asked(answerWith(Buffer.alloc(0), ok)), refused(Code.Internal, /is not one message/));
   await assert.rejects(
     asked(answerWith(frame.subarray(0, 1000), ok)),
-    refused(Code.Internal, /is not one message/),
+    refused(Code.Internal, /ends within a message/),
   );
   const page: Answer = stream => stream.respond({ ':status': 502 }, { endStream: true });
   await assert.rejects(asked(page), refused(Code.Unavailable, /found HTTP status 502, expected 200/));
