@@ -267,7 +267,7 @@ export class RemoteCluster {
       follow(this.#heartbeatFollower(() => heard.resolve()));
       await Promise.race([heard.promise, failed, aborted(running)]);
       if (running.aborted) return;
-      const config = this.#accept(await this.#readConfig(connection));
+      const config = this.#accept(await this.#readConfig(connection, running));
       this.#confirmed.clear();
       this.#connection = connection;
       this.#liveness.connected();
@@ -324,9 +324,13 @@ export class RemoteCluster {
     return this.#heartbeat?.value ?? '';
   }
 
-  async #readConfig(connection: EtcdConnection): Promise<ClusterConfig> {
+  async #readConfig(connection: EtcdConnection, signal: AbortSignal): Promise<ClusterConfig> {
     const { cluster, maxClusters } = this.#options;
-    const { value } = await readConfigEntry(connection, cluster);
+    const onMissing = ({ layer, message }: EtcdFailure): void => {
+      this.#lastFailure = { layer, message, at: performance.now() };
+      this.#options.onChange?.();
+    };
+    const { value } = await readConfigEntry(connection, cluster, onMissing, signal);
     try {
       return parseClusterConfig(cluster, value, maxClusters);
     } catch (error) {
