@@ -292,6 +292,33 @@ test('while all is well a node asks three others once a round, and a few one nod
   assert.equal((world.asked - before) / 10, 20 * 3 + 10 * 3);
 });
 
+test('a cluster that never answered is asked seldom, one address each time, and is heard when it does', async () => {
+  const world = new World(1);
+  world.addCluster('eu', 3);
+  const eu = ['eu0', 'eu1', 'eu2'].flatMap(name => [`${name}:ip`, `${name}:tunnel`]);
+  for (const address of eu) world.mute.add(address);
+  const asked = async (rounds: number): Promise<number> => {
+    const before = world.asked;
+    await world.rounds(rounds);
+    return world.asked - before;
+  };
+  const state = (): string | undefined => world.probes.get('n0')!.status.find(each => each.node === '')?.state;
+  assert.equal(await asked(10), 60);
+  assert.equal(await asked(30), 6);
+  // Its control plane falls silent: nobody else is left to tell.
+  world.clusters.upsert({ cluster: 'eu', dead: false, silent: true, controlPlaneNode: '' });
+  assert.ok((await asked(10)) >= 60);
+  world.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
+  assert.equal(state(), 'never heard');
+  world.mute.delete('eu1:ip');
+  await world.rounds(31);
+  assert.equal(state(), 'answers');
+  // Now its word counts, in every round.
+  world.mute.add('eu1:ip');
+  await world.rounds(6);
+  assert.equal(state(), 'silent');
+});
+
 test('single nodes of a cluster are probed while it is silent, by three each, and not otherwise', async () => {
   const world = new World(6);
   world.addCluster('eu', 8);

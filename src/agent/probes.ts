@@ -84,6 +84,10 @@ interface Probed {
   belief: Belief;
   /** Which of several targets is asked next. */
   turn: number;
+  /** Below {@link STRANGER_EVERY}, so that strangers are not all asked in the same round. */
+  readonly phase: number;
+  /** In this round. */
+  strange: boolean;
   /** In this round. */
   asked: boolean;
   /** What is found is this node's to say; otherwise it is for comparison, or for this node alone. */
@@ -97,6 +101,11 @@ const OTHERS_A_ROUND = 64;
 
 /** Whom to ask before the clock is. */
 const PIECE = 32;
+
+/** A cluster that has answered none of so many rounds is a stranger. */
+const STRANGE = 10;
+/** Of a stranger one address is asked in so many rounds: nothing but its first answer is waited for. */
+const STRANGER_EVERY = 5;
 
 type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
 
@@ -134,6 +143,7 @@ export class Probes {
   #isAlone = false;
   readonly #clustersChanged = new Set<string>();
   #lastNumber = 0;
+  #phase = 0;
   #started = false;
   /** This node hears nobody, and says nothing. */
   doubtful = false;
@@ -399,12 +409,24 @@ export class Probes {
       else others.push(probed);
     };
     for (const probed of this.#nodes.values()) take(probed, probed.mine);
-    for (const probed of this.#clusters.values()) take(probed, probed.mine || !this.#isAlone);
+    for (const [cluster, probed] of this.#clusters) {
+      probed.strange = this.#isStrange(cluster, probed);
+      if (!probed.strange) take(probed, probed.mine || !this.#isAlone);
+      else if (++probed.turn % STRANGER_EVERY === probed.phase) chosen.push(probed);
+    }
     for (const nodes of this.#remoteNodes.values()) for (const probed of nodes.values()) take(probed, false);
     const count = Math.min(others.length, OTHERS_A_ROUND);
     for (let at = 0; at < count; at++) chosen.push(others[(this.#turn + at) % others.length]!);
     this.#turn = others.length ? (this.#turn + count) % others.length : 0;
     return chosen;
+  }
+
+  /**
+   * It never answered, and nobody waits for its word: who was never heard cannot fall silent. While its control plane says
+   * nothing either, every answer counts.
+   */
+  #isStrange(cluster: string, { belief, turn }: Probed): boolean {
+    return !belief.heard && turn >= STRANGE && this.#options.clusters.get(cluster)?.silent !== true;
   }
 
   *#probes(): Generator<Probed> {
@@ -418,6 +440,8 @@ export class Probes {
       targets: [],
       belief: firstBelief(this.#options.belief, silent),
       turn: 0,
+      phase: this.#phase++ % STRANGER_EVERY,
+      strange: false,
       asked: false,
       mine: true,
       accused: false,
@@ -454,11 +478,17 @@ export class Probes {
     };
   }
 
-  /** While all is well one address of one target is asked; else all that could tell more. */
+  /** While all is well one address of one target is asked, and of a stranger; else all that could tell more. */
   #ask(probed: Probed): void {
     const { targets, belief } = probed;
-    const turn = probed.turn++;
     probed.asked = true;
+    if (probed.strange) {
+      const all = targets.flatMap(({ path, outside }) => [...path, ...outside]);
+      const next = all[Math.floor(probed.turn / STRANGER_EVERY) % all.length];
+      if (next) this.#options.socket.ask(next.ip, next.number);
+      return;
+    }
+    const turn = probed.turn++;
     const calm = belief.heard && !belief.silent && belief.suspicion === 0;
     for (const [at, target] of targets.entries()) {
       if (calm && at !== turn % targets.length) continue;
