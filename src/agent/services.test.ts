@@ -76,7 +76,7 @@ test('services, slices and remote services become rows; annotations take effect 
     clusterId: 2,
     namespace: 'ns',
     name: 'web',
-    backends: { '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } },
+    backends: [{ '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } }],
   });
   await sync();
   const targets = async () => {
@@ -123,7 +123,7 @@ test('until remote clusters are heard a global service keeps their backends, oth
     clusterId: 2,
     namespace: 'ns',
     name: 'web',
-    backends: { '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } },
+    backends: [{ '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } }],
   });
   await first.sync();
   first.stop.abort();
@@ -356,7 +356,7 @@ test('what is dead is out of choice for as long as it is, and affinity local fol
     clusterId: 2,
     namespace: 'ns',
     name: 'web',
-    backends: { '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } },
+    backends: [{ '10.2.0.1': { '': { protocol: 'TCP', port: 80 } } }],
   });
   await sync();
   const targets = async (): Promise<string> => {
@@ -388,7 +388,7 @@ test('what is on a dead node of another cluster is out of choice, the rest of th
     clusterId: 2,
     namespace: 'ns',
     name: 'web',
-    backends: { '10.2.0.1': at80, '10.2.0.2': at80, '10.2.0.9': at80 },
+    backends: [{ '10.2.0.1': at80, '10.2.0.2': at80 }, { '10.2.0.9': at80 }],
   });
   await sync();
   const targets = async (): Promise<string> => {

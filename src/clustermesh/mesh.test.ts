@@ -106,7 +106,7 @@ test('an etcd that is restored from a backup is brought up to date, and so is wh
     return { key, value: value.replace('10.2.0.7', address) };
   };
   const backendsOf = (name: string): string =>
-    Object.keys(tables.services.get(`eu/shop/${name}`)?.backends ?? {}).join();
+    Object.keys(tables.services.get(`eu/shop/${name}`)?.backends[0] ?? {}).join();
   await until(() => tables.services.has('eu/shop/left') && of('eu')?.ready === true, 'ready');
   await eu.etcd.backUp();
   await eu.etcd.run();

@@ -230,7 +230,7 @@ export function remoteTables(): WritableRemoteTables {
           notReady: optional(backendsColumn),
           hostnames: optional(json<NonNullable<RemoteService['hostnames']>>),
         },
-        REMOTE_BY_SERVICE,
+        { held: REMOTE_BY_SERVICE, isLarge: row => row.backends.length > 1 },
       ),
     }),
     serviceExports: new Table<ExportedService>(exportedServiceTable),

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { RemoteBackends } from '../loadbalancer/remote-service.ts';
+import type { RemotePart } from '../loadbalancer/remote-service.ts';
 import { Interned } from '../table/interned.ts';
 import { parseValue } from './bad-value.ts';
 
@@ -72,10 +72,10 @@ const hasKnownPorts = (value: unknown): value is ServiceValue['frontends'] =>
   isBackends(value) && Object.values(value ?? {}).every(each => known.has(JSON.stringify(each)));
 
 /** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
-const known = new Interned<RemoteBackends[string]>();
+const known = new Interned<RemotePart[string]>();
 
 /** The ports of one address. @throws BadValue */
-export function portsOf(key: string, field: string, value: unknown): RemoteBackends[string] {
+export function portsOf(key: string, field: string, value: unknown): RemotePart[string] {
   return known.of(JSON.stringify(value), () => {
     const parsed = parseValue(key, value, ports, field);
     return Object.fromEntries(

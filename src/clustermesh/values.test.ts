@@ -220,7 +220,7 @@ test('a global service is exported with its usable backends', () => {
     const [exported] = exportService(row, slices, us);
     if (!exported) return undefined;
     const parsed = parseService(exported.key, 'shop/cart', exported.value, us);
-    return Object.keys(parsed?.backends ?? {});
+    return (parsed?.backends ?? []).flatMap(part => Object.keys(part));
   };
   const [row] = exportService(service, [slice([['10.1.0.9', 'ready']])], us);
   assert.equal(row?.key, 'cilium/state/services/v1/us/shop/cart');
@@ -264,8 +264,8 @@ test('a global service is exported with its usable backends', () => {
 test('backends that terminate or are not ready are told apart by ours, and Cilium reads only what it may send to', () => {
   const exported = (...endpoints: Parameters<typeof slice>[0]) => {
     const [row] = exportService(service, [slice(endpoints)], us);
-    const { backends, terminating = {}, notReady = {} } = parseService('key', 'shop/cart', row!.value, us)!;
-    return [backends, terminating, notReady].map(each => Object.keys(each).join(' '));
+    const { backends, terminating = [], notReady = [] } = parseService('key', 'shop/cart', row!.value, us)!;
+    return [backends, terminating, notReady].map(each => each.flatMap(part => Object.keys(part)).join(' '));
   };
   const draining = ['10.1.0.3', 'draining'] as const;
   assert.deepEqual(exported(['10.1.0.1', 'down'], ['10.1.0.2', 'ready'], [...draining]), [
@@ -412,7 +412,8 @@ test('broken values of every kind are refused by name, and nothing of them is ta
       if ('podCidrs' in row) for (const each of row.podCidrs) parsePrefix(each);
       if ('addresses' in row)
         for (const each of row.addresses) if (each.type.endsWith('IP')) parsePrefix(each.ip);
-      if ('backends' in row) for (const each of Object.keys(row.backends)) parsePrefix(each);
+      if ('backends' in row)
+        for (const each of row.backends.flatMap(part => Object.keys(part))) parsePrefix(each);
       if ('identity' in row && kind === 'identities') assert.equal(row.identity >> 16, origin.clusterId);
     } catch (error) {
       assert.ok(

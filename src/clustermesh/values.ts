@@ -5,12 +5,12 @@ import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts'
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
-import type { RemoteBackends, RemoteService } from '../loadbalancer/remote-service.ts';
+import type { RemoteBackends, RemotePart, RemoteService } from '../loadbalancer/remote-service.ts';
 import { addressSchema, plainAddress } from './address-value.ts';
 import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
 import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
-import { plainService, portsOf, serviceSchema } from './service-value.ts';
+import { plainService, portsOf, type ServiceValue, serviceSchema } from './service-value.ts';
 
 /**
  * Values of a mesh etcd to rows and back, in Cilium's format. Every reader checks that the value belongs to
@@ -131,41 +131,51 @@ function exported(annotations: NodeRow['annotations']): NodeRow['annotations'] {
 const wireguardAnnotation = 'network.cilium.io/wg-pub-key';
 
 /** @returns undefined for a service that is not shared: it has no backends for others */
-export function parseService(
+export const parseService = (
   key: string,
   rest: string,
   value: string,
   origin: Origin,
+): RemoteService | undefined =>
+  serviceRow(key, rest, parseJson(key, value, serviceSchema, plainService), origin);
+
+/** `parts`: backends of the fields that the service itself says nothing of, since they are in parts already. */
+export function serviceRow(
+  key: string,
+  rest: string,
+  service: ServiceValue,
+  origin: Origin,
+  parts: ReadonlyMap<string, RemoteBackends> = noParts,
 ): RemoteService | undefined {
-  const service = parseJson(key, value, serviceSchema, plainService);
   expect(key, 'cluster', service.cluster, origin.cluster);
   expect(key, 'namespace/name', `${service.namespace}/${service.name}`, rest);
   expect(key, 'clusterID', service.clusterID, origin.clusterId);
   for (const address of Object.keys(service.frontends ?? {})) canonicalAddress(key, 'frontends', address);
-  const backends = backendsOf(key, 'backends', service.backends);
-  const terminating = backendsOf(key, 'terminating', service.terminating);
-  const notReady = backendsOf(key, 'notReady', service.notReady);
+  const named = (field: 'backends' | 'terminating' | 'notReady'): RemoteBackends | undefined => {
+    const value = service[field];
+    const part = value ? backendsOf(key, field, value) : undefined;
+    return parts.get(field) ?? (part && (Object.keys(part).length ? [part] : []));
+  };
+  const [backends, terminating, notReady] = [named('backends'), named('terminating'), named('notReady')];
   if (!service.shared) return undefined;
   return {
     cluster: origin.cluster,
     clusterId: origin.clusterId,
     namespace: service.namespace,
     name: service.name,
-    backends: backends ?? {},
+    backends: backends ?? [],
     ...(terminating && { terminating }),
     ...(notReady && { notReady }),
     hostnames: service.hostnames ?? undefined,
   };
 }
 
-function backendsOf(
-  key: string,
-  field: string,
-  value: Readonly<Record<string, unknown>> | null | undefined,
-): RemoteBackends | undefined {
-  if (!value) return undefined;
+const noParts: ReadonlyMap<string, RemoteBackends> = new Map();
+
+/** Some backends of a service, or all. @throws BadValue */
+export function backendsOf(key: string, field: string, value: Readonly<Record<string, unknown>>): RemotePart {
   // Without a prototype it is a hash table: of any other object the engine would keep a shape for each set of addresses.
-  const found: Record<string, RemoteBackends[string]> = Object.create(null);
+  const found: Record<string, RemotePart[string]> = Object.create(null);
   for (const address of Object.keys(value)) {
     const named = portsOf(key, `${field}.${address}`, value[address]);
     found[canonicalAddress(key, field, address)] = named;

@@ -4,7 +4,7 @@ import { endpointSliceSchema, toEndpointSlice } from '../api/endpoint-slice.ts';
 import { serviceSchema, toService } from '../api/service.ts';
 import { type Frontend, shareText } from './frontend.ts';
 import { type Forwarding, frontendsOf } from './frontends.ts';
-import type { RemoteService } from './remote-service.ts';
+import type { RemotePart, RemoteService } from './remote-service.ts';
 import { allReachable } from './unreachable.ts';
 
 type Fields = Record<string, unknown>;
@@ -32,12 +32,12 @@ const terminating = (address: string, serving = true) => ({
   nodeName: 'n1',
   conditions: { ready: false, serving, terminating: true },
 });
-const eu = (backends: RemoteService['backends']): RemoteService => ({
+const eu = (backends: RemotePart): RemoteService => ({
   cluster: 'eu',
   clusterId: 2,
   namespace: 'shop',
   name: 'cart',
-  backends,
+  backends: [backends],
 });
 const http = { http: { protocol: 'TCP', port: 9090 } } as const;
 const global = { 'service.cilium.io/global': 'true' };
@@ -192,7 +192,7 @@ test('global: backends of all clusters, merged per port name', () => {
 test('a remote backend that terminates gets new connections only where nothing is active, whatever the affinity', () => {
   const leaving = { '10.2.0.2': http };
   const own = slice([ready('10.1.0.1')]);
-  const draining: RemoteService = { ...eu(leaving), terminating: leaving };
+  const draining: RemoteService = { ...eu(leaving), terminating: [leaving] };
   for (const affinity of ['none', 'local', 'remote']) {
     const s = service({}, { ...global, 'service.cilium.io/affinity': affinity });
     assert.deepEqual(
@@ -216,7 +216,7 @@ test('a remote backend that terminates gets new connections only where nothing i
     west?.backends.map(each => each.addr),
     ['10.3.0.1'],
   );
-  const withdrawn: RemoteService = { ...eu({ '10.2.0.3': http }), terminating: leaving };
+  const withdrawn: RemoteService = { ...eu({ '10.2.0.3': http }), terminating: [leaving] };
   assert.deepEqual(show(compute(service({}, global), [], [withdrawn])), [
     'ClusterIP 10.96.0.9:80 external → 10.2.0.3:9090',
   ]);
@@ -226,8 +226,8 @@ test('shares count what is active, and show what is not ready', () => {
   const weights = { ...global, 'service.isthmus.dev/weights': 'us=1,eu=1' };
   const remote: RemoteService = {
     ...eu({ '10.2.0.1': http }),
-    terminating: { '10.2.0.2': http },
-    notReady: { '10.2.0.3': http, '10.2.0.4': { other: http.http } },
+    terminating: [{ '10.2.0.2': http }],
+    notReady: [{ '10.2.0.3': http, '10.2.0.4': { other: http.http } }],
   };
   const [row] = compute(service({}, weights), [slice([ready('10.1.0.1')])], [remote]);
   assert.deepEqual(row?.shares?.map(shareText), ['us 50 % (1 of 1 ready)', 'eu 50 % (1 of 2 ready)']);

@@ -15,7 +15,7 @@ import { type Backend, type BackendState, backendKey } from './backend.ts';
 import { BackendList, BackendPart } from './backend-list.ts';
 import { divideSlots, isGraded, sharesOf, slotsOf } from './failover.ts';
 import { anyAddress, type Frontend, type FrontendKind, hasInternalScope } from './frontend.ts';
-import type { BackendPort, RemoteBackends, RemoteService } from './remote-service.ts';
+import type { BackendPort, RemotePart, RemoteService } from './remote-service.ts';
 import { type Place, preferByHints } from './topology.ts';
 import { Union } from './union.ts';
 import { allReachable, type Unreachable } from './unreachable.ts';
@@ -90,7 +90,7 @@ export function frontendsOf(input: ServiceInput): Frontend[] {
       const ownParts = partsOfOwn(slices, port, ipv6, local, input.place, unreachable);
       // Traffic policy Local promises this node's endpoints, so that no remote cluster can qualify.
       if (local) return { backends: usable(new BackendList(ownParts)) };
-      const remoteParts = remotes.map(each => partOfRemote(each, port, ipv6, input.mesh, unreachable));
+      const remoteParts = remotes.flatMap(each => partsOfRemote(each, port, ipv6, input.mesh, unreachable));
       const name = `${port.protocol} ${port.name} ${ipv6}`;
       const { own, remote } = eachOnce(service, name, ownParts, remoteParts);
       const { affinity, failover } = annotations;
@@ -260,7 +260,7 @@ const foundInSlices = new WeakMap<EndpointSlice, Map<string, Candidates>>();
 /** By port and family. */
 const unions = new WeakMap<Service, Map<string, Union>>();
 const foundInRemotes = new WeakMap<
-  RemoteService,
+  RemotePart,
   { readonly mesh: Mesh; readonly parts: Map<string, BackendPart> }
 >();
 /** Backends of a service that are compared with one another each time: to remember so few would cost more. */
@@ -390,46 +390,52 @@ function stateOf(endpoint: SliceEndpoint, lost: boolean): BackendState | undefin
   return endpoint.serving && endpoint.terminating ? 'terminating' : undefined;
 }
 
-/** What another cluster offers, as far as its nodes and the cluster are reached. */
-function partOfRemote(
-  remote: RemoteService,
+/** What another cluster offers, as far as its nodes and the cluster are reached. Who leaves may be in two parts. */
+function partsOfRemote(
+  { cluster, backends, terminating = [] }: RemoteService,
   port: ServicePort,
   ipv6: boolean,
   mesh: Mesh,
   unreachable: Unreachable,
-): BackendPart {
-  const part = offeredBy(remote, port, ipv6, mesh, unreachable.cluster(remote.cluster));
-  const lost = unreachable.backendsOf(remote.cluster);
-  if (!lost) return part;
-  return new BackendPart(
-    part.backends.map(each => (lost(each.addr) ? { ...each, state: 'unhealthy' as const } : each)),
+): readonly BackendPart[] {
+  const offered = (part: RemotePart, state: BackendState): BackendPart =>
+    offeredBy(cluster, part, port, ipv6, mesh, unreachable.cluster(cluster) ? 'unhealthy' : state);
+  const parts = [
+    ...backends.map(part => offered(part, 'active')),
+    ...terminating.map(part => offered(part, 'terminating')),
+  ];
+  const lost = unreachable.backendsOf(cluster);
+  if (!lost) return parts;
+  return parts.map(part =>
+    part.backends.some(each => lost(each.addr))
+      ? new BackendPart(
+          part.backends.map(each => (lost(each.addr) ? { ...each, state: 'unhealthy' as const } : each)),
+        )
+      : part,
   );
 }
 
 /** In a stable order. */
 function offeredBy(
-  remote: RemoteService,
+  cluster: string,
+  remote: RemotePart,
   port: ServicePort,
   ipv6: boolean,
   mesh: Mesh,
-  dead: boolean,
+  state: BackendState,
 ): BackendPart {
   let known = foundInRemotes.get(remote);
   if (known?.mesh !== mesh) {
     known = { mesh, parts: new Map() };
     foundInRemotes.set(remote, known);
   }
-  const name = `${port.protocol} ${port.name} ${ipv6} ${dead}`;
+  const name = `${cluster} ${port.protocol} ${port.name} ${ipv6} ${state}`;
   let part = known.parts.get(name);
   if (part === undefined) {
-    const { terminating } = remote;
-    const backends = terminating ? { ...terminating, ...remote.backends } : remote.backends;
     // Ports of several names may be one.
     const found = new Map<string, Backend>();
-    for (const [addr, target] of matching(backends, port, ipv6, mesh)) {
-      const leaves = terminating !== undefined && Object.hasOwn(terminating, addr);
-      const state = dead ? 'unhealthy' : leaves ? 'terminating' : 'active';
-      const backend = toBackend(addr, target.port, port.protocol, remote.cluster, '', state);
+    for (const [addr, target] of matching(remote, port, ipv6, mesh)) {
+      const backend = toBackend(addr, target.port, port.protocol, cluster, '', state);
       found.set(backend.key, backend);
     }
     part = new BackendPart([...found.values()].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)));
@@ -446,8 +452,10 @@ function notReadyBackends(
   mesh: Mesh,
 ): Map<string, number> {
   return new Map(
-    remotes.map(({ cluster, notReady = {} }) => {
-      const addresses = new Set(Array.from(matching(notReady, port, ipv6, mesh), ([addr]) => addr));
+    remotes.map(({ cluster, notReady = [] }) => {
+      const addresses = new Set(
+        notReady.flatMap(part => Array.from(matching(part, port, ipv6, mesh), ([addr]) => addr)),
+      );
       return [cluster, addresses.size];
     }),
   );
@@ -455,7 +463,7 @@ function notReadyBackends(
 
 /** What of another cluster's backends a port of ours may be sent to. */
 function* matching(
-  backends: RemoteBackends,
+  backends: RemotePart,
   port: ServicePort,
   ipv6: boolean,
   mesh: Mesh,

@@ -7,12 +7,19 @@ export interface BackendPort {
   readonly port: number;
 }
 
-export type RemoteBackends = Readonly<Record<string, Readonly<Record<string, BackendPort>>>>;
+/** Backend address text → port name ('' where unnamed) → port. */
+export type RemotePart = Readonly<Record<string, Readonly<Record<string, BackendPort>>>>;
+
+/**
+ * Backends of another cluster's service as parts, none of them changed once it is made: a part that a change has left alone
+ * is the same object as before, so that whoever follows looks at the others only. Each address is in one of them.
+ */
+export type RemoteBackends = readonly RemotePart[];
 
 /**
  * A global service as another cluster exports it (`cilium/state/services/v1/<cluster>/<ns>/<name>`).
  * The row of the table a cluster mesh source writes and load balancing reads: one row per cluster
- * and service, replaced as a whole. An exported service is shared by definition; one that is not
+ * and service, replaced as a whole (but for parts that stay). An exported service is shared by definition; one that is not
  * has no row. A cluster of Cilium tells of no states: there all backends are active.
  */
 export interface RemoteService {
@@ -20,7 +27,6 @@ export interface RemoteService {
   readonly clusterId: number;
   readonly namespace: string;
   readonly name: string;
-  /** Backend address text → port name ('' where unnamed) → port. */
   readonly backends: RemoteBackends;
   /** Backends that serve what they have to the end; those that nobody should need are not among `backends`. */
   readonly terminating?: RemoteBackends | undefined;
@@ -55,14 +61,18 @@ export const remoteServiceTable = {
 export function sameRemoteService(a: RemoteService, b: RemoteService): boolean {
   return (
     a.clusterId === b.clusterId &&
-    sameRecord(a.backends, b.backends, samePorts) &&
-    sameRecord(a.terminating, b.terminating, samePorts) &&
-    sameRecord(a.notReady, b.notReady, samePorts) &&
+    sameParts(a.backends, b.backends) &&
+    sameParts(a.terminating, b.terminating) &&
+    sameParts(a.notReady, b.notReady) &&
     sameRecord(a.hostnames, b.hostnames, (x, y) => x === y)
   );
 }
 
-const samePorts = (a: RemoteBackends[string], b: RemoteBackends[string]): boolean =>
+/** The same backends in other parts count as others. */
+const sameParts = (a: RemoteBackends | undefined, b: RemoteBackends | undefined): boolean =>
+  a === b || (a?.length === b?.length && !!a?.every((part, at) => sameRecord(part, b?.[at], samePorts)));
+
+const samePorts = (a: RemotePart[string], b: RemotePart[string]): boolean =>
   sameRecord(a, b, (x, y) => x.protocol === y.protocol && x.port === y.port);
 
 /** Same keys in the same order, with the same values. */

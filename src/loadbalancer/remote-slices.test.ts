@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type PresentSlice, type RemoteSlice, remoteSlices } from './remote-slices.ts';
 
 const http = { http: { protocol: 'TCP', port: 8080 } } as const;
-const backends = (...addresses: string[]) => Object.fromEntries(addresses.map(each => [each, http]));
+const backends = (...addresses: string[]) => [Object.fromEntries(addresses.map(each => [each, http]))];
 const ports = [{ name: 'http', protocol: 'TCP', port: 8080 }] as const;
 const slice = (name: string, addresses: string[], of: readonly object[] = ports): PresentSlice => ({
   name,
@@ -21,12 +21,13 @@ const many = (count: number, first = 0): string[] =>
 test('one family and one set of ports to a slice', () => {
   const found = remoteSlices(
     {
-      backends: {
-        '10.2.0.7': http,
-        'fd00:10:2::7': http,
-        '10.2.0.8': { http: { protocol: 'TCP', port: 9090 }, dns: { protocol: 'UDP', port: 53 } },
-        '10.2.0.9': {},
-      },
+      backends: [
+        { '10.2.0.7': http, 'fd00:10:2::7': http },
+        {
+          '10.2.0.8': { http: { protocol: 'TCP', port: 9090 }, dns: { protocol: 'UDP', port: 53 } },
+          '10.2.0.9': {},
+        },
+      ],
       hostnames: { '10.2.0.7': 'db-0', '10.2.0.9': 'Not a label' },
     },
     [],
@@ -49,9 +50,9 @@ test('one family and one set of ports to a slice', () => {
 test('a port that an API server would refuse is left out', () => {
   const [found] = remoteSlices(
     {
-      backends: {
-        '10.2.0.7': { ...http, 'A b': { protocol: 'TCP', port: 1 }, none: { protocol: 'TCP', port: 0 } },
-      },
+      backends: [
+        { '10.2.0.7': { ...http, 'A b': { protocol: 'TCP', port: 1 }, none: { protocol: 'TCP', port: 0 } } },
+      ],
     },
     [],
   );

@@ -41,7 +41,7 @@ export function remoteSlices(
   present: Iterable<PresentSlice>,
 ): RemoteSlice[] {
   const groups = new Map<string, { slice: Pick<RemoteSlice, 'addressType' | 'ports'>; open: Set<string> }>();
-  for (const [address, named] of Object.entries(remote.backends)) {
+  for (const [address, named] of remote.backends.flatMap(part => Object.entries(part))) {
     const addressType = isIPv6(address) ? 'IPv6' : 'IPv4';
     const ports = Object.entries(named)
       .flatMap(([name, { protocol, port }]) =>

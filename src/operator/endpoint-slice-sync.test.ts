@@ -54,7 +54,7 @@ function world() {
       clusterId: 2,
       namespace: 'shop',
       name,
-      backends: Object.fromEntries(addresses.map(each => [each, { http: { protocol: 'TCP', port: 8080 } }])),
+      backends: addresses.map(each => ({ [each]: { http: { protocol: 'TCP', port: 8080 } } })),
       hostnames: { '10.2.0.7': 'cart-0' },
     });
   /** Applies all fixes as the watch would tell of it; gives what was done, in short. */

@@ -198,8 +198,10 @@ function lookup(prefixes: readonly string[]): (address: string) => boolean {
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (address.includes(':') ? 'ipv6' : 'ipv4');
 
 function withoutOwn(offered: RemoteService, isOwnPod: (address: string) => boolean): RemoteService {
-  const foreign = Object.entries(offered.backends).filter(([address]) => !isOwnPod(address));
-  return { ...offered, backends: Object.fromEntries(foreign) };
+  const foreign = offered.backends.map(part =>
+    Object.fromEntries(Object.entries(part).filter(([address]) => !isOwnPod(address))),
+  );
+  return { ...offered, backends: foreign };
 }
 
 /** What is to be changed about the slices of one service and cluster. */
@@ -254,7 +256,7 @@ function freeName(service: string, cluster: string, taken: Set<string>): string 
 
 function meshSliceObject(
   service: Service,
-  { cluster, terminating = {} }: RemoteService,
+  { cluster, terminating = [] }: RemoteService,
   name: string,
   { addressType, ports, endpoints }: RemoteSlice,
   isDead: (address: string) => boolean,
@@ -278,7 +280,7 @@ function meshSliceObject(
     addressType,
     ports: ports.map(({ name: port, protocol, port: number }) => ({ name: port, protocol, port: number })),
     endpoints: endpoints.map(({ address, hostname }) => {
-      const leaves = Object.hasOwn(terminating, address);
+      const leaves = terminating.some(part => Object.hasOwn(part, address));
       const dead = isDead(address);
       return {
         addresses: [address],

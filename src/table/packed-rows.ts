@@ -14,12 +14,17 @@ export interface PackedRowsOptions<Row> {
    * again, in whatever way, gets the same object for as long as the row is the same.
    */
   readonly held?: string | undefined;
+  /** Rows that are held as objects from the start: in columns each change of them would cost what they have. */
+  readonly isLarge?: ((row: Row) => boolean) | undefined;
 }
 
 /** Keeps a table's rows in these columns: see {@link PackedRows}. */
-export function packed<Row extends object>(columns: Columns<Row>, held?: string) {
+export function packed<Row extends object>(
+  columns: Columns<Row>,
+  hold: Pick<PackedRowsOptions<Row>, 'held' | 'isLarge'> = {},
+) {
   return (options: Pick<PackedRowsOptions<Row>, 'keyOf' | 'indexes'>): PackedRows<Row> =>
-    new PackedRows({ ...options, columns, held });
+    new PackedRows({ ...options, columns, ...hold });
 }
 
 /**
@@ -34,6 +39,7 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   readonly #keys = new SlotIndex();
   readonly #indexes: ReadonlyMap<string, { of: (row: Row) => readonly string[]; slots: SlotIndex }>;
   readonly #heldIndex: string | undefined;
+  readonly #isLarge: (row: Row) => boolean;
   /** By slot. Nothing of them is in the columns. */
   readonly #held = new Map<number, Row>();
   /** 1: the slot has a row. */
@@ -42,9 +48,10 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   #end = 0;
   #size = 0;
 
-  constructor({ keyOf, columns, indexes = {}, held }: PackedRowsOptions<Row>) {
+  constructor({ keyOf, columns, indexes = {}, held, isLarge }: PackedRowsOptions<Row>) {
     this.#keyOf = keyOf;
     this.#heldIndex = held;
+    this.#isLarge = isLarge ?? (() => false);
     this.#columns = Object.entries<ColumnKind<unknown>>(columns).map(([field, kind]) => [field, kind()]);
     this.#cursor = cursorOver<Row>(this.#columns);
     this.#indexes = new Map(
@@ -82,6 +89,7 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   set(key: string, row: Row, before: Row | undefined): void {
     const slot = before === undefined ? this.#allocate() : this.#slotOf(key);
     if (this.#held.has(slot)) this.#held.set(slot, row);
+    else if (this.#isLarge(row)) this.#hold(slot, row);
     else this.#write(slot, row, before);
     if (before === undefined) this.#keys.add(hashOf(key), slot);
     for (const { of, slots } of this.#indexes.values()) {
