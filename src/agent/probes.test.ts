@@ -302,7 +302,8 @@ test('a cluster that never answered is asked seldom, one address each time, and 
     await world.rounds(rounds);
     return world.asked - before;
   };
-  const state = (): string | undefined => world.probes.get('n0')!.status.find(each => each.node === '')?.state;
+  const state = (): string | undefined =>
+    world.probes.get('n0')!.status.find(each => each.node === '')?.state;
   assert.equal(await asked(10), 60);
   assert.equal(await asked(30), 6);
   // Its control plane falls silent: nobody else is left to tell.
