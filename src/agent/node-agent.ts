@@ -42,7 +42,7 @@ import { NatExhaustionNews } from './nat-exhaustion.ts';
 import { type NodeFamily, type ReadyNode, toldAddresses, whenNodeReady } from './own-node.ts';
 import { type PacketCount, packetCounts } from './packet-counts.ts';
 import { type PodIdentities, runPodIdentities } from './pod-identities.ts';
-import { Probes } from './probes.ts';
+import { nextRoundAt, Probes } from './probes.ts';
 import { attachPrograms, cgroup2Folder, deferPrograms } from './programs.ts';
 import type { ProxyHealth } from './proxy-health.ts';
 import { type NodePublication, publishNode } from './publish-node.ts';
@@ -487,6 +487,7 @@ export class NodeAgent {
       verdicts,
       alone,
       apiServer: pulse,
+      onSilentVia: cluster => this.remote?.unheardVia(cluster),
       belief: {
         failures: config['health-check-icmp-failure-threshold'],
         hold: config['health-check-hold'],
@@ -496,10 +497,13 @@ export class NodeAgent {
     });
     this.probes = probes;
     let timer: NodeJS.Timeout | undefined;
-    // Counted from the last question: it has as long to be answered as the first.
+    const interval = config['health-check-interval'];
+    let due = performance.now();
     const nextRound = (): void => {
       if (signal.aborted) return;
-      timer = setTimeout(() => void probes.round().then(nextRound), config['health-check-interval']).unref();
+      const now = performance.now();
+      due = nextRoundAt(due, now, interval);
+      timer = setTimeout(() => void probes.round().then(nextRound), due - now).unref();
     };
     nextRound();
     signal.addEventListener('abort', () => {

@@ -6,7 +6,7 @@ import { REMOTE_NODES_BY_CLUSTER, type RemoteHealth, type RemoteNode } from '../
 import { deriveVerdicts, loneWordTable, type Verdicts } from '../clustermesh/verdict-tables.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
-import { Probes } from './probes.ts';
+import { nextRoundAt, Probes } from './probes.ts';
 
 const INTERVAL = 400;
 const belief = { failures: 4, hold: 2000 };
@@ -52,6 +52,8 @@ class World {
   isSilent = false;
   asked = 0;
   doubts = 0;
+  /** Connections that go to somebody who does not answer, `agent cluster`. */
+  readonly silentVias: string[] = [];
   /** In milliseconds. */
   costOfAsking = 0;
   now = 0;
@@ -63,7 +65,7 @@ class World {
   }
 
   addCluster(name: string, count: number): void {
-    this.clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '' });
+    this.clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '', via: '' });
     for (let at = 0; at < count; at++) {
       const node = `${name}${at}`;
       this.remoteNodes.upsert({
@@ -100,6 +102,7 @@ class World {
         },
         doubt: () => this.doubts++,
       },
+      onSilentVia: cluster => this.silentVias.push(`${node} ${cluster}`),
       belief,
       now: () => this.now,
       socket: {
@@ -158,9 +161,9 @@ class World {
     ].join(' ');
   }
 
-  /** Its control plane speaks, or does not, and is on a node. */
-  health(cluster: string, silent: boolean, controlPlaneNode = ''): void {
-    this.clusters.upsert({ cluster, dead: false, silent, controlPlaneNode });
+  /** Its control plane speaks, or does not, and is on a node; agents read it by an address. */
+  health(cluster: string, silent: boolean, controlPlaneNode = '', via = ''): void {
+    this.clusters.upsert({ cluster, dead: false, silent, controlPlaneNode, via });
   }
 
   get deadRemote(): string {
@@ -362,6 +365,36 @@ test('the node that runs a control plane is probed always, by the few that probe
   assert.equal(world.deadRemote, '', 'it runs elsewhere: who is dead its cluster says');
 });
 
+test('whoever carries the connection to a cluster is probed by each agent, and tried once when it misses two probes', async () => {
+  const world = new World(2);
+  world.addCluster('eu', 3);
+  world.health('eu', false, '', 'eu1:ip');
+  await world.rounds(4);
+  const before = world.asked;
+  await world.rounds(10);
+  assert.equal((world.asked - before) / 10, 2 * (1 + 1 + 1));
+
+  world.cut('eu1');
+  // Asked before it was cut off, and then twice in vain.
+  await world.rounds(3);
+  assert.deepEqual(world.silentVias.sort(), ['n0 eu', 'n1 eu']);
+  await world.rounds(10);
+  assert.equal(world.silentVias.length, 2, 'once');
+  assert.equal(world.deadRemote, '', 'its own cluster says whether it is dead');
+
+  world.health('eu', false, '', 'eu2:ip');
+  await world.rounds(3);
+  world.mute.add('eu2:ip');
+  await world.rounds(3);
+  assert.deepEqual(world.silentVias.slice(2).sort(), ['n0 eu', 'n1 eu'], 'of the next connection, too');
+
+  // Who never answers, as many load balancers, is not missed.
+  world.mute.add('lb');
+  world.health('eu', false, '', 'lb');
+  await world.rounds(10);
+  assert.equal(world.silentVias.length, 4);
+});
+
 test('of a silent cluster that is cut off, or whose nodes answer no ICMP, no single node is said to be dead', async () => {
   const world = new World(6);
   world.addCluster('eu', 4);
@@ -533,4 +566,11 @@ test('a node that never answered is not held to be dead because the API server i
   world.isSilent = true;
   await world.rounds(20);
   assert.equal(world.deadFor('n0'), '');
+});
+
+test('rounds that begin late do not add up, and every question has time to be answered', () => {
+  assert.equal(nextRoundAt(1000, 1001, 300), 1300);
+  assert.equal(nextRoundAt(1000, 1150, 300), 1300);
+  assert.equal(nextRoundAt(1000, 1250, 300), 1400);
+  assert.equal(nextRoundAt(1000, 9000, 300), 9150, 'those that were missed are not made up for');
 });

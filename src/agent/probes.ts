@@ -36,6 +36,8 @@ export interface ProbesOptions {
     /** Somebody does not answer: perhaps it is silent too. */
     doubt(): void;
   };
+  /** What is at the other end of the connection to a cluster (`via`) has ceased to answer this node. */
+  readonly onSilentVia: (cluster: string) => void;
   readonly belief: BeliefOptions;
   readonly socket: {
     /** Sends one question; why it could not be sent. */
@@ -119,6 +121,9 @@ type AddressedNode = Pick<NodeRow, 'name' | 'addresses'>;
  * Another cluster finds its dead nodes itself. Its nodes are probed one by one only while it is silent, spread over all of ours;
  * and always, by a few, the one that runs its control plane: with that node its voice dies.
  *
+ * Whoever carries this agent's own connection to a cluster, a node of it as a rule, is probed by this agent and told to
+ * nobody: `onSilentVia`.
+ *
  * While the API server does not answer, nobody learns what others find. Then it probes all nodes and clusters, and judges
  * alone, for its own pods: `alone`.
  */
@@ -130,6 +135,8 @@ export class Probes {
   readonly #clusters = new Map<string, Probed>();
   /** Nodes of other clusters: cluster → node → probed. */
   readonly #remoteNodes = new Map<string, Map<string, Probed>>();
+  /** What the connection to each cluster goes to: cluster → probed. */
+  readonly #vias = new Map<string, Probed>();
   readonly #byNumber = new Map<number, Address>();
   /** Clusters that were silent before this process began and whose nodes are not known yet. */
   readonly #adopted: Set<string>;
@@ -173,7 +180,11 @@ export class Probes {
         this.#clustersChanged.add((after ?? before)!.cluster);
     });
     clusters.subscribe(({ key, before, after }) => {
-      if (before?.silent !== after?.silent || before?.controlPlaneNode !== after?.controlPlaneNode)
+      if (
+        before?.silent !== after?.silent ||
+        before?.controlPlaneNode !== after?.controlPlaneNode ||
+        before?.via !== after?.via
+      )
         this.#clustersChanged.add(key);
     });
   }
@@ -183,7 +194,7 @@ export class Probes {
    * than one turn of the event loop where these are many: of each other cluster there are some.
    */
   async round(): Promise<void> {
-    for (const { targets } of this.#probes())
+    for (const { targets } of this.#everything())
       for (const { path, outside } of targets)
         for (const each of [...path, ...outside]) each.answered = false;
     for (const number of this.#options.socket.poll()) {
@@ -195,7 +206,7 @@ export class Probes {
     if (this.#started) this.#judge();
     this.#started = true;
     await this.#takeOnDuties();
-    for (const probed of this.#probes()) probed.asked = false;
+    for (const probed of this.#everything()) probed.asked = false;
     let asked = 0;
     for (const probed of this.#inTurn()) {
       this.#ask(probed);
@@ -230,15 +241,11 @@ export class Probes {
   }
 
   #judge(): void {
-    const { belief: options, now, node, apiServer, alone } = this.#options;
-    const at = now();
-    for (const probed of this.#probes())
-      if (probed.asked) {
-        const wasFresh = isFresh(probed.belief);
-        probed.belief = nextBelief(probed.belief, probed.targets.some(answers), at, options);
-        // It is asked in time: by when the node counts as silent it is known whether others can be told.
-        if (wasFresh && !isFresh(probed.belief)) apiServer.doubt();
-      }
+    const { node, apiServer, alone, onSilentVia } = this.#options;
+    // It is asked in time: by when the node counts as silent it is known whether others can be told.
+    for (const probed of this.#probes()) if (this.#judgeOne(probed)) apiServer.doubt();
+    // So is the other cluster's control plane: what it has to say of that node is heard by another way.
+    for (const [cluster, probed] of this.#vias) if (this.#judgeOne(probed)) onSilentVia(cluster);
     const nodes = [...this.#nodes];
     const clusters = [...this.#clusters];
     const hearsNodes = nodes.some(([, { belief }]) => isFresh(belief));
@@ -262,6 +269,15 @@ export class Probes {
     if (!this.#accusation.synced) this.#accusation.markSynced();
     if (this.#isAlone) alone.upsert({ by: node, ...found(() => true) });
     else alone.delete(node);
+  }
+
+  /** Whether it has just ceased to answer. */
+  #judgeOne(probed: Probed): boolean {
+    if (!probed.asked) return false;
+    const { belief: options, now } = this.#options;
+    const wasFresh = isFresh(probed.belief);
+    probed.belief = nextBelief(probed.belief, probed.targets.some(answers), now(), options);
+    return wasFresh && !isFresh(probed.belief);
   }
 
   /**
@@ -338,6 +354,7 @@ export class Probes {
     const mine =
       (present?.mine && present.belief.silent) || clusterProbers(cluster, this.#ring, dead).includes(node);
     const health = clusters.get(cluster);
+    this.#probeVia(cluster, health?.via ?? '');
     const theirs = new Map(
       Array.from(
         mine || this.#isAlone || health?.silent ? remoteNodes.by(REMOTE_NODES_BY_CLUSTER, cluster) : [],
@@ -370,6 +387,19 @@ export class Probes {
       probed,
       clusterTargets(node, cluster, theirs.keys()).map(name => theirs.get(name)!),
     );
+  }
+
+  /** Another address is another way, of which nothing is known. */
+  #probeVia(cluster: string, ip: string): void {
+    const present = this.#vias.get(cluster);
+    if (present?.targets[0]?.name === ip) return;
+    if (present) this.#aim(present, []);
+    this.#vias.delete(cluster);
+    if (ip === '') return;
+    const probed = this.#probed(false);
+    probed.mine = false;
+    this.#vias.set(cluster, probed);
+    this.#aim(probed, [{ name: ip, addresses: [{ type: 'InternalIP', ip }] }]);
   }
 
   #probeSingly(
@@ -409,12 +439,15 @@ export class Probes {
       else others.push(probed);
     };
     for (const probed of this.#nodes.values()) take(probed, probed.mine);
-    for (const [cluster, probed] of this.#clusters) {
+    const takeUnlessStrange = (cluster: string, probed: Probed, isMine: boolean): void => {
       probed.strange = this.#isStrange(cluster, probed);
-      if (!probed.strange) take(probed, probed.mine || !this.#isAlone);
+      if (!probed.strange) take(probed, isMine);
       else if (++probed.turn % STRANGER_EVERY === probed.phase) chosen.push(probed);
-    }
+    };
+    for (const [cluster, probed] of this.#clusters)
+      takeUnlessStrange(cluster, probed, probed.mine || !this.#isAlone);
     for (const nodes of this.#remoteNodes.values()) for (const probed of nodes.values()) take(probed, false);
+    for (const [cluster, probed] of this.#vias) takeUnlessStrange(cluster, probed, false);
     const count = Math.min(others.length, OTHERS_A_ROUND);
     for (let at = 0; at < count; at++) chosen.push(others[(this.#turn + at) % others.length]!);
     this.#turn = others.length ? (this.#turn + count) % others.length : 0;
@@ -429,10 +462,16 @@ export class Probes {
     return !belief.heard && turn >= STRANGE && this.#options.clusters.get(cluster)?.silent !== true;
   }
 
+  /** Those that a verdict may be about. */
   *#probes(): Generator<Probed> {
     yield* this.#nodes.values();
     yield* this.#clusters.values();
     for (const nodes of this.#remoteNodes.values()) yield* nodes.values();
+  }
+
+  *#everything(): Generator<Probed> {
+    yield* this.#probes();
+    yield* this.#vias.values();
   }
 
   #probed(silent: boolean): Probed {
@@ -498,6 +537,14 @@ export class Probes {
     }
   }
 }
+
+/**
+ * When the round after the one that was to begin at `due` begins, all in milliseconds. On a busy machine rounds begin late:
+ * then the next one comes sooner, or five of them would take longer than is promised. Whoever is asked has half an
+ * interval to answer at the least.
+ */
+export const nextRoundAt = (due: number, now: number, interval: number): number =>
+  Math.max(due + interval, now + interval / 2);
 
 /**
  * Of somebody whom this node has only begun to probe, for want of others' word, and never heard. That others are heard says

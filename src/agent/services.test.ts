@@ -366,12 +366,12 @@ test('what is dead is out of choice for as long as it is, and affinity local fol
   assert.equal(await targets(), '10.1.0.1:8080');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
   assert.equal(await targets(), '10.2.0.1:80');
-  clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '' });
+  clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '', via: '' });
   assert.equal(await targets(), '');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: false });
   assert.equal(await targets(), '10.1.0.1:8080', 'kept in service, because most look dead');
   nodeVerdicts.upsert({ node: 'n2', by: ['n3', 'n4'], dead: true });
-  clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
+  clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '', via: '' });
   assert.equal(await targets(), '10.2.0.1:80');
   nodeVerdicts.delete('n2');
   assert.equal(await targets(), '10.1.0.1:8080');

@@ -18,7 +18,7 @@ function world(size: number) {
     });
   return {
     silent: (silent: boolean) =>
-      clusters.upsert({ cluster: 'eu', dead: false, silent, controlPlaneNode: '' }),
+      clusters.upsert({ cluster: 'eu', dead: false, silent, controlPlaneNode: '', via: '' }),
     accuse: (node: string, agreed = true) =>
       verdicts.upsert({ cluster: 'eu', node, by: agreed ? ['a', 'b'] : ['a'], agreed }),
     absolve: (node: string) => verdicts.delete(`eu/${node}`),

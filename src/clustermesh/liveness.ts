@@ -11,7 +11,7 @@ import type { ClusterVerdict, RemoteNodeVerdict } from './verdicts.ts';
 const answerWithin = 500;
 /** Milliseconds between looks at a cluster that is dead or may be. */
 const lookEvery = 250;
-/** Milliseconds for which a control plane has to answer after a node of it fell silent, until it is believed to be well. */
+/** Milliseconds for which a control plane has to answer after somebody fell silent who may carry what it says. */
 const questionFor = 3000;
 /** Milliseconds after the first attempt to connect before which an absent connection means nothing. */
 const grace = 3000;
@@ -109,7 +109,11 @@ export class Liveness {
   accuse(nodes: readonly RemoteNodeVerdict[]): void {
     const known = new Set(this.#accused.map(({ node }) => node));
     this.#accused = nodes;
-    if (nodes.every(({ node }) => known.has(node))) return;
+    if (!nodes.every(({ node }) => known.has(node))) this.question();
+  }
+
+  /** Somebody fell silent who may carry the connection: it is tried now, and given up if there is no answer by it. */
+  question(): void {
     this.#questionedUntil = performance.now() + questionFor;
     this.#suspect = this.#options.hearing().connection;
     if (!this.#examining) void this.#examine();

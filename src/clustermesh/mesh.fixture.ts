@@ -227,9 +227,9 @@ export async function euReadByUs(more?: Partial<RemoteClustersOptions>) {
   eu.fill();
   const folder = stack.use(new Folder());
   await folder.add(eu);
-  const { tables, of } = stack.use(new Reader(folder, more));
+  const { tables, of, clusters } = stack.use(new Reader(folder, more));
   const all = stack.move();
-  return { eu, folder, tables, of, [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { eu, folder, tables, of, clusters, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** What nodes of us say of single nodes of others, as `Verdicts` has it. */

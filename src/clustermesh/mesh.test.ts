@@ -221,6 +221,30 @@ test('a node falls silent that may have run the control plane: it is asked at on
   await until(() => of('eu')!.warnings.length === 0, 'no warning');
 });
 
+test('a connection to somebody who does not answer probes is tried, and given up at once if nothing comes by it', {
+  skip,
+}, async () => {
+  const slow = { ...timing, pingInterval: 60_000, pingTimeout: 60_000 };
+  await using mesh = await euReadByUs({ timing: slow });
+  const { eu, tables, of, clusters } = mesh;
+  await until(() => of('eu')?.ready === true, 'ready');
+  assert.equal(tables.clusters.get('eu')?.via, '127.0.0.1');
+
+  // It answers: ICMP alone is missing.
+  clusters.unheardVia('eu');
+  eu.rows.services.upsert(row('eu', 2, 'services', 'b'));
+  await until(() => tables.services.has('eu/shop/b'), 'a change');
+  await until(() => tables.clusters.get('eu')?.silent === false, 'it answers');
+
+  eu.etcd.signal('SIGSTOP');
+  clusters.unheardVia('eu');
+  await until(() => of('eu')?.connected === false, 'given up', 10_000);
+  assert.match(of('eu')!.lastFailure!.message, /no answer within 500 ms/);
+  assert.equal(tables.clusters.get('eu')?.via, '');
+  eu.etcd.signal('SIGCONT');
+  await until(() => of('eu')?.ready === true, 'ready again', 20_000);
+});
+
 test('a cluster whose control plane alone is silent is stale, and its age is shown', { skip }, async () => {
   await using mesh = await euReadByUs();
   const { eu, tables, of } = mesh;

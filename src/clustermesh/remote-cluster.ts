@@ -135,6 +135,11 @@ export class RemoteCluster {
     this.#liveness.accuse(nodes);
   }
 
+  /** Its address at the other end of the connection (`via`) does not answer our probes. */
+  unheardVia(): void {
+    this.#liveness.question();
+  }
+
   /** Ends without touching what is known: the process stops. */
   stop(): void {
     this.#stop.abort();
@@ -312,6 +317,11 @@ export class RemoteCluster {
   /** Node that runs the etcd from which it was last heard; '' where it does not say, as Cilium. */
   get controlPlaneNode(): string {
     return this.#config?.node ?? '';
+  }
+
+  /** Address at the other end of the connection by which it is read; '' while there is none. */
+  get via(): string {
+    return this.#connection?.peerAddress ?? '';
   }
 
   /** Its control plane, or a mirror's, answers as far as is known now. A process that has just begun knows nothing. */

@@ -54,7 +54,7 @@ export class RemoteClusters {
       appeared: name => pending.upsert({ cluster: name }),
       vanished: name => pending.delete(name),
       added: name => {
-        clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '' });
+        clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '', via: '' });
         return rowConsumer(name, this.#kinds, this.#writable);
       },
       removed: name => clusters.delete(name),
@@ -76,8 +76,8 @@ export class RemoteClusters {
         const cluster = this.#folder.get(name);
         const present = clusters.get(name);
         if (!cluster || !present) return;
-        const { silent, controlPlaneNode } = cluster;
-        clusters.upsert({ ...present, silent, controlPlaneNode });
+        const { silent, controlPlaneNode, via } = cluster;
+        clusters.upsert({ ...present, silent, controlPlaneNode, via });
       },
     });
     if (options.verdicts) this.#folder.follow(options.verdicts);
@@ -112,6 +112,11 @@ export class RemoteClusters {
         ...(keys.length ? [`cluster ${name}: ${keys.length} values refused, first: ${keys[0]}`] : []),
       ];
     });
+  }
+
+  /** What is at the other end of the connection to a cluster does not answer our probes. */
+  unheardVia(name: string): void {
+    this.#folder.get(name)?.unheardVia();
   }
 
   /** A cluster that will not come is not waited for. */

@@ -64,6 +64,8 @@ export interface RemoteHealth {
   readonly silent: boolean;
   /** Node that runs the etcd from which it was last heard; '' where it does not say, as Cilium. */
   readonly controlPlaneNode: string;
+  /** Address at the other end of the connection by which this process reads it; '' while there is none. */
+  readonly via: string;
 }
 
 /** A remote cluster that is configured and has not told everything yet, since this process started. */
@@ -147,7 +149,11 @@ export function remoteTables(): WritableRemoteTables {
   const clusters = new Table<RemoteHealth>({
     name: 'remote-clusters',
     keyOf: row => row.cluster,
-    equal: (a, b) => a.dead === b.dead && a.silent === b.silent && a.controlPlaneNode === b.controlPlaneNode,
+    equal: (a, b) =>
+      a.dead === b.dead &&
+      a.silent === b.silent &&
+      a.controlPlaneNode === b.controlPlaneNode &&
+      a.via === b.via,
   });
   clusters.markSynced();
   const pending = new Table<PendingCluster>({

@@ -82,6 +82,11 @@ export class EtcdConnection implements Disposable {
     return this.#lost.signal;
   }
 
+  /** Where its packets go: of a node, a load balancer, a pod; '' once it has ended. */
+  get peerAddress(): string {
+    return this.#session.peerAddress;
+  }
+
   /** SHA-256 of the certificate the server showed. */
   get peerCertificate(): string {
     return this.#session.peerCertificate;

@@ -93,6 +93,11 @@ export class Http2Session {
     });
   }
 
+  /** Of whoever is at the other end of TCP: a node, a load balancer; '' once that has ended. */
+  get peerAddress(): string {
+    return this.#socket.remoteAddress ?? '';
+  }
+
   /** SHA-256 of the server's certificate. */
   get peerCertificate(): string {
     return this.#socket.getPeerCertificate().fingerprint256 ?? '';

@@ -204,13 +204,13 @@ test('endpoints of a dead cluster are not ready, and are again when it is back',
   const { services, present, remote, offer, apply } = world();
   services.upsert(service('cart'));
   offer('eu', 'cart', '10.2.0.7');
-  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
+  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '', via: '' });
   await apply();
   const ready = () => [...present.values()].map(({ slice }) => slice.endpoints.map(each => each.ready));
-  remote.clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '' });
+  remote.clusters.upsert({ cluster: 'eu', dead: true, silent: true, controlPlaneNode: '', via: '' });
   await apply();
   assert.deepEqual(ready(), [[false]]);
-  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
+  remote.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '', via: '' });
   await apply();
   assert.deepEqual(ready(), [[true]]);
 });

@@ -46,6 +46,11 @@ export const scenarios: readonly Scenario[] = [
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
     limit: PROMISE,
   }),
+  nodeFault('a node is killed through which the other cluster reads', {
+    prepare: bed => readThrough(bed, 'eu-worker2'),
+    begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
+    limit: PROMISE,
+  }),
   nodeFault('a node with one of two clustermesh-apiservers is killed', {
     prepare: bed => replicas(bed, 2),
     begin: bed => fault(bed.lab.plan.name, { kind: 'kill', target: 'eu/eu-worker2' }),
@@ -251,6 +256,22 @@ async function healing(
     limit: 0,
     note: `first answer of it after ${((back.begin - at) / 1000).toFixed(1)} s`,
   };
+}
+
+/** Has every agent of us read eu through the NodePort of that node, by ending its connections to the others. */
+async function readThrough({ us, eu }: Bed, name: string): Promise<void> {
+  const address = (node: { readonly address: string }): string => node.address;
+  const [wanted = '', ...others] = [
+    ...eu.cluster.plan.nodes.filter(node => node.name === name),
+    ...eu.cluster.plan.nodes.filter(node => node.name !== name),
+  ].map(address);
+  await until(`us reads eu through ${name}`, 60, async () => {
+    const states = await us.states('eu');
+    if (states.every(({ endpoint }) => endpoint?.startsWith(`${wanted}:`))) return true;
+    for (const node of us.cluster.plan.nodes)
+      for (const other of others) await us.cluster.exec(node.name, 'ss', '-K', 'dst', other);
+    return undefined;
+  });
 }
 
 /** The second one is put on another worker, both of which eu has. */
