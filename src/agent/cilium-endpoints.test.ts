@@ -31,6 +31,7 @@ function world() {
       ports: [],
       phase: 'Running',
       addresses: [],
+      leaving: false,
     });
   return { endpoints, pods, identities, rows, addPod };
 }
@@ -93,6 +94,7 @@ test('an object that another node wrote meanwhile is left alone', async () => {
     nodeIp,
     encryptionKey: 0,
     serviceAccount: '',
+    leaving: false,
   });
   present.upsert(object('ours', '172.18.1.2'));
   present.upsert(object('moved', '172.18.1.3'));

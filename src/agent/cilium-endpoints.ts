@@ -1,4 +1,4 @@
-import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
+import { type EndpointObjectRow, LEAVING } from '../api/crds/cilium-endpoint.ts';
 import type { IdentityRow } from '../api/crds/cilium-identity.ts';
 import { parseLabels } from '../api/labels.ts';
 import type { NamedPort, PodRow } from '../identity/pod.ts';
@@ -24,6 +24,8 @@ export interface PublishedEndpoint {
   readonly nodeIp: string;
   readonly serviceAccount: string;
   readonly ports: readonly NamedPort[];
+  /** The pod has been told to end: said before Kubernetes says it, which whoever balances waits for. */
+  readonly leaving: boolean;
 }
 
 export interface PublishInputs {
@@ -75,6 +77,7 @@ export function derivePublishedEndpoints(inputs: PublishInputs): ReadonlyTable<P
           nodeIp,
           serviceAccount: pod.serviceAccount,
           ports: pod.ports,
+          leaving: pod.leaving,
         },
       ];
     },
@@ -103,7 +106,7 @@ export function ciliumEndpointObject(row: PublishedEndpoint): object {
     },
     status: {
       id: row.id,
-      state: 'ready',
+      state: row.leaving ? LEAVING : 'ready',
       identity: { id: row.identity, labels: row.labels },
       networking: { addressing: [{ ipv4: row.ipv4, ipv6: row.ipv6 }], node: row.nodeIp },
       'external-identifiers': {

@@ -9,6 +9,7 @@ import type { Netlink } from '../datapath/netlink.ts';
 import type { Datapath } from '../datapath/object.ts';
 import { TableMap } from '../datapath/table-map.ts';
 import type { Forwarding } from '../loadbalancer/frontends.ts';
+import { deriveCurrentSlices, deriveLeaving } from '../loadbalancer/leaving.ts';
 import type { Logger } from '../log.ts';
 import { Reconciler } from '../table/reconciler.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -150,6 +151,11 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     claims,
     ranges,
   });
+  const slices = deriveCurrentSlices({
+    slices: sources.slices,
+    leaving: deriveLeaving(sources.endpoints),
+    nodes: sources.nodes,
+  });
   const failures = new FailureLog(log);
   const report = (what: string) => ({
     signal,
@@ -196,7 +202,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     'health-check-ports': new Reconciler<HealthCheckPort>(
       deriveHealthCheckPorts({
         services: sources.services,
-        slices: sources.slices,
+        slices,
         node: options.node.name,
       }),
       healthChecks,
@@ -236,7 +242,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
   let vanished: VanishedBackends | undefined;
   const services = runServices({
     services: sources.services,
-    slices: sources.slices,
+    slices,
     remotes: remote.services,
     nodeVerdicts: options.nodeVerdicts,
     clusters: remote.clusters,

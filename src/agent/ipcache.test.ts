@@ -40,6 +40,7 @@ const cep = (name: string, address: string, nodeIp: string, identity = 65_800): 
   nodeIp,
   encryptionKey: 0,
   serviceAccount: '',
+  leaving: false,
 });
 const local = (ipv4: string, state: Endpoint['state'] = 'ready', identity?: number): Endpoint => ({
   id: 7,

@@ -76,6 +76,7 @@ test('what is in a namespace that is not global is not exported, from the moment
       nodeIp: '192.0.2.1',
       encryptionKey: 0,
       serviceAccount: '',
+      leaving: false,
     });
     const labels = { 'k8s:io.kubernetes.pod.namespace': namespace };
     identities.upsert({

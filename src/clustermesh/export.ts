@@ -13,6 +13,7 @@ import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
 import { labelNames } from '../api/labels.ts';
 import { type Service, serviceKey as serviceName } from '../api/service.ts';
 import type { EtcdRow } from '../kvstore/target.ts';
+import { deriveCurrentSlices, deriveLeaving } from '../loadbalancer/leaving.ts';
 import { exportedService, isExportable } from '../mcsapi/exported-service.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -59,7 +60,8 @@ export function deriveExport(sources: ExportSources, origin: Origin): Record<Kin
     keyOf: (row: EtcdRow) => row.key,
     equal: (a: EtcdRow, b: EtcdRow) => a.value === b.value,
   });
-  const { namespaces, services, serviceExports, slices, nodes, identities, endpoints } = sources;
+  const { namespaces, services, serviceExports, nodes, identities, endpoints } = sources;
+  const slices = deriveCurrentSlices({ slices: sources.slices, leaving: deriveLeaving(endpoints), nodes });
   const isGlobal = (namespace: string): boolean => namespaces.get(namespace)?.global === true;
   const verdicts = deriveVerdicts(nodes).nodes;
   const isDead = (node: string): boolean => verdicts.get(node)?.dead === true;

@@ -23,6 +23,7 @@ function pod(name: string, labels: Record<string, string>, more: Partial<PodRow>
     ports: [],
     phase: 'Running',
     addresses: [],
+    leaving: false,
     ...more,
   };
 }

@@ -23,6 +23,8 @@ export interface PodRow {
   /** Kubernetes' phase: a Succeeded or Failed pod has given its addresses back. */
   readonly phase: string;
   readonly addresses: readonly string[];
+  /** It has been told to end. */
+  readonly leaving: boolean;
 }
 
 /** What a daemon keeps of a namespace. */
@@ -51,6 +53,7 @@ export function podRow(pod: Pod): PodRow {
     ports,
     phase: status?.phase ?? '',
     addresses: status?.podIPs?.map(each => each.ip) ?? (status?.podIP ? [status.podIP] : []),
+    leaving: !!metadata.deletionTimestamp,
   };
 }
 

@@ -31,6 +31,7 @@ function endpoint(name: string, podUid: string, number = 0): EndpointObjectRow {
     nodeIp: '',
     encryptionKey: 0,
     serviceAccount: '',
+    leaving: false,
   };
 }
 

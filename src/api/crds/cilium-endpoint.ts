@@ -37,6 +37,9 @@ export const CiliumEndpoint = z.object({
 });
 export type CiliumEndpoint = z.infer<typeof CiliumEndpoint>;
 
+/** State of an endpoint whose pod has been told to end. */
+export const LEAVING = 'disconnecting';
+
 /** The row an endpoint of any node of the own cluster is known by. */
 export interface EndpointObjectRow {
   readonly namespace: string;
@@ -51,6 +54,8 @@ export interface EndpointObjectRow {
   readonly nodeIp: string;
   readonly encryptionKey: number;
   readonly serviceAccount: string;
+  /** The pod has been told to end. */
+  readonly leaving: boolean;
 }
 
 export function endpointObjectRow(object: CiliumEndpoint): EndpointObjectRow {
@@ -68,6 +73,7 @@ export function endpointObjectRow(object: CiliumEndpoint): EndpointObjectRow {
     nodeIp: status?.networking?.node ?? '',
     encryptionKey: status?.encryption?.key ?? 0,
     serviceAccount: status?.['service-account'] ?? '',
+    leaving: status?.state === LEAVING,
   };
 }
 
