@@ -18,7 +18,7 @@ function world() {
   const pods = podsTable();
   const identities = identitiesTable();
   const rows = derivePublishedEndpoints({ endpoints, pods, identities, nodeIp: '172.18.1.2' });
-  const addPod = (uid: string) =>
+  const addPod = (uid: string, leaving = false) =>
     pods.upsert({
       namespace: 'ns',
       name: 'web',
@@ -31,7 +31,7 @@ function world() {
       ports: [],
       phase: 'Running',
       addresses: [],
-      leaving: false,
+      leaving,
     });
   return { endpoints, pods, identities, rows, addPod };
 }
@@ -72,6 +72,21 @@ test('of two attachments the newest of this very pod counts', async () => {
   endpoints.upsert(endpoint('c3', '10.1.0.7', { podUid: 'u2', createdAt: '2026-01-02T00:00:00.000Z' }));
   await settled();
   assert.equal(rows.get('ns/web')?.ipv4, '10.1.0.7');
+});
+
+test('that a pod has been told to end is said at once', async () => {
+  const { endpoints, rows, addPod } = world();
+  endpoints.upsert(endpoint('c1', '10.1.0.5'));
+  addPod('u1');
+  await settled();
+  const metadata = { namespace: 'ns', name: 'web', uid: 'x', resourceVersion: '1' };
+  const isLeaving = (): boolean =>
+    endpointObjectRow(CiliumEndpoint.parse({ ...ciliumEndpointObject(rows.get('ns/web')!), metadata }))
+      .leaving;
+  assert.equal(isLeaving(), false);
+  addPod('u1', true);
+  await settled();
+  assert.equal(isLeaving(), true);
 });
 
 test('an object that another node wrote meanwhile is left alone', async () => {
