@@ -310,9 +310,9 @@ test('a cluster that never answered is asked seldom, one address each time, and 
   assert.equal(await asked(10), 60);
   assert.equal(await asked(30), 6);
   // Its control plane falls silent: nobody else is left to tell.
-  world.clusters.upsert({ cluster: 'eu', dead: false, silent: true, controlPlaneNode: '' });
+  world.clusters.upsert({ cluster: 'eu', dead: false, silent: true, controlPlaneNode: '', via: '' });
   assert.ok((await asked(10)) >= 60);
-  world.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '' });
+  world.clusters.upsert({ cluster: 'eu', dead: false, silent: false, controlPlaneNode: '', via: '' });
   assert.equal(state(), 'never heard');
   world.mute.delete('eu1:ip');
   await world.rounds(31);

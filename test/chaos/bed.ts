@@ -120,7 +120,6 @@ const remoteState = z.looseObject({
   name: z.string(),
   state: z.string(),
   status: z.string(),
-  endpoint: z.string().optional(),
   warnings: z.array(z.string()).default([]),
 });
 export type RemoteState = z.infer<typeof remoteState>;

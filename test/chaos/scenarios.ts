@@ -258,19 +258,19 @@ async function healing(
   };
 }
 
-/** Has every agent of us read eu through the NodePort of that node, by ending its connections to the others. */
+/** Has every agent of us read eu through the NodePort of that node, by ending connections to the others. */
 async function readThrough({ us, eu }: Bed, name: string): Promise<void> {
-  const address = (node: { readonly address: string }): string => node.address;
-  const [wanted = '', ...others] = [
-    ...eu.cluster.plan.nodes.filter(node => node.name === name),
-    ...eu.cluster.plan.nodes.filter(node => node.name !== name),
-  ].map(address);
-  await until(`us reads eu through ${name}`, 60, async () => {
-    const states = await us.states('eu');
-    if (states.every(({ endpoint }) => endpoint?.startsWith(`${wanted}:`))) return true;
-    for (const node of us.cluster.plan.nodes)
-      for (const other of others) await us.cluster.exec(node.name, 'ss', '-K', 'dst', other);
-    return undefined;
+  const wanted = eu.cluster.plan.nodes.find(node => node.name === name)!.address;
+  const others = eu.cluster.plan.nodes.flatMap(({ address }) => (address === wanted ? [] : [address]));
+  const isDone = async (node: string): Promise<boolean> => {
+    const found = await us.cluster.exec(node, 'ss', '-tnH', 'state', 'established');
+    const away = others.filter(address => found.includes(` ${address}:`));
+    for (const address of away) await us.cluster.exec(node, 'ss', '-K', 'dst', address);
+    return away.length === 0 && found.includes(` ${wanted}:`);
+  };
+  await until(`us reads eu through ${name}`, 120, async () => {
+    const done = await Promise.all(us.cluster.plan.nodes.map(node => isDone(node.name)));
+    return done.every(Boolean);
   });
 }
 
