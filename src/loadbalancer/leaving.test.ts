@@ -44,10 +44,11 @@ function world() {
     indexes: { address: row => row.addresses },
   });
   const nodes = new Table<NodeRow>({ name: 'nodes', keyOf: row => row.name });
-  nodes.upsert({
+  const node: NodeRow = {
     ...{ name: 'a', uid: '', labels: {}, annotations: {}, podCidrs: [], healthIp: '', ingressIp: '' },
     ...{ encryptionKey: 0, bootId: '', addresses: [{ type: 'InternalIP', ip: '192.0.2.1' }] },
-  });
+  };
+  nodes.upsert(node);
   const slices = new Table<EndpointSlice>(endpointSliceTable);
   const current = deriveCurrentSlices({ slices, leaving: deriveLeaving(endpoints), nodes });
   /** Addresses of shop/cart-1 and their state. */
@@ -57,7 +58,7 @@ function world() {
       .map(each => `${each.address} ${each.ready ? 'ready' : each.terminating ? 'terminating' : 'not ready'}`)
       .join(', ');
   };
-  return { endpoints, slices, current, states };
+  return { endpoints, nodes, node, slices, current, states };
 }
 
 test('a pod that has been told to end is terminating before its slice says so, and no other is', async () => {
@@ -112,4 +113,15 @@ test('an address that a new pod has is not held against it, nor one of the same 
   assert.equal(await states(), '10.1.0.1 ready');
   endpoints.upsert(pod('old', '10.1.0.1', true, 'other'));
   assert.equal(await states(), '10.1.0.1 ready');
+});
+
+test('the order in which nodes, pods and slices become known makes no difference', async () => {
+  const { endpoints, nodes, node, slices, states } = world();
+  nodes.delete('a');
+  slices.upsert(slice({ '10.1.0.1': ready }));
+  await settled();
+  endpoints.upsert(pod('one', '10.1.0.1', true));
+  await settled();
+  nodes.upsert(node);
+  assert.equal(await states(), '10.1.0.1 terminating');
 });

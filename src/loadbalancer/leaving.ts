@@ -23,7 +23,7 @@ export interface LeavingAddress {
   readonly nodeIp: string;
 }
 
-/** Index of a table of endpoints that finds who claims an address. */
+/** Index that finds who has an address. */
 const BY_ADDRESS = 'address';
 
 /** By address. One that a pod has which is to stay, too, is not left. */
@@ -61,6 +61,20 @@ export function deriveCurrentSlices({
   /** Nodes of the own cluster. */
   readonly nodes: ReadonlyTable<NodeRow>;
 }): ReadonlyTable<EndpointSlice> {
+  // Of thousands of nodes one is looked for with each pod that ends.
+  const addresses = derive<{ readonly name: string; readonly address: string }>({
+    name: 'node-addresses-by-name',
+    keyOf: row => row.name,
+    rowPerGroup: true,
+    indexes: { [BY_ADDRESS]: row => [row.address] },
+    equal: (a, b) => a.address === b.address,
+    inputs: [input(nodes, row => [row.name])],
+    compute(name) {
+      const node = nodes.get(name);
+      const address = node && nodeAddress(node);
+      return address === undefined ? [] : [{ name, address }];
+    },
+  });
   const isLeft = (namespace: string, address: string): boolean =>
     leaving.get(address)?.namespace === namespace;
   return derive<EndpointSlice>({
@@ -71,10 +85,15 @@ export function deriveCurrentSlices({
     inputs: [
       input(slices, row => [endpointSliceKey(row)]),
       input(leaving, function* ({ address, namespace, nodeIp }) {
-        const node = [...nodes.values()].find(each => nodeAddress(each) === nodeIp)?.name ?? '';
-        for (const slice of slices.by(SLICES_BY_NODE, node))
-          if (slice.namespace === namespace && slice.endpoints.some(each => each.address === address))
-            yield endpointSliceKey(slice);
+        for (const { name } of addresses.by(BY_ADDRESS, nodeIp))
+          for (const slice of slices.by(SLICES_BY_NODE, name))
+            if (slice.namespace === namespace && slice.endpoints.some(each => each.address === address))
+              yield endpointSliceKey(slice);
+      }),
+      // A node that was not known when its pod was told to end.
+      input(addresses, function* ({ name }) {
+        if (leaving.size > 0)
+          for (const slice of slices.by(SLICES_BY_NODE, name)) yield endpointSliceKey(slice);
       }),
     ],
     compute(key) {
