@@ -1,6 +1,6 @@
 /** What Cilium's agents say of themselves and of other clusters. */
 import * as z from 'zod';
-import type { ClusterOfTest } from '../e2e/mesh.ts';
+import { type ClusterOfTest, eventually, isthmusOk } from '../e2e/mesh.ts';
 
 export interface CiliumAgent {
   readonly node: string;
@@ -50,6 +50,21 @@ export async function remoteAt(agent: CiliumAgent, name: string): Promise<Cilium
   });
   const status = Status.parse(JSON.parse(await agent.dbg('status', '-o', 'json')));
   return status['cluster-mesh'].clusters.find(each => each.name === name);
+}
+
+/** Waits until each agent of Cilium says that us is ready and has two nodes, and Isthmus that every other cluster is. */
+export async function bothReady(agents: readonly CiliumAgent[], seconds = 120): Promise<void> {
+  for (const agent of agents)
+    await eventually(
+      `us at Cilium on ${agent.node}`,
+      async () => {
+        const remote = await remoteAt(agent, 'us');
+        if (!remote?.ready) throw new Error(remote?.status ?? 'not configured');
+        return remote['num-nodes'] === 2;
+      },
+      seconds,
+    );
+  await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', `${seconds}s`);
 }
 
 /** A row of an agent's ipcache. */

@@ -27,7 +27,7 @@ import {
   udpQuestion,
 } from '../e2e/mesh.ts';
 import { certificateOf, type MeshEtcd, meshEtcd } from '../e2e/mesh-etcd.ts';
-import { type CiliumAgent, ciliumAgents, ipcacheAt, remoteAt } from './cilium-agent.ts';
+import { bothReady, type CiliumAgent, ciliumAgents, ipcacheAt, remoteAt } from './cilium-agent.ts';
 
 let us: ClusterOfTest;
 let eu: ClusterOfTest;
@@ -57,7 +57,7 @@ after(async () => {
 });
 
 test('both say that the other is ready', async () => {
-  await bothReady();
+  await bothReady(agents);
   const said = await agents[0]!.dbg('status', '--all-clusters');
   assert.match(said, /ClusterMesh:\s+1\/1 remote clusters ready/);
   assert.match(said, /us: ready, 2 nodes, \d+ endpoints, \d+ identities, 1 services/);
@@ -237,7 +237,7 @@ test('every key has a lease that lives, and the heartbeats go on', async () => {
   }
   for (const name of ['us', 'eu'] as const)
     await eventually(`${name} beats again`, async () => (await heartbeatOf(name)) !== beats[name], 90);
-  await bothReady();
+  await bothReady(agents);
 });
 
 test('each is let in under the name that its certificate has: remote, and remote-<cluster>', async () => {
@@ -248,7 +248,7 @@ test('each is let in under the name that its certificate has: remote, and remote
   const { cert } = await certificateOf(eu, 'clustermesh-apiserver-remote-cert');
   assert.equal((await readCertificate(cert)).commonName, 'remote-eu');
   assert.equal(await ours(), 'remote');
-  await bothReady();
+  await bothReady(agents);
   const mode = (value: string) =>
     isthmusOk('upgrade', '--context', 'us', '--set', `clustermesh.apiserver.tls.authMode=${value}`);
   await mode('cluster');
@@ -260,7 +260,7 @@ test('each is let in under the name that its certificate has: remote, and remote
   await us.kubectl(...system, 'rollout', 'status', 'daemonset/isthmus', '--timeout=240s');
   const kvstoremesh = ['deployment/clustermesh-apiserver', '-c', 'kvstoremesh', '--', 'bash', '-c', 'kill 1'];
   await eu.kubectl(...system, 'exec', ...kvstoremesh);
-  await bothReady();
+  await bothReady(agents);
   await becomes(us, 'eu-web us-web');
   for (const each of Object.values(etcds)) {
     await each.admin('user', 'add', 'remote', '--no-password');
@@ -287,7 +287,7 @@ test('a new etcd on either side is read anew, and no request is lost meanwhile',
       'deployment/clustermesh-apiserver',
       '--timeout=120s',
     );
-    await bothReady();
+    await bothReady(agents);
     await scale(own, 0);
     await becomes(other, `${other.name}-web`);
     await scale(own, 1);
@@ -306,7 +306,7 @@ test('agents of Cilium read the copy that our mirror keeps of us, in place of wh
     const key = reportKey('us');
     const copied = async (): Promise<string> => etcds.eu.admin('get', '--print-value-only', key);
     await eventually('the copy is ours', async () => /"state":"ready"/.test(await copied()), 60);
-    await bothReady(180);
+    await bothReady(agents, 180);
     for (const agent of agents)
       for (const pod of await podsOf(us))
         await eventually(`${pod.address} on ${agent.node}`, async () => {
@@ -338,7 +338,7 @@ test('agents of Cilium read the copy that our mirror keeps of us, in place of wh
     await eu.tryKubectl(...system, 'delete', 'configmap', 'isthmus-config');
   }
   await eu.kubectl(...rollout);
-  await bothReady(180);
+  await bothReady(agents, 180);
   await becomes(eu, 'eu-web us-web', 60);
 });
 
@@ -366,7 +366,7 @@ test('Isthmus leaves the mesh: Cilium keeps nothing of it; it comes back, and al
   assert.equal(await answered(eu, ns.name, 'client'), 'eu-web');
   // To come back is to be declared again: `disable` has emptied the list of clusters.
   await upgradeIsthmus({ cluster, values: { document: declared }, report: () => undefined });
-  await bothReady(180);
+  await bothReady(agents, 180);
   await becomes(eu, 'eu-web us-web', 60);
   const known = new Set((await ipcacheAt(agents[0]!)).keys());
   for (const { address } of await podsOf(us)) assert.ok(known.has(`${address}/32`), address);
@@ -390,7 +390,7 @@ test('a cluster switched off in the values is forgotten by Isthmus, and learned 
     );
   assert.equal(await answered(us, ns.name, 'client'), 'us-web');
   await switched(true);
-  await bothReady(180);
+  await bothReady(agents, 180);
   await becomes(us, 'eu-web us-web', 60);
 });
 
@@ -471,20 +471,6 @@ function deployment(cluster: string): string {
       },
     },
   });
-}
-
-async function bothReady(seconds = 120): Promise<void> {
-  for (const agent of agents)
-    await eventually(
-      `us at Cilium on ${agent.node}`,
-      async () => {
-        const remote = await remoteAt(agent, 'us');
-        if (!remote?.ready) throw new Error(remote?.status ?? 'not configured');
-        return remote['num-nodes'] === 2;
-      },
-      seconds,
-    );
-  await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', `${seconds}s`);
 }
 
 const Remote = z.object({

@@ -18,7 +18,7 @@ import {
   serviceFor,
   udpQuestion,
 } from '../e2e/mesh.ts';
-import { ciliumAgents, ipcacheAt, remoteAt } from './cilium-agent.ts';
+import { bothReady, ciliumAgents, ipcacheAt } from './cilium-agent.ts';
 
 const hasIpv6 = openLab(labName).plan.clusters.every(each => each.ipFamily === 'dual');
 
@@ -38,13 +38,7 @@ describe('over IPv6', { skip: hasIpv6 ? false : 'the lab has no IPv6: --family d
 
   before(async () => {
     ({ us, eu } = await mesh());
-    await isthmusOk('clustermesh', 'status', '--context', 'us', '--wait', '--wait-duration', '240s');
-    for (const agent of await ciliumAgents(eu))
-      await eventually(
-        `us at Cilium on ${agent.node}`,
-        async () => (await remoteAt(agent, 'us'))?.ready,
-        240,
-      );
+    await bothReady(await ciliumAgents(eu), 240);
     ns = await namespace('interop-ipv6');
     for (const each of [us, eu]) {
       await each.apply(serverPod('client', { node: `${each.name}-control-plane` }), ns.name);
