@@ -30,7 +30,7 @@ export async function storms(readers: number): Promise<Result[]> {
           cluster: cluster!.name,
           reader: 'hub',
           maxClusters: 255,
-          consumer: rowConsumer(cluster!.name, datapathKinds, remoteTables()),
+          consumer: rowConsumer(datapathKinds, remoteTables()),
           reserve: () => undefined,
           release: () => undefined,
           onSynced: () => undefined,

@@ -68,17 +68,6 @@ export function parseClusterConfig(cluster: string, text: string, max: MaxCluste
   };
 }
 
-/** @throws BadValue when the cluster does not export services/v1, all that agents read of services */
-export function requireServices(cluster: string, { endpointSlicesExportMode: mode }: ClusterConfig): void {
-  if (mode === 'endpointslices-only')
-    throw new BadValue(
-      clusterConfigKey(cluster),
-      'capabilities.endpointSlicesExportMode',
-      mode,
-      'a cluster that exports services/v1',
-    );
-}
-
 export function formatClusterConfig(config: ClusterConfig): string {
   const { id, syncedCanaries, cached, maxConnectedClusters, serviceExportsEnabled } = config;
   return JSON.stringify({

@@ -17,7 +17,8 @@ export class Copy {
   readonly #stop = new AbortController();
   readonly since = performance.now();
 
-  constructor(cluster: string, options: Pick<ExporterOptions, 'ttl' | 'onError'>) {
+  /** `leave`: milliseconds that readers have to leave a kind that the cluster tells of no more. */
+  constructor(cluster: string, leave: number, options: Pick<ExporterOptions, 'ttl' | 'onError'>) {
     this.#rows = Object.fromEntries(mirroredKinds.map(kind => [kind, rawTable(kind)])) as Record<
       MirroredKind,
       Table<RawRow>
@@ -26,6 +27,7 @@ export class Copy {
     this.exporter = new Exporter({ ...options, cluster, cached: true, rows }, this.#stop.signal);
     this.consumer = {
       kinds: mirroredKinds,
+      replacedFor: leave,
       configured: config =>
         this.exporter.configure({ ...config, cached: true, syncedCanaries: true, reported: true }),
       writer: kind => {

@@ -3,12 +3,7 @@ import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { IdentityRow } from '../api/crds/cilium-identity.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import type { ServiceExport } from '../api/crds/service-export.ts';
-import {
-  type EndpointSlice,
-  SLICES_BY_NODE,
-  SLICES_BY_SERVICE,
-  type SliceEndpoint,
-} from '../api/endpoint-slice.ts';
+import { type EndpointSlice, SLICES_BY_NODE, SLICES_BY_SERVICE } from '../api/endpoint-slice.ts';
 import { firstAllocatable, mayClaim } from '../api/identity-number.ts';
 import { labelNames } from '../api/labels.ts';
 import { type Service, serviceKey as serviceName } from '../api/service.ts';
@@ -17,6 +12,7 @@ import { deriveCurrentSlices, deriveLeaving } from '../loadbalancer/leaving.ts';
 import { exportedService, isExportable } from '../mcsapi/exported-service.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
+import { type Candidate, endpointStates } from './endpoint-states.ts';
 import { addressKey, identityKey, type Kind, nodeKey, serviceExportKey, serviceKey } from './layout.ts';
 import { formatServiceExport } from './service-export.ts';
 import { formatAddress, formatNode, type Origin } from './values.ts';
@@ -183,12 +179,10 @@ export function exportService(
   const frontPorts: WirePorts = Object.fromEntries(
     service.ports.map(({ name, protocol, port }) => [name, { Protocol: protocol, Port: port }]),
   );
-  const backends = new Map<string, WirePorts>();
   const hostnames = new Map<string, string>();
   const zones = new Map<string, object>();
-  const { usable, terminating, notReady } = byState([...slices], isDead);
-  for (const { slice, endpoint } of usable) {
-    addPorts(backends, slice, endpoint);
+  const { usable, terminating, notReady } = endpointStates([...slices], isDead);
+  for (const { endpoint } of usable) {
     if (endpoint.hostname) hostnames.set(endpoint.address, endpoint.hostname);
     if (endpoint.zone)
       zones.set(endpoint.address, {
@@ -201,9 +195,9 @@ export function exportService(
     namespace: service.namespace,
     name: service.name,
     frontends: Object.fromEntries(service.clusterIPs.map(address => [address, frontPorts])),
-    backends: portsByAddress(backends),
-    ...(terminating.size ? { terminating: portsByAddress(terminating) } : {}),
-    ...(notReady.size ? { notReady: portsByAddress(notReady) } : {}),
+    backends: portsByAddress(usable),
+    ...(terminating.length ? { terminating: portsByAddress(terminating) } : {}),
+    ...(notReady.length ? { notReady: portsByAddress(notReady) } : {}),
     ...(hostnames.size ? { hostnames: sorted(hostnames) } : {}),
     ...(zones.size ? { zones: sorted(zones) } : {}),
     labels: sorted(Object.entries(service.labels)),
@@ -215,53 +209,16 @@ export function exportService(
   return [{ key: serviceKey(origin.cluster, service.namespace, service.name), value }];
 }
 
-interface Candidate {
-  readonly slice: EndpointSlice;
-  readonly endpoint: SliceEndpoint;
-}
 /** Address → its ports by name. */
-type Ports = Map<string, WirePorts>;
-
-interface ByState {
-  /**
-   * What any reader may send to: the ready ones; where there is none, those that terminate but still serve, as
-   * Kubernetes' proxies do (KEP-1669).
-   */
-  readonly usable: readonly Candidate[];
-  /** Serve what they have to the end, and are `usable` only where nothing is ready. */
-  readonly terminating: Ports;
-  /** There, and not to be sent to. */
-  readonly notReady: Ports;
-}
-
-/** Names instead of addresses are left out, and so is who terminates and serves no more. */
-function byState(slices: readonly EndpointSlice[], isDead: (node: string) => boolean): ByState {
-  const all = slices
-    .filter(slice => slice.addressType !== 'FQDN')
-    .flatMap(slice => slice.endpoints.map(endpoint => ({ slice, endpoint })))
-    .filter(({ endpoint }) => !isDead(endpoint.node));
-  const ready = all.filter(({ endpoint }) => endpoint.ready);
-  // While an endpoint moves between slices it is in two of them: the better state is the newer.
-  const readyAddresses = new Set(ready.map(({ endpoint }) => endpoint.address));
-  const terminating: Ports = new Map();
-  const notReady: Ports = new Map();
-  for (const { slice, endpoint } of all) {
-    if (readyAddresses.has(endpoint.address)) continue;
-    if (!endpoint.terminating) addPorts(notReady, slice, endpoint);
-    else if (endpoint.serving) addPorts(terminating, slice, endpoint);
+function portsByAddress(candidates: Iterable<Candidate>): Record<string, WirePorts> {
+  const found = new Map<string, WirePorts>();
+  for (const { slice, endpoint } of candidates) {
+    const ports = found.get(endpoint.address) ?? {};
+    for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
+    found.set(endpoint.address, ports);
   }
-  const usable = ready.length ? ready : all.filter(({ endpoint }) => endpoint.serving);
-  return { usable, terminating, notReady };
+  return sorted([...found].map(([address, ports]) => [address, sorted(Object.entries(ports))]));
 }
-
-function addPorts(to: Ports, slice: EndpointSlice, { address }: SliceEndpoint): void {
-  const ports = to.get(address) ?? {};
-  for (const { name, protocol, port } of slice.ports) ports[name] = { Protocol: protocol, Port: port };
-  to.set(address, ports);
-}
-
-const portsByAddress = (of: Ports): Record<string, WirePorts> =>
-  sorted([...of].map(([address, ports]) => [address, sorted(Object.entries(ports))]));
 
 /** Keys in order, as Go writes maps: equal states give equal texts. */
 function sorted<V>(entries: Iterable<readonly [string, V]>): Record<string, V> {

@@ -28,7 +28,7 @@ const service = {
 /** What an agent makes of values of the key, one after the other. */
 function reading() {
   const tables = remoteTables();
-  const writer = rowConsumer('eu', ['services'], tables).writer('services', origin);
+  const writer = rowConsumer(['services'], tables).writer('services', origin);
   let changes = 0;
   tables.services.subscribe(() => changes++);
   return {

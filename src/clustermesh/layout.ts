@@ -24,6 +24,10 @@ export const datapathKinds = ['nodes', 'identities', 'ip', 'services'] as const 
 export const mirroredKinds = [...kinds, 'endpointslices'] as const;
 export type MirroredKind = (typeof mirroredKinds)[number];
 
+/** What is read to know of these kinds: a cluster tells of its services in one of two ways. */
+export const readKinds = (of: readonly Kind[]): readonly MirroredKind[] =>
+  of.includes('services') ? [...of, 'endpointslices'] : of;
+
 /** The prefix a cluster's objects of a kind are below, with its last slash. */
 export function objectPrefix(kind: MirroredKind, cluster: string, cached = false): string {
   const root = `cilium/${cached ? 'cache' : 'state'}/${kind}/v1`;

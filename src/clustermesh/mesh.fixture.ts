@@ -8,6 +8,7 @@ import { keepSession } from '../kvstore/session.ts';
 import type { EtcdRow, RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, remoteUser, syncRemoteUsers } from './access.ts';
+import type { ClusterConfig } from './cluster-config.ts';
 import { Exporter } from './exporter.ts';
 import { type Kind, kinds } from './layout.ts';
 import { RemoteClusters, type RemoteClustersOptions } from './remote-clusters.ts';
@@ -79,12 +80,13 @@ export class Cluster implements AsyncDisposable {
   readonly etcd: LocalEtcd;
   readonly rows: Record<Kind, Table<EtcdRow>>;
   readonly exporter: Exporter;
+  readonly config: ClusterConfig;
   /** Clusters that may read. */
   admitted: readonly string[] = ['us', 'us2'];
   readonly #stop = new AbortController();
   #session: Promise<void> = Promise.resolve();
 
-  private constructor(name: string, id: number, etcd: LocalEtcd, slices?: Table<RawRow>) {
+  private constructor(name: string, id: number, etcd: LocalEtcd, slices?: Table<RawRow>, slicesOnly = false) {
     this.name = name;
     this.id = id;
     this.etcd = etcd;
@@ -96,22 +98,37 @@ export class Cluster implements AsyncDisposable {
       services: table(),
       serviceexports: table(),
     };
-    const config = {
+    this.config = {
       id,
       syncedCanaries: true,
       cached: false,
       maxConnectedClusters: 255,
       serviceExportsEnabled: slices ? true : undefined,
       node: `${name}-control-plane`,
-      ...(slices ? { endpointSlicesExportMode: 'services-and-endpointslices' as const } : {}),
+      ...(slices
+        ? { endpointSlicesExportMode: slicesOnly ? 'endpointslices-only' : 'services-and-endpointslices' }
+        : {}),
     };
-    const rows = { ...this.rows, ...(slices ? { endpointslices: slices } : {}) };
-    this.exporter = new Exporter({ cluster: name, config, rows, ttl: 30, heartbeat: 100 }, this.#stop.signal);
+    const { services, ...others } = this.rows;
+    const rows = {
+      ...others,
+      ...(slicesOnly ? {} : { services }),
+      ...(slices ? { endpointslices: slices } : {}),
+    };
+    this.exporter = new Exporter(
+      { cluster: name, config: this.config, rows, ttl: 30, heartbeat: 100 },
+      this.#stop.signal,
+    );
   }
 
-  /** With `slices` it exports all that a newer Cilium does. */
-  static async start(name: string, id: number, slices?: Table<RawRow>): Promise<Cluster> {
-    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!), slices);
+  /** With `slices` it exports all that a newer Cilium does, or what one does that exports no services beside them. */
+  static async start(
+    name: string,
+    id: number,
+    slices?: Table<RawRow>,
+    slicesOnly?: boolean,
+  ): Promise<Cluster> {
+    const cluster = new Cluster(name, id, await LocalEtcd.start(name, binary!), slices, slicesOnly);
     const tls = await cluster.etcd.certificate(adminUser(name));
     cluster.#session = keepSession(
       { endpoints: () => [cluster.etcd.endpoint], tls, ...timing },

@@ -5,7 +5,7 @@ import * as z from 'zod';
 import { LocalEtcd, quickest, until } from '../../test/etcd/local-etcd.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { encodeKey } from '../kvstore/range.ts';
-import type { EtcdRow } from '../kvstore/target.ts';
+import type { EtcdRow, RawRow } from '../kvstore/target.ts';
 import { Table } from '../table/table.ts';
 import { adminUser, localUser, remoteUser, syncRemoteUsers } from './access.ts';
 import { datapathKinds } from './layout.ts';
@@ -20,6 +20,7 @@ import {
   skip,
   timing,
 } from './mesh.fixture.ts';
+import { sliceRow } from './slice.fixture.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 import { withdrawExport } from './withdraw.ts';
 
@@ -545,3 +546,83 @@ function ownNode(name: string, podCidr: string): NodeRow {
     bootId: '',
   };
 }
+
+/** A table of slices that are complete. */
+function slicesOf(...rows: readonly RawRow[]): Table<RawRow> {
+  const slices = new Table<RawRow>({ name: 'slices', keyOf: each => each.key });
+  for (const each of rows) slices.upsert(each);
+  slices.markSynced();
+  return slices;
+}
+
+test('a cluster that exports EndpointSlices only is read as one that exports services', {
+  skip,
+}, async () => {
+  const slices = new Table<RawRow>({ name: 'slices', keyOf: each => each.key });
+  slices.upsert(sliceRow('eu', 2, 'a', 'a-1', ['10.2.0.7']));
+  await using eu = await Cluster.start('eu', 2, slices, true);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  using us = new Reader(folder);
+  await until(() => us.of('eu')?.status === 'synchronization in progress for endpoint slices', 'the rest');
+  assert.equal(us.tables.services.synced, false, 'slices are awaited');
+  slices.markSynced();
+  await until(() => us.of('eu')?.ready === true, 'ready');
+  assert.equal(us.tables.services.synced, true);
+  assert.deepEqual(us.of('eu')!.counts, { nodes: 1, identities: 1, ip: 1, endpointslices: 1 });
+  const states = () => {
+    const { backends, terminating, notReady } = us.tables.services.get('eu/shop/a')!;
+    return [backends, terminating, notReady]
+      .map(each => (each ?? []).flatMap(part => Object.keys(part)).join(' '))
+      .join('; ');
+  };
+  assert.equal(states(), '10.2.0.7; ; ');
+  slices.upsert(sliceRow('eu', 2, 'a', 'a-2', [['10.2.0.8', 'draining'], '10.2.0.9']));
+  await until(() => states() === '10.2.0.7 10.2.0.9; 10.2.0.8; ', 'a second slice');
+
+  // One that lies about whose it is changes nothing, and is told of.
+  const { key, value } = sliceRow('us', 1, 'a', 'a-1', ['10.1.0.1']);
+  slices.upsert({ key: key.replace('/us/', '/eu/'), value });
+  await until(() => Object.keys(us.of('eu')!.refused).length === 1, 'refused');
+  assert.match(Object.values(us.of('eu')!.refused)[0]!, /shop\/a-1: cluster: found "us", expected "eu"/);
+  assert.equal(states(), '10.2.0.7 10.2.0.9; 10.2.0.8; ');
+  for (const name of ['a-1', 'a-2']) slices.delete(key.replace('us/shop/a-1', `eu/shop/${name}`));
+  await until(() => !us.tables.services.has('eu/shop/a'), 'an end');
+});
+
+test('a cluster of Cilium that goes over to slices only, and back, loses nobody a backend', {
+  skip,
+}, async () => {
+  const slices = slicesOf(sliceRow('eu', 2, 'a', 'a-1', ['10.2.0.7']));
+  await using eu = await Cluster.start('eu', 2, slices);
+  eu.fill();
+  using folder = new Folder();
+  await folder.add(eu);
+  using us = new Reader(folder);
+  await until(() => us.of('eu')?.ready === true, 'ready');
+  assert.deepEqual(us.of('eu')!.counts, { nodes: 1, identities: 1, ip: 1, services: 1 });
+  const log: string[] = [];
+  us.tables.services.subscribe(({ key, after }) => log.push(`${key} ${after ? 'put' : 'gone'}`));
+  /** Its clustermesh-apiserver comes back with another setting and, as its etcd is in the same pod, with nothing of before. */
+  const restart = async (change: () => void): Promise<void> => {
+    await eu.etcd.kill();
+    change();
+    await eu.etcd.initialize();
+    await eu.etcd.run();
+  };
+  const service = row('eu', 2, 'services', 'a');
+  await restart(() => {
+    eu.exporter.configure({ ...eu.config, endpointSlicesExportMode: 'endpointslices-only' });
+    eu.rows.services.delete(service.key);
+    slices.upsert(sliceRow('eu', 2, 'b', 'b-1', ['10.2.0.8']));
+  });
+  await until(() => us.of('eu')?.counts.endpointslices === 2 && us.of('eu')!.ready, 'slices', 20_000);
+  assert.deepEqual(log, ['eu/shop/b put']);
+  await restart(() => {
+    eu.exporter.configure(eu.config);
+    eu.rows.services.upsert(service);
+  });
+  await until(() => us.of('eu')?.counts.services === 1 && us.of('eu')!.ready, 'services', 20_000);
+  assert.deepEqual(log, ['eu/shop/b put', 'eu/shop/b gone']);
+});

@@ -13,6 +13,8 @@ export interface MirrorReport {
   readonly mirror: string;
   /** ID in the configuration that the copy is of; 0 where none could be accepted. */
   readonly clusterId: number;
+  /** Its `endpointSlicesExportMode`, '' where it says none; undefined where no configuration could be accepted. */
+  readonly exportMode?: string | undefined;
   readonly state: RemoteState;
   /** One line for people, as of the writing. */
   readonly status: string;
@@ -29,6 +31,7 @@ export interface MirrorReport {
 export const mirrorReportSchema = z.object({
   mirror: z.string().default(''),
   clusterId: z.int().default(0),
+  exportMode: z.string().optional(),
   state: z.enum(remoteStates),
   status: z.string().default(''),
   answers: z.boolean(),

@@ -19,6 +19,7 @@ import {
   timing,
 } from './mesh.fixture.ts';
 import { Mirror, type MirrorOptions } from './mirror.ts';
+import { sliceRow } from './slice.fixture.ts';
 import type { ClusterVerdict } from './verdicts.ts';
 
 /** Without pings: who finds a silence is the question that silent nodes are a reason for, and a busy machine is none. */
@@ -406,4 +407,36 @@ test('a cluster with another ID is another one behind a mirror, too; one that ca
     () => /^its mirror mirror-1 says: cluster ID 1 of eu is that of this/.test(late.eu()?.status ?? ''),
     `told, not ${late.eu()?.status}`,
   );
+});
+
+test('a cluster that goes over to slices only is followed through the mirror, and loses nobody a backend', {
+  skip,
+}, async t => {
+  const slices = new Table<RawRow>({ name: 'slices', keyOf: each => each.key });
+  slices.upsert(sliceRow('eu', 2, 'a', 'a-1', ['10.2.0.7']));
+  slices.markSynced();
+  await using eu = await Cluster.start('eu', 2, slices);
+  await using home = await LocalEtcd.start('us', binary!);
+  eu.fill();
+  using theirs = new Folder();
+  await theirs.add(eu);
+  using ours = new Folder();
+  await pointHome(ours, home);
+  await using _ = await startMirror(home, theirs);
+  const agent = startAgent(t, ours);
+  await until(() => agent.eu()?.ready === true, 'ready');
+  assert.equal(agent.eu()!.counts.services, 1);
+  await eu.etcd.kill();
+  eu.exporter.configure({ ...eu.config, endpointSlicesExportMode: 'endpointslices-only' });
+  eu.rows.services.delete(row('eu', 2, 'services', 'a').key);
+  await eu.etcd.initialize();
+  await eu.etcd.run();
+  await until(() => agent.eu()?.counts.endpointslices === 1 && agent.eu()!.ready, 'slices', 20_000);
+  const copy = await entries(home, 'cilium/cache/');
+  assert.ok(copy.has('cilium/cache/endpointslices/v1/eu/shop/a-1'));
+  slices.upsert(sliceRow('eu', 2, 'a', 'a-2', ['10.2.0.8']));
+  const backends = () =>
+    (agent.tables.services.get('eu/shop/a')?.backends ?? []).flatMap(part => Object.keys(part)).join();
+  await until(() => backends() === '10.2.0.7,10.2.0.8', 'a change');
+  assert.deepEqual(agent.flaps, []);
 });

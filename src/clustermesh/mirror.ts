@@ -34,6 +34,8 @@ const REPORT_TTL = 15;
 const CONNECT_WITHIN = 15_000;
 /** Milliseconds after which it is not waited for any longer, though it is connected. */
 const COPY_WITHIN = 600_000;
+/** Milliseconds that readers have to leave what is to go; as Cilium's. */
+const LEAVE = 180_000;
 /** Milliseconds after which ages in the report of a cluster that is not ready are said again. */
 const RENEW = 15_000;
 
@@ -140,8 +142,8 @@ export class Mirror {
   }
 
   #add(name: string): Copy {
-    const { ttl, onError } = this.#options;
-    const copy = new Copy(name, { ...(ttl ? { ttl } : {}), ...(onError ? { onError } : {}) });
+    const { ttl, onError, leave = LEAVE } = this.#options;
+    const copy = new Copy(name, leave, { ...(ttl ? { ttl } : {}), ...(onError ? { onError } : {}) });
     this.#copies.set(name, copy);
     // It came back before its copy was gone, which is taken over as it is.
     const leaving = this.#leaving.get(name);
@@ -157,7 +159,7 @@ export class Mirror {
     const over = AbortSignal.any([cancel.signal, this.#options.signal]);
     const work = async (): Promise<void> => {
       await this.#write(connection => closeCopy(connection, name), over);
-      await pause(this.#options.leave ?? 180_000, over);
+      await pause(this.#options.leave ?? LEAVE, over);
       await this.#write(connection => withdrawCopy(connection, name), over);
       if (over.aborted) return;
       this.#reported.delete(name);
@@ -204,10 +206,18 @@ export class Mirror {
     const copy = this.#copies.get(name);
     if (!cluster || !copy) return;
     const { clusterId = 0, state: heard, status, ...ages } = cluster.status;
-    const { answers, blind, heartbeat } = cluster;
+    const { answers, blind, heartbeat, exportMode } = cluster;
     const state = heard !== 'ready' || this.#isCopied(name, copy) ? heard : 'syncing';
     if (heard !== 'ready') this.#copied.delete(name);
-    const about = JSON.stringify([clusterId, state, answers, blind, heartbeat, status.replace(/\d+/g, '#')]);
+    const about = JSON.stringify([
+      clusterId,
+      exportMode,
+      state,
+      answers,
+      blind,
+      heartbeat,
+      status.replace(/\d+/g, '#'),
+    ]);
     const last = this.#reported.get(name);
     const now = performance.now();
     if (last?.about === about && (state === 'ready' || now - last.at < RENEW)) return;
@@ -215,6 +225,7 @@ export class Mirror {
     const report: MirrorReport = {
       mirror: this.#options.name,
       clusterId,
+      exportMode,
       state,
       status: state === heard ? status : 'what it says is being copied',
       answers,

@@ -70,6 +70,8 @@ export class RemoteCluster {
   readonly #options: RemoteClusterOptions;
   readonly #stop = new AbortController();
   readonly #synced = new Set<MirroredKind>();
+  /** Kinds that it tells of in place of others, which are used until all of theirs is known. */
+  readonly #replaced = new Map<MirroredKind, MirroredKind>();
   readonly #kinds: readonly MirroredKind[];
   readonly #silence: number;
   readonly #entries: RemoteEntries;
@@ -179,8 +181,8 @@ export class RemoteCluster {
       clusterId: this.#config?.id,
       cached: this.#config?.cached ?? false,
       mirror: this.#relay?.report?.mirror,
-      synced: byKind(this.#kinds, kind => this.#synced.has(kind)),
-      counts: byKind(this.#kinds, kind => this.#entries.count(kind) ?? 0),
+      synced: byKind(facts.kinds, kind => facts.synced.has(kind)),
+      counts: byKind(facts.kinds, kind => this.#entries.count(kind) ?? 0),
       failures: this.#failures,
       repaired: this.#entries.repaired,
       lastFailure: this.#lastFailure && {
@@ -200,10 +202,11 @@ export class RemoteCluster {
 
   #facts(now: number): RemoteFacts {
     const { deadSince, unheardBy, unheardUntil, accused } = this.#liveness;
+    const kinds = this.#told;
     return {
       now,
-      kinds: this.#kinds,
-      synced: this.#synced,
+      kinds,
+      synced: new Set(kinds.filter(kind => this.#synced.has(kind))),
       connected: this.#connection !== undefined,
       refusal: this.#refusal,
       relay: this.#relay,
@@ -278,8 +281,9 @@ export class RemoteCluster {
       this.#liveness.connected();
       this.#refusal = undefined;
       this.#deniedSince = undefined;
-      const told = this.#kinds.filter(kind => this.#tells(kind));
-      for (const kind of this.#kinds) if (!told.includes(kind)) this.#hasNone(kind);
+      const told = this.#told;
+      this.#replaced.clear();
+      for (const kind of this.#kinds) if (!told.includes(kind)) this.#hasNone(kind, told);
       if (this.#relay) follow(this.#reportFollower(connection, this.#relay));
       if (config.syncedCanaries)
         follow(this.#canaryFollower(told, kind => follow(this.#entries.follower(kind, config))));
@@ -324,6 +328,11 @@ export class RemoteCluster {
     return this.#connection?.peerAddress ?? '';
   }
 
+  /** How it tells of its services, as its configuration has it; undefined where none was accepted. */
+  get exportMode(): string | undefined {
+    return this.#config && (this.#config.endpointSlicesExportMode ?? '');
+  }
+
   /** Its control plane, or a mirror's, answers as far as is known now. A process that has just begun knows nothing. */
   get answers(): boolean {
     return this.#liveness.answers;
@@ -361,7 +370,6 @@ export class RemoteCluster {
       this.#options.release();
     }
     try {
-      consumer.check?.(config);
       this.#options.reserve(config.id);
     } catch (error) {
       this.#refusal = messageOf(error);
@@ -421,9 +429,11 @@ export class RemoteCluster {
         this.#entries.accept(key);
         this.#liveness.reported(relay);
         this.#options.onChange?.();
-        const { clusterId } = relay.report!;
+        const { clusterId, exportMode } = relay.report!;
         if (clusterId !== 0 && clusterId !== this.#config?.id)
           connection.close(new EtcdFailure('etcd', `its ID is ${clusterId} now, it was ${this.#config?.id}`));
+        else if (exportMode !== undefined && exportMode !== this.exportMode)
+          connection.close(new EtcdFailure('etcd', `it exports ${exportMode || 'services'} now`));
       },
       delete: missing,
       listed: () => {
@@ -451,14 +461,17 @@ export class RemoteCluster {
     }
   }
 
-  /** A writer that knows nothing of MCS-API, or of slices, never says that these are complete: it has none. */
-  #tells(kind: MirroredKind): boolean {
-    if (kind === 'serviceexports') return this.#config?.serviceExportsEnabled !== undefined;
-    return kind !== 'endpointslices' || this.#config?.endpointSlicesExportMode !== undefined;
+  /** The kinds that it tells of, and that are of use. */
+  get #told(): readonly MirroredKind[] {
+    const config = this.#config;
+    const { needs } = this.#options.consumer;
+    return this.#kinds.filter(kind => !config || (tells(config, kind) && (needs?.(kind, config) ?? true)));
   }
 
-  #hasNone(kind: MirroredKind): void {
-    this.#entries.forget(kind);
+  #hasNone(kind: MirroredKind, told: readonly MirroredKind[]): void {
+    const instead = alternatives[kind];
+    if (instead && told.includes(instead)) this.#replaced.set(instead, kind);
+    else this.#entries.forget(kind);
     this.#listed(kind);
   }
 
@@ -470,11 +483,25 @@ export class RemoteCluster {
       this.#outdatedAt = undefined;
     }
     this.#options.consumer.listed?.(kind);
+    this.#forgetReplaced(kind);
     if (!this.#synced.has(kind)) {
       this.#synced.add(kind);
       this.#options.onSynced(kind);
     }
     this.#options.onChange?.();
+  }
+
+  #forgetReplaced(by: MirroredKind): void {
+    const replaced = this.#replaced.get(by);
+    if (replaced === undefined) return;
+    const forget = (): void => {
+      if (this.#replaced.get(by) !== replaced || this.#stop.signal.aborted) return;
+      this.#replaced.delete(by);
+      this.#entries.forget(replaced);
+    };
+    const { replacedFor = 0 } = this.#options.consumer;
+    if (replacedFor === 0) forget();
+    else setTimeout(forget, replacedFor).unref();
   }
 
   #canaryFollower(kinds: readonly MirroredKind[], start: (kind: MirroredKind) => void): PrefixFollower {
@@ -516,8 +543,23 @@ export class RemoteCluster {
   #drain(): void {
     this.#entries.drain();
     this.#synced.clear();
+    this.#replaced.clear();
   }
 }
+
+/** A writer that knows nothing of MCS-API, or of slices, never says that these are complete: it has none. */
+function tells(config: ClusterConfig, kind: MirroredKind): boolean {
+  const { serviceExportsEnabled, endpointSlicesExportMode: mode } = config;
+  if (kind === 'serviceexports') return serviceExportsEnabled !== undefined;
+  if (kind === 'services') return mode !== 'endpointslices-only';
+  return kind !== 'endpointslices' || mode !== undefined;
+}
+
+/** A cluster may come to tell of its services in the other way. */
+const alternatives: Partial<Record<MirroredKind, MirroredKind>> = {
+  services: 'endpointslices',
+  endpointslices: 'services',
+};
 
 function byKind<V>(
   kinds: readonly MirroredKind[],

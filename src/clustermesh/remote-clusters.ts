@@ -3,11 +3,11 @@ import { logOf } from '../log.ts';
 import type { Change, ReadonlyTable } from '../table/table.ts';
 import { nextTurn, turnIsOver } from '../table/turn.ts';
 import { ClusterFolder, type ReadersOptions } from './cluster-folder.ts';
-import { datapathKinds, type Kind, kinds } from './layout.ts';
+import { datapathKinds, type Kind, type MirroredKind, mirroredKinds, readKinds } from './layout.ts';
 import { type ClaimedRange, findOverlaps } from './overlap.ts';
 import type { RemoteClusterStatus } from './remote-status.ts';
 import { rowConsumer } from './row-writers.ts';
-import { type RemoteTables, remoteTables } from './rows.ts';
+import { type RemoteTables, remoteTables, type WritableRemoteTables } from './rows.ts';
 import type { Verdicts } from './verdict-tables.ts';
 
 export interface RemoteClustersOptions extends ReadersOptions {
@@ -32,11 +32,13 @@ export class RemoteClusters {
   readonly #writable = remoteTables();
   readonly #options: RemoteClustersOptions;
   readonly #folder: ClusterFolder;
-  readonly #awaited: Readonly<Record<Kind, Set<string>>> = {
+  /** Clusters of which a kind is not complete yet. */
+  readonly #awaited: Readonly<Record<MirroredKind, Set<string>>> = {
     nodes: new Set(),
     identities: new Set(),
     ip: new Set(),
     services: new Set(),
+    endpointslices: new Set(),
     serviceexports: new Set(),
   };
   readonly #kinds: readonly Kind[];
@@ -55,12 +57,12 @@ export class RemoteClusters {
       vanished: name => pending.delete(name),
       added: name => {
         clusters.upsert({ cluster: name, dead: false, silent: false, controlPlaneNode: '', via: '' });
-        return rowConsumer(name, this.#kinds, this.#writable);
+        return rowConsumer(this.#kinds, this.#writable);
       },
       removed: name => clusters.delete(name),
       synced: (name, kind) => {
-        this.#awaited[kind as Kind].delete(name);
-        this.#settle(kind as Kind);
+        this.#awaited[kind].delete(name);
+        this.#settle(kind);
         if (this.#folder.get(name)?.complete) pending.delete(name);
       },
       forgiven: name => this.#forgive(name),
@@ -87,9 +89,9 @@ export class RemoteClusters {
     options.nodes?.subscribe(compare);
     this.#writable.nodes.subscribe(compare);
     this.#folder.start(names => {
-      for (const kind of this.#kinds) for (const name of names) this.#awaited[kind].add(name);
+      for (const kind of readKinds(this.#kinds)) for (const name of names) this.#awaited[kind].add(name);
     });
-    for (const kind of kinds) this.#settle(kind);
+    for (const kind of mirroredKinds) this.#settle(kind);
     const timer = setTimeout(() => this.#giveUp(), options.syncTimeout ?? 60_000).unref();
     options.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
   }
@@ -121,14 +123,14 @@ export class RemoteClusters {
 
   /** A cluster that will not come is not waited for. */
   #forgive(name: string): void {
-    for (const kind of kinds) {
+    for (const kind of mirroredKinds) {
       this.#awaited[kind].delete(name);
       this.#settle(kind);
     }
   }
 
   #giveUp(): void {
-    for (const kind of kinds) {
+    for (const kind of mirroredKinds) {
       if (!this.#awaited[kind].size) continue;
       log.warn({ kind, clusters: [...this.#awaited[kind]] }, 'going on without clusters that were not heard');
       this.#awaited[kind].clear();
@@ -136,9 +138,11 @@ export class RemoteClusters {
     }
   }
 
-  #settle(kind: Kind): void {
-    const table: { readonly synced: boolean; markSynced(): void } = this.#writable[tableOf(kind)];
-    if (!table.synced && this.#awaited[kind].size === 0) table.markSynced();
+  #settle(kind: MirroredKind): void {
+    const table: { readonly synced: boolean; markSynced(): void } = this.#writable[tableNames[kind]];
+    if (table.synced) return;
+    if (mirroredKinds.every(each => tableNames[each] !== tableNames[kind] || this.#awaited[each].size === 0))
+      table.markSynced();
   }
 
   /** Compares the pod ranges of all nodes soon: so often that it takes one part in twenty of the time at most. */
@@ -178,7 +182,12 @@ export class RemoteClusters {
 /** Milliseconds after which pod ranges that have changed are compared. */
 const GATHER = 50;
 
-/** Name of the table that a kind's rows are in. */
-function tableOf(kind: Kind): 'nodes' | 'identities' | 'endpoints' | 'services' | 'serviceExports' {
-  return kind === 'ip' ? 'endpoints' : kind === 'serviceexports' ? 'serviceExports' : kind;
-}
+/** The table that a kind's rows are in. */
+const tableNames = {
+  nodes: 'nodes',
+  identities: 'identities',
+  ip: 'endpoints',
+  services: 'services',
+  endpointslices: 'services',
+  serviceexports: 'serviceExports',
+} as const satisfies Record<MirroredKind, keyof WritableRemoteTables>;

@@ -7,8 +7,10 @@ import type { Origin } from './values.ts';
 export interface RemoteConsumer {
   /** The kinds of objects to read. */
   readonly kinds: readonly MirroredKind[];
-  /** @throws BadValue where nothing can be done with such a cluster */
-  check?(config: ClusterConfig): void;
+  /** Whether a kind that a cluster configured so exports is of use. Default: all are. */
+  needs?(kind: MirroredKind, config: ClusterConfig): boolean;
+  /** Milliseconds for which a kind stays that another has come in place of, once that is complete. Default 0. */
+  readonly replacedFor?: number;
   /** Called with every configuration that was accepted, before anything else is read. */
   configured?(config: ClusterConfig): void;
   /** Called once for each kind, until everything was drained. */

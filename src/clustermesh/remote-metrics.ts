@@ -66,5 +66,10 @@ export function registerRemoteMetrics(
   gauge('remote_cluster_nodes', 'Nodes known', each => each.counts.nodes);
   gauge('remote_cluster_endpoints', 'Addresses known', each => each.counts.ip);
   gauge('remote_cluster_services', 'Global services known', each => each.counts.services);
+  gauge(
+    'remote_cluster_endpoint_slices',
+    'EndpointSlices known, of a cluster that exports them in place of services',
+    each => each.counts.endpointslices,
+  );
   gauge('remote_cluster_identities', 'Identities known', each => each.counts.identities);
 }

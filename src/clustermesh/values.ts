@@ -260,7 +260,7 @@ function addressesOf(key: string, field: string, ...list: readonly string[]): st
  * The one text of an address, as tables and maps are keyed. An IPv4 address in IPv6 clothes (::ffff:10.1.0.9) would be
  * another key here and the same row of a map there; one with a zone means something on its own link only.
  */
-function canonicalAddress(key: string, field: string, text: string): string {
+export function canonicalAddress(key: string, field: string, text: string): string {
   if (isIPv4(text)) return text;
   const prefix =
     isIP(text) !== 0 && !text.includes('%') && !isMapped(text) ? canonicalPrefix(text) : undefined;
@@ -270,6 +270,7 @@ function canonicalAddress(key: string, field: string, text: string): string {
 
 const isMapped = (text: string): boolean => canonicalPrefix(text)?.startsWith('::ffff:') ?? false;
 
-function expect(key: string, field: string, found: unknown, expected: string | number): void {
+/** @throws BadValue where a field is not what the key, or the cluster's configuration, says */
+export function expect(key: string, field: string, found: unknown, expected: string | number): void {
   if (found !== expected) throw new BadValue(key, field, found, JSON.stringify(expected));
 }
