@@ -9,6 +9,7 @@
  *   start    the agent is killed, and finds nothing of other clusters in its map
  *   slice    one change in an EndpointSlice of 100 of a service of 10,000
  *   huge     one change in a remote services/v1 value of 10,000 backends
+ *            (both less what the agent does anyway, which is measured just before and after)
  *   changes  --rate changes a second of remote endpoints
  *   copies   one cluster of 10,000 endpoints, whose etcd is in another cluster's network, to a mirror's copy of it and
  *            to the agent's map, through the mirror and directly: the first read, --changes one after the other, --burst

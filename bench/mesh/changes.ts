@@ -114,25 +114,45 @@ export async function remoteChanges(bed: MeshBed, perSecond: number, time: numbe
 }
 
 interface Work {
-  /** Of the agent, in ms. */
+  /** Of the agent while the changes were made, in ms. */
   readonly cpu: number;
+  /** Of it, what the agent does without any change: as much as before and after in the same time. */
+  readonly idle: number;
   /** Of each change to the map, in µs. */
   readonly times: readonly number[];
 }
 
 const workRows = (
   what: string,
-  { cpu, times }: Work,
+  { cpu, idle, times }: Work,
   { goal, cilium }: Pick<Result, 'goal' | 'cilium'>,
 ): Result[] => [
   {
     what: `${what}: agent's processor time, ms`,
-    isthmus: (cpu / times.length).toFixed(2),
+    isthmus: ((cpu - idle) / times.length).toFixed(2),
     goal,
     cilium,
   },
+  {
+    what: `${what}: … with what it does meanwhile without changes, ms`,
+    isthmus: (cpu / times.length).toFixed(2),
+    goal: '',
+    cilium: '',
+  },
   { what: `${what}: → map, ms p50 / p90 / p99`, isthmus: spread(times), goal: '', cilium: '' },
 ];
+
+/** Milliseconds for which the agent is looked at without changes. */
+const IDLE = 10_000;
+
+/** Processor time of a process that is left alone, of each millisecond. */
+async function idleShare(pid: number): Promise<number> {
+  // What the last change leaves to be done is over by then.
+  await pause(2000);
+  const [before, began] = [cpuOf(pid), performance.now()];
+  await pause(IDLE);
+  return (cpuOf(pid) - before) / (performance.now() - began);
+}
 
 /** Processor time of the agent for each of some changes, one after the other, with each one's time to the map. */
 async function work(
@@ -142,14 +162,16 @@ async function work(
   change: (n: number) => Promise<string>,
 ): Promise<Work> {
   const agent = agentPid(bed);
-  const before = cpuOf(agent);
+  const earlier = await idleShare(agent);
+  const [before, began] = [cpuOf(agent), performance.now()];
   const times: number[] = [];
   for (let n = 0; n < changes; n++) {
     const started = now();
     const address = await change(n);
     times.push((await followed.arrival(0, address)) - started);
   }
-  return { cpu: cpuOf(agent) - before, times };
+  const [cpu, took] = [cpuOf(agent) - before, performance.now() - began];
+  return { cpu, idle: ((earlier + (await idleShare(agent))) / 2) * took, times };
 }
 
 /** Of RFC 2544: nobody's. */

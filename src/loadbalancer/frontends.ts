@@ -469,7 +469,8 @@ function* matching(
   mesh: Mesh,
 ): Iterable<[addr: string, target: BackendPort]> {
   for (const [addr, ports] of Object.entries(backends)) {
-    if (isIPv6(addr) !== ipv6 || !mesh.mayServe(addr)) continue;
+    // Of an address that has been checked this is all there is to see.
+    if (addr.includes(':') !== ipv6 || !mesh.mayServe(addr)) continue;
     // Names must agree across clusters; an unnamed service port takes every backend port.
     for (const [name, target] of Object.entries(ports))
       if (target.protocol === port.protocol && (port.name === '' || name === port.name)) yield [addr, target];
