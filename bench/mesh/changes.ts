@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { pathOf, resources } from '../../src/kube/resource.ts';
+import type { EtcdRow } from '../../src/kvstore/target.ts';
 import { now } from '../control-plane/bed.ts';
 import { watchServices } from '../control-plane/map-watch.ts';
 import { type Result, spread } from '../control-plane/report.ts';
@@ -217,15 +218,17 @@ export async function remoteValue(bed: MeshBed, backends: number, changes: numbe
   const name = 'huge';
   const addresses = Array.from({ length: backends }, (_, n) => localBackend(20_000 + n));
   const at = firstOf(addresses);
+  /** In order, as clusters write them. */
+  const value = (): EtcdRow => globalService(cluster, name, address, addresses.toSorted());
   const address = addressOf(bed, 3001);
   using followed = await follow(bed, [address]);
-  await mesh.put([globalService(cluster, name, address, addresses)]);
+  await mesh.put([value()]);
   await pause(500);
   await createGlobal(bed, name, address);
   await followed.arrival(0, addresses[at]!);
   const found = await work(bed, changes, followed, async n => {
     addresses[at] = replacement(20_000 + n);
-    await mesh.put([globalService(cluster, name, address, addresses)]);
+    await mesh.put([value()]);
     return addresses[at]!;
   });
   const what = `one changed backend of a remote services/v1 value of ${backends}`;

@@ -1,25 +1,38 @@
 /**
  * Loaded into an agent by `node --import`: how much processor time goes by between two visits of the event loop to a
  * timer, which is that of the tasks between. Time in which the process does not run, because others do, is not in it.
+ * Of the longest ones it notes the collections of the heap that fell into them.
  */
 import { writeFileSync } from 'node:fs';
+import { PerformanceObserver } from 'node:perf_hooks';
 
 const file = '/run/isthmus/loop-probe.json';
 const interval = 2;
 let before = process.threadCpuUsage();
+let last = performance.now();
 /** By whole milliseconds. */
 let seen = new Map();
+/** Those above the limit of the benchmarks: when they began and ended, and how long collections took in them. */
+let late = [];
 
+new PerformanceObserver(list => {
+  for (const { startTime, duration } of list.getEntries())
+    for (const task of late) if (startTime >= task.from && startTime < task.to) task.collected += duration;
+}).observe({ entryTypes: ['gc'] });
 setInterval(() => {
   const { user, system } = process.threadCpuUsage(before);
   before = process.threadCpuUsage();
+  const [from, to] = [last, performance.now()];
+  last = to;
   const milliseconds = Math.floor((user + system) / 1000);
   seen.set(milliseconds, (seen.get(milliseconds) ?? 0) + 1);
+  if (milliseconds > 22) late.push({ milliseconds, from, to, collected: 0 });
 }, interval).unref();
 setInterval(() => {
-  writeFileSync(file, JSON.stringify(Object.fromEntries(seen)));
+  writeFileSync(file, JSON.stringify({ seen: Object.fromEntries(seen), late }));
 }, 250).unref();
 process.on('SIGUSR2', () => {
   seen = new Map();
+  late = [];
   before = process.threadCpuUsage();
 });

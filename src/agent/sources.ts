@@ -6,6 +6,7 @@ import {
   endpointSliceSchema,
   endpointSliceTable,
   ownEndpointSlices,
+  plainEndpointSlice,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
@@ -60,7 +61,7 @@ export function readSources(
   const follow = <T, Row>(
     path: string,
     table: Table<Row>,
-    what: Pick<ReflectOptions<T, Row>, 'schema' | 'toRow' | 'fieldSelector' | 'labelSelector'>,
+    what: Pick<ReflectOptions<T, Row>, 'schema' | 'plain' | 'toRow' | 'fieldSelector' | 'labelSelector'>,
   ): Table<Row> => {
     const reflection = reflect<T, Row>(client, {
       path,
@@ -90,6 +91,7 @@ export function readSources(
     slices: follow(pathOf(resources.endpointSlices), new Table<EndpointSlice>(endpointSliceTable), {
       labelSelector: ownEndpointSlices,
       schema: endpointSliceSchema,
+      plain: plainEndpointSlice,
       toRow: object => {
         const row = toEndpointSlice(object);
         return row.service === '' || row.addressType === 'FQDN' ? undefined : row;

@@ -11,6 +11,7 @@ import {
   endpointSliceSchema,
   endpointSliceTable,
   ownEndpointSlices,
+  plainEndpointSlice,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
 import { isGlobalNamespace } from '../api/global-namespace.ts';
@@ -88,6 +89,7 @@ export function exportSources(
       ...to(resources.endpointSlices),
       labelSelector: ownEndpointSlices,
       schema: endpointSliceSchema,
+      plain: plainEndpointSlice,
       table: slices,
       toRow: toEndpointSlice,
     }),

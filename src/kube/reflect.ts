@@ -19,6 +19,8 @@ export interface ReflectOptions<T, Row> {
   readonly labelSelector?: string;
   /** What is read of each object; everything else is dropped at once. */
   readonly schema: z.ZodType<T>;
+  /** What the schema makes of an object that has nothing unusual, or the object itself; undefined for any other. */
+  readonly plain?: (object: unknown) => T | undefined;
   readonly table: Table<Row>;
   /** Pure. Undefined: the object has no row. A throw makes it a bad object. */
   readonly toRow: (object: T) => Row | undefined;
@@ -269,12 +271,10 @@ class Reflector<T, Row> implements Reflection {
     const key = objectKey(meta);
     const before = this.#seen.get(key);
     if (before?.version === meta.resourceVersion) return key;
-    const { schema, toRow, table } = this.#options;
+    const { toRow, table } = this.#options;
     let row: Row | undefined;
     try {
-      const parsed = schema.safeParse(object);
-      if (!parsed.success) throw new Error(problemsOf(parsed.error, object));
-      row = toRow(parsed.data);
+      row = toRow(this.#parse(object));
     } catch (error) {
       this.#report(key, error instanceof Error ? error : new Error(String(error)));
       return key;
@@ -285,6 +285,16 @@ class Reflector<T, Row> implements Reflection {
     this.#seen.set(key, { version: meta.resourceVersion, row: rowKey });
     if (row !== undefined) table.upsert(row);
     return key;
+  }
+
+  /** @throws Error that says of each bad field what is wrong */
+  #parse(object: unknown): T {
+    const { schema, plain } = this.#options;
+    const found = plain?.(object);
+    if (found !== undefined) return found;
+    const parsed = schema.safeParse(object);
+    if (!parsed.success) throw new Error(problemsOf(parsed.error, object));
+    return parsed.data;
   }
 
   #drop(key: string): void {
