@@ -117,26 +117,28 @@ export async function remoteChanges(bed: MeshBed, perSecond: number, time: numbe
 interface Work {
   /** Of the agent while the changes were made, in ms. */
   readonly cpu: number;
-  /** Of it, what the agent does without any change: as much as before and after in the same time. */
+  /** What the agent does without any change, before and after: ms in each ms. */
   readonly idle: number;
+  /** How long the changes took, in ms. */
+  readonly took: number;
   /** Of each change to the map, in µs. */
   readonly times: readonly number[];
 }
 
 const workRows = (
   what: string,
-  { cpu, idle, times }: Work,
+  { cpu, idle, took, times }: Work,
   { goal, cilium }: Pick<Result, 'goal' | 'cilium'>,
 ): Result[] => [
   {
     what: `${what}: agent's processor time, ms`,
-    isthmus: ((cpu - idle) / times.length).toFixed(2),
+    isthmus: ((cpu - idle * took) / times.length).toFixed(2),
     goal,
     cilium,
   },
   {
-    what: `${what}: … with what it does meanwhile without changes, ms`,
-    isthmus: (cpu / times.length).toFixed(2),
+    what: `${what}: … with what it does in that time without changes (% of a core), ms`,
+    isthmus: `${(cpu / times.length).toFixed(2)} (${(idle * 100).toFixed(1)})`,
     goal: '',
     cilium: '',
   },
@@ -172,7 +174,7 @@ async function work(
     times.push((await followed.arrival(0, address)) - started);
   }
   const [cpu, took] = [cpuOf(agent) - before, performance.now() - began];
-  return { cpu, idle: ((earlier + (await idleShare(agent))) / 2) * took, times };
+  return { cpu, idle: (earlier + (await idleShare(agent))) / 2, took, times };
 }
 
 /** Of RFC 2544: nobody's. */
