@@ -335,7 +335,7 @@ test('a name that no cluster or region has is told, until one has it', async () 
   );
   await sync();
   assert.deepEqual(await messages(), [
-    'annotation service.isthmus.dev/affinity-order: found eu, expected clusters or regions of the mesh (the mesh has us); it is passed over',
+    'annotation service.isthmus.dev/affinity-order: found eu, expected clusters or regions of the mesh (the mesh has us, in america); it is passed over',
     'annotation service.isthmus.dev/weights: found eu, expected clusters of the mesh (the mesh has us); it is passed over',
   ]);
   regions.upsert({ cluster: 'eu', region: '' });

@@ -269,11 +269,13 @@ function* unknownClusters(
   const clusters = [...regions.keys()].sort();
   const found = new Set([...regions.values()].map(({ region }) => region));
   const known = `the mesh has ${clusters.join(', ')}`;
+  const places = [...found].filter(region => region !== '').sort();
+  const knownPlaces = places.length ? `${known}, in ${places.join(', ')}` : `${known}; no node has a region`;
   for (const name of order ?? [])
     if (!clusters.includes(name) && !found.has(name))
       yield {
         service: key,
-        message: `annotation ${failoverAnnotations.order}: found ${name}, expected clusters or regions of the mesh (${known}); it is passed over`,
+        message: `annotation ${failoverAnnotations.order}: found ${name}, expected clusters or regions of the mesh (${knownPlaces}); it is passed over`,
       };
   for (const name of weights?.keys() ?? [])
     if (!clusters.includes(name))

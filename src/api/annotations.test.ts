@@ -97,6 +97,11 @@ test('what a user may say of failover', () => {
     'us-west',
     'eu',
   ]);
+  // Regions are values of labels.
+  assert.deepEqual(isthmus('affinity-order', 'RegionOne,east_us.2').failover.order, [
+    'RegionOne',
+    'east_us.2',
+  ]);
   assert.deepEqual(
     [...(isthmus('weights', 'us=3, eu:0').failover.weights ?? [])],
     [

@@ -200,18 +200,23 @@ function parseFailover(
   };
 }
 
-const NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+const CLUSTER = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+/** A cluster's name, or a region's: that is the value of a label, which may have capitals, as OpenStack's RegionOne. */
+const CLUSTER_OR_REGION = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
 function parseOrder(value: string): string[] | undefined {
   const names = value.split(',').map(each => each.trim());
-  return names.every(each => NAME.test(each)) && new Set(names).size === names.length ? names : undefined;
+  return names.every(each => CLUSTER_OR_REGION.test(each)) && new Set(names).size === names.length
+    ? names
+    : undefined;
 }
 
 function parseWeights(value: string): Map<string, number> | undefined {
   const weights = new Map<string, number>();
   for (const part of value.split(',')) {
     const [, name, text] = /^\s*([^=:\s]+)\s*[=:]\s*(\d{1,4})\s*$/.exec(part) ?? [];
-    if (name === undefined || !NAME.test(name) || Number(text) > 1000 || weights.has(name)) return undefined;
+    if (name === undefined || !CLUSTER.test(name) || Number(text) > 1000 || weights.has(name))
+      return undefined;
     weights.set(name, Number(text));
   }
   return [...weights.values()].some(each => each > 0) ? weights : undefined;

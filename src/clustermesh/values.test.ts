@@ -11,6 +11,7 @@ import { cidrText, goCidr } from './cidr.ts';
 import { formatClusterConfig, parseClusterConfig } from './cluster-config.ts';
 import { exportService } from './export.ts';
 import { datapathKinds, type Kind, kinds, objectPrefix } from './layout.ts';
+import { parseReport } from './mirror-report.ts';
 import { parseServiceExport } from './service-export.ts';
 import {
   formatAddress,
@@ -326,15 +327,14 @@ test('an IPv4 address in IPv6 clothes, one with a zone, and other spellings of o
   assert.throws(() => service('::ffff:10.1.0.9'), { name: 'BadValue' });
 });
 
-test('broken values of every kind are refused by name, and nothing of them is taken', t => {
-  const samples = ['ca', 'cb'].flatMap(cluster =>
-    fixtures(cluster).flatMap(({ key, value }) =>
-      kinds
-        .filter(kind => key.startsWith(objectPrefix(kind, cluster)))
-        .map(kind => ({ kind, key, value, prefix: objectPrefix(kind, cluster), cluster })),
-    ),
-  );
-  let seed = 20_261_121;
+const originOf = (cluster: string): Origin => ({
+  cluster,
+  clusterId: cluster === 'ca' ? 1 : 2,
+  maxClusters: 255,
+});
+
+/** Breaks texts in ways that are random, and the same for a seed. */
+function breakages(seed: number) {
   const random = (below: number): number => {
     seed = (Math.imul(seed, 1_103_515_245) + 12_345) & 0x7fff_ffff;
     return (seed >> 4) % below;
@@ -396,11 +396,86 @@ test('broken values of every kind are refused by name, and nothing of them is ta
       return value.replace(pick(['=', ';', ':', 'k8s', 'ca', 'cb']), pick(['', '=', ';', ':', 'x', 'k8s:']));
     }
   };
+  return { pick, broken };
+}
+
+/** What a cluster writes that the fixtures have nothing of: what is ours alone, MCS-API, the other family, prefixes. */
+const furtherSamples: readonly { readonly key: string; readonly value: unknown }[] = [
+  {
+    key: 'cilium/state/serviceexports/v1/ca/bank/ledger',
+    value: {
+      cluster: 'ca',
+      name: 'ledger',
+      namespace: 'bank',
+      labels: { team: 'a' },
+      annotations: { 'service.cilium.io/affinity': 'local' },
+      exportCreationTimestamp: '2026-02-03T04:05:06Z',
+      ports: [{ name: 'grpc', protocol: 'TCP', appProtocol: 'h2c', port: 9000 }],
+      type: 'ClusterSetIP',
+      sessionAffinity: 'ClientIP',
+      sessionAffinityConfig: { clientIP: { timeoutSeconds: 60 } },
+      ipFamilies: ['IPv4', 'IPv6'],
+      internalTrafficPolicy: 'Cluster',
+      trafficDistribution: 'PreferClose',
+    },
+  },
+  {
+    key: 'cilium/state/services/v1/ca/shop/cart',
+    value: {
+      cluster: 'ca',
+      namespace: 'shop',
+      name: 'cart',
+      frontends: { '10.96.0.9': { http: { Protocol: 'TCP', Port: 80 } } },
+      backends: { '10.1.0.7': { http: { Protocol: 'TCP', Port: 80 } } },
+      terminating: { '10.1.0.8': { http: { Protocol: 'TCP', Port: 80 } } },
+      notReady: { 'fd00::9': { http: { Protocol: 'UDP', Port: 53 } } },
+      hostnames: { '10.1.0.7': 'cart-0' },
+      zones: { '10.1.0.7': { zone: 'a', forZones: [{ name: 'a' }] } },
+      shared: true,
+      clusterID: 1,
+    },
+  },
+  {
+    key: 'cilium/state/nodes/v1/ca/six',
+    value: {
+      Name: 'six',
+      Cluster: 'ca',
+      IPAddresses: [{ Type: 'InternalIP', IP: 'fd01::7' }],
+      IPv4AllocCIDR: '10.7.0.0/24',
+      IPv6AllocCIDR: { IP: 'fd00:7::', Mask: '//////////8AAAAAAAAAAA==' },
+      IPv6SecondaryAllocCIDRs: [{ IP: 'fd00:8::', Mask: '//////////8AAAAAAAAAAA==' }],
+      IPv6HealthIP: 'fd00:7::2',
+      ClusterID: 1,
+    },
+  },
+  {
+    key: 'cilium/state/ip/v1/default/10.1.8.0/24',
+    value: { IP: '10.1.8.0', Mask: '////AA==', HostIP: '192.0.2.7', ID: 65_800, Key: 0 },
+  },
+  {
+    key: 'cilium/state/ip/v1/default/fd00:7::9',
+    value: { IP: 'fd00:7::9', Mask: null, HostIP: 'fd01::7', ID: 65_800, K8sPodName: 'p' },
+  },
+];
+
+test('broken values of every kind are refused by name, and nothing of them is taken', t => {
+  const further = furtherSamples.map(({ key, value }) => ({ key, value: JSON.stringify(value) }));
+  const samples = ['ca', 'cb'].flatMap(cluster =>
+    [...fixtures(cluster), ...(cluster === 'ca' ? further : [])].flatMap(({ key, value }) =>
+      kinds
+        .filter(kind => key.startsWith(objectPrefix(kind, cluster)))
+        .map(kind => ({ kind, key, value, prefix: objectPrefix(kind, cluster), cluster })),
+    ),
+  );
+  for (const { kind, key, prefix, value, cluster } of samples)
+    assert.ok(parsers[kind](key, key.slice(prefix.length), value, originOf(cluster)), key);
+  assert.deepEqual(new Set(samples.map(each => each.kind)), new Set(kinds));
+  const { pick, broken } = breakages(20_261_121);
   let refused = 0;
   const rounds = 20_000;
   for (let round = 0; round < rounds; round++) {
     const { kind, key, value, prefix, cluster } = pick(samples);
-    const origin: Origin = { cluster, clusterId: cluster === 'ca' ? 1 : 2, maxClusters: 255 };
+    const origin = originOf(cluster);
     const text = broken(value);
     try {
       const row = parsers[kind](key, key.slice(prefix.length), text, origin);
@@ -413,13 +488,62 @@ test('broken values of every kind are refused by name, and nothing of them is ta
       if ('addresses' in row)
         for (const each of row.addresses) if (each.type.endsWith('IP')) parsePrefix(each.ip);
       if ('backends' in row)
-        for (const each of row.backends.flatMap(part => Object.keys(part))) parsePrefix(each);
+        for (const part of [...row.backends, row.terminating, row.notReady])
+          for (const each of Object.keys(part ?? {})) parsePrefix(each);
       if ('identity' in row && kind === 'identities') assert.equal(row.identity >> 16, origin.clusterId);
     } catch (error) {
       assert.ok(
         error instanceof BadValue,
         `${key}: ${text.slice(0, 500)}: ${error instanceof Error ? error.stack : error}`,
       );
+      assert.ok(error.message.length < 1000, error.message.slice(0, 1000));
+      refused++;
+    }
+  }
+  t.diagnostic(`${refused} of ${rounds} were refused`);
+  assert.ok(refused > rounds / 4);
+});
+
+test('a broken cluster configuration, and a broken report of a mirror, are refused by name', t => {
+  const config = formatClusterConfig({
+    id: 2,
+    syncedCanaries: true,
+    cached: true,
+    maxConnectedClusters: 255,
+    serviceExportsEnabled: true,
+    endpointSlicesExportMode: 'services-and-endpointslices',
+    reported: true,
+    node: 'eu-worker',
+  });
+  const report = JSON.stringify({
+    mirror: 'clustermesh-apiserver-0',
+    clusterId: 2,
+    state: 'ready',
+    status: 'ready',
+    answers: true,
+    blind: false,
+    heartbeatAge: 1.5,
+    disconnectedAge: 0,
+    lastOutage: { seconds: 3, age: 4 },
+  });
+  const { pick, broken } = breakages(20_261_122);
+  let refused = 0;
+  const rounds = 5_000;
+  for (let round = 0; round < rounds; round++) {
+    const isConfig = pick([true, false]);
+    const text = broken(isConfig ? config : report);
+    try {
+      if (isConfig) {
+        const { id } = parseClusterConfig('eu', text, 255);
+        assert.ok(Number.isInteger(id) && id >= 1 && id <= 255, text);
+      } else {
+        const { heartbeatAge, disconnectedAge } = parseReport('eu', text);
+        for (const age of [heartbeatAge, disconnectedAge])
+          assert.ok(age === undefined || Number.isFinite(age), text);
+      }
+    } catch (error) {
+      assert.ok(error instanceof BadValue, `${text.slice(0, 500)}: ${error}`);
+      assert.match(error.message, /^cilium\/(cluster-config\/eu|cache\/isthmus\/v1\/eu\/report): /);
       assert.ok(error.message.length < 1000, error.message.slice(0, 1000));
       refused++;
     }
