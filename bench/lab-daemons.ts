@@ -1,12 +1,7 @@
 /** The daemons of Isthmus and Cilium on a lab's nodes, seen from this machine: their processes, memory, CPU, maps. */
 import { readFileSync } from 'node:fs';
-import type { BpfMap } from '../src/datapath/map.ts';
-import type { MapName } from '../src/datapath/object.ts';
-import { openPinnedMap } from '../src/datapath/pinned-map.ts';
 import { cgroupProcesses } from '../src/lab/cgroup.ts';
-import { initProcess } from '../src/lab/node.ts';
 import type { Lab } from '../src/lab/open-lab.ts';
-import type { NodePlan } from '../src/lab/plan.ts';
 
 export interface Daemon {
   /** agent, operator, clustermesh-apiserver, kvstoremesh, etcd (the mesh's). */
@@ -76,12 +71,4 @@ export function startOf(pid: number): number {
 function statFields(pid: number): string[] {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
-}
-
-/** A pinned map of a node's datapath. */
-export async function mapOn<K, V>(lab: Lab, node: NodePlan, name: MapName): Promise<BpfMap<K, V>> {
-  const pid = initProcess(lab.layout, node);
-  const map = openPinnedMap<K, V>(`/proc/${pid}/root/sys/fs/bpf/isthmus`, name);
-  if (!map) throw new Error(`node ${node.name} has no map ${name}`);
-  return map.rows;
 }

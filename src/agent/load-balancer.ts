@@ -1,7 +1,7 @@
 import { parse } from '../datapath/address.ts';
 import type { Backend } from '../loadbalancer/backend.ts';
 import type { BackendList } from '../loadbalancer/backend-list.ts';
-import { type Frontend, frontendAddress } from '../loadbalancer/frontend.ts';
+import type { Frontend } from '../loadbalancer/frontend.ts';
 import { IdPool } from '../loadbalancer/id-pool.ts';
 import { assignSlots } from '../loadbalancer/slots.ts';
 import type { Operation, Target } from '../table/reconciler.ts';
@@ -634,6 +634,3 @@ function backendValue(backend: Backend): BackendValue {
     pad: 0,
   };
 }
-
-/** Key of the frontends table this target serves. */
-export const frontendTable = { name: 'frontends', keyOf: (row: Frontend) => frontendAddress(row) } as const;

@@ -43,6 +43,18 @@ export function registerMetrics(registry: Registry, agent: NodeAgent): void {
     () => agent.pulse?.silentFor,
   );
   registerRemoteMetrics(registry, () => agent.remote?.status ?? []);
+  new Gauge({
+    name: 'isthmus_clustermesh_remote_cluster_foreign_addresses',
+    help: 'Addresses it names that are not its own, and are not believed',
+    labelNames: ['target_cluster'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { name } of agent.remote?.status ?? []) this.set({ target_cluster: name }, 0);
+      for (const { cluster } of agent.parts?.state.foreign.values() ?? [])
+        this.inc({ target_cluster: cluster });
+    },
+  });
   const calls = new Histogram({
     name: 'isthmus_cni_call_duration_seconds',
     help: 'Time of calls of the CNI plugin in the agent, with the plugin’s own work; code 0 is success',

@@ -26,6 +26,7 @@ import { cniPaths, installPlugin, keepConfiguration, removeConfiguration } from 
 import { type CniServerOptions, serveCni } from './cni-server.ts';
 import { type AgentConfig, type Environment, familiesOf } from './config.ts';
 import { type DatapathState, runDatapathState } from './datapath-state.ts';
+import { tellDeadClusters } from './dead-clusters.ts';
 import { type Devices, ensureDevices } from './devices.ts';
 import type { EndpointMapRow } from './endpoint.ts';
 import { endpointFiles } from './endpoint-files.ts';
@@ -269,6 +270,7 @@ export class NodeAgent {
       verdicts: verdicts.remoteNodes,
     });
     tellDeadNodes(deadRemoteNodes);
+    tellDeadClusters(remote.clusters, events, environment.POD_NAMESPACE);
     const state = runDatapathState({
       datapath,
       netlink,

@@ -62,9 +62,7 @@ function status(agent: NodeAgent): AgentStatus {
       errors: each.ready || each.state === 'syncing' || each.state === 'connected' ? [] : [each.status],
       warnings: [
         ...each.warnings,
-        ...Object.entries(each.refused).map(
-          ([key, reason]) => `value refused: ${reason.startsWith(key) ? reason : `${key}: ${reason}`}`,
-        ),
+        ...refusedWarnings(each.refused),
         ...foreignWarning(agent.parts?.state.foreign.values() ?? [], each.name),
       ],
     })),
@@ -76,6 +74,17 @@ function status(agent: NodeAgent): AgentStatus {
     ],
     now: Date.now(),
   });
+}
+
+/** How many refused values of a cluster are told one by one: its writer may have broken all. */
+const TOLD = 5;
+
+function refusedWarnings(refused: Readonly<Record<string, string>>): string[] {
+  const lines = Object.entries(refused).map(
+    ([key, reason]) => `value refused: ${reason.startsWith(key) ? reason : `${key}: ${reason}`}`,
+  );
+  const rest = lines.length - TOLD;
+  return rest > 0 ? [...lines.slice(0, TOLD), `values refused besides: ${rest} or more`] : lines;
 }
 
 /** One line for all addresses of a cluster that are not believed. */

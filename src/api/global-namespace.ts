@@ -12,3 +12,12 @@ export function isGlobalNamespace(
   // As there, everything but `true` is a no.
   return said === undefined ? byDefault : said.toLowerCase() === 'true';
 }
+
+/** What nobody can obey in the annotation; undefined where all is well. */
+export function namespaceProblem(
+  annotations: Readonly<Record<string, string>> | null | undefined,
+): string | undefined {
+  const said = annotations?.[globalNamespaceAnnotation];
+  if (said === undefined || ['true', 'false'].includes(said.toLowerCase())) return undefined;
+  return `annotation ${globalNamespaceAnnotation}: found ${JSON.stringify(said)}, expected true or false; it counts as false`;
+}

@@ -9,6 +9,7 @@ const ready: MeshStatus = {
   service: { type: 'NodePort', ips: ['172.18.1.2', '172.18.1.3'], port: 32379 },
   apiserverReady: true,
   localNamespaces: [],
+  namespaceProblems: [],
   configured: ['eu'],
   nodes: { total: 3, connected: 3 },
   connected: { min: 1, avg: 1, max: 1 },
@@ -51,6 +52,13 @@ test('namespaces that are not exported are named', () => {
   assert.match(
     meshStatusText({ ...ready, localNamespaces: ['dev', 'test'] }),
     /ℹ️ {2}Not exported, because not global: 2 namespaces \(dev, test\)\n/,
+  );
+  const namespaceProblems = [
+    'namespace dev: annotation clustermesh.cilium.io/global: found "yes", expected …',
+  ];
+  assert.match(
+    meshStatusText({ ...ready, localNamespaces: ['dev'], namespaceProblems }),
+    /1 namespace \(dev\)\n⚠️ {2}namespace dev: annotation clustermesh.cilium.io\/global: found "yes"/,
   );
   const many = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
   assert.match(

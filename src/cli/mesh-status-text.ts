@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net';
 import type { MeshStatus, NodeProblem, Outage } from './mesh-status.ts';
+import { saidOnce } from './said-once.ts';
 
 /** The status as `cilium clustermesh status` lays it out. */
 export function meshStatusText(status: MeshStatus): string {
@@ -22,6 +23,7 @@ export function meshStatusText(status: MeshStatus): string {
       : '❌ Deployment clustermesh-apiserver is not ready',
     ...mirrorLines(status),
     ...localText(status.localNamespaces),
+    ...status.namespaceProblems.map(each => `⚠️  ${each}`),
     ...problems.map(each => `❌ ${each}`),
     '',
   );
@@ -46,9 +48,9 @@ export function meshStatusText(status: MeshStatus): string {
       }),
     );
   } else lines.push('🔌 No cluster connected');
-  if (warnings.length) lines.push('', `⚠️  ${warnings.length} Warnings:`, ...grouped(warnings, '⚠️ '));
+  if (warnings.length) lines.push('', ...grouped(warnings, '⚠️ ', 'Warning'));
   if (errors.length) {
-    lines.push('', `❌ ${errors.length} Errors:`, ...grouped(errors, '❌'));
+    lines.push('', ...grouped(errors, '❌', 'Error'));
     const agent = errors.find(each => each.node !== '');
     if (agent)
       lines.push(
@@ -87,19 +89,12 @@ function mirrorLines({ mirrors }: MeshStatus): string[] {
   ];
 }
 
-/** One line per cluster and message, with the nodes it concerns. */
-function grouped(problems: readonly NodeProblem[], mark: string): string[] {
-  const groups = new Map<string, NodeProblem[]>();
-  for (const each of problems) {
-    // Ages differ from node to node; the first one speaks for all.
-    const key = `${each.cluster} ${each.message.replace(/\d+/g, '#')}`;
-    groups.set(key, [...(groups.get(key) ?? []), each]);
-  }
-  return [...groups.values()].map(group => {
-    const [first] = group;
-    const nodes = group.map(each => each.node || each.pod);
-    const shown =
-      nodes.length > 4 ? `${nodes.slice(0, 3).join(', ')} and ${nodes.length - 3} more` : nodes.join(', ');
-    return `  ${mark} ${first!.cluster} on ${shown}: ${first!.message}`;
-  });
+/** One line per cluster and message, with the nodes it concerns, below their number. */
+function grouped(problems: readonly NodeProblem[], mark: string, title: string): string[] {
+  const lines = [...Map.groupBy(problems, each => each.cluster)].flatMap(([cluster, list]) =>
+    saidOnce(list.map(({ node, pod, message }) => ({ place: node || pod, message }))).map(
+      ({ places, message }) => `  ${mark} ${cluster} on ${places}: ${message}`,
+    ),
+  );
+  return [`${mark} ${lines.length} ${title}${lines.length === 1 ? '' : 's'}:`, ...lines];
 }

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { AgentStatus } from '../api/agent-status.ts';
-import { isGlobalNamespace } from '../api/global-namespace.ts';
+import { isGlobalNamespace, namespaceProblem } from '../api/global-namespace.ts';
 import { type MirrorReport, mirrorReportSchema } from '../clustermesh/mirror-report.ts';
 import { isRemoteConfig } from '../clustermesh/remote-config.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -35,6 +35,8 @@ export interface MeshStatus {
   readonly apiserverReady: boolean;
   /** Namespaces of which nothing is exported. */
   readonly localNamespaces: readonly string[];
+  /** Namespaces that say what nobody can obey, a sentence each. */
+  readonly namespaceProblems: readonly string[];
   /** Names of the clusters this one is configured to connect to. */
   readonly configured: readonly string[];
   /** Where there is a mirror: its replicas, and how many clusters each has copied and hears. */
@@ -91,7 +93,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   const { namespace, context } = choice;
   const cluster = await readMeshIdentity(client, choice);
   const problems: string[] = [];
-  const [service, pods, agents, configured, localNamespaces] = await Promise.all([
+  const [service, pods, agents, configured, namespaces] = await Promise.all([
     cluster.apiserver
       ? readMeshService(client, choice).catch((error: unknown) => {
           if (!(error instanceof NotYet)) throw error;
@@ -102,7 +104,7 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     isthmusPods(client, namespace),
     agentPods(client, namespace),
     configuredClusters(client, namespace),
-    cluster.apiserver ? namespacesNotExported(client, cluster.globalByDefault) : [],
+    cluster.apiserver ? namespacesOf(client) : [],
   ]);
   if (!cluster.apiserver) problems.push('clustermesh is not enabled: isthmus clustermesh enable');
   const apiservers = pods.filter(pod => pod.component === 'clustermesh-apiserver');
@@ -120,7 +122,6 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   const clusters: Record<string, MeshClusterStatus> = {};
   for (const name of names) {
     const tally = { configured: 0, connected: 0, states: {} as Record<string, number> };
-    let lastOutage: Outage | undefined;
     for (const { pod, clusters: known, failure } of accounts) {
       const at = { node: pod.node, pod: pod.name, cluster: name };
       const found = known.find(each => each.name === name);
@@ -129,8 +130,6 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
         const state = found.state || (found.ready ? 'ready' : 'not ready');
         tally.states[state] = (tally.states[state] ?? 0) + 1;
       }
-      if (found?.lastOutage && !(lastOutage && lastOutage.age < found.lastOutage.age))
-        lastOutage = found.lastOutage;
       if (found?.ready) tally.connected++;
       else
         errors.push({
@@ -145,6 +144,9 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
       const message = failure ?? (report ? report.status : 'the mirror says nothing of it');
       errors.push({ node: '', pod: pod.name, cluster: name, message });
     }
+    const lastOutage = latestOutage(
+      accounts.flatMap(each => each.clusters.filter(found => found.name === name)),
+    );
     const mirrored = mirrors.filter(each => each.reports[name]?.state === 'ready').length;
     clusters[name] = {
       ...tally,
@@ -161,7 +163,13 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
     cluster,
     service,
     apiserverReady: apiservers.some(pod => pod.ready),
-    localNamespaces,
+    localNamespaces: namespaces
+      .filter(({ metadata }) => !isGlobalNamespace(metadata.annotations, cluster.globalByDefault))
+      .map(({ metadata }) => metadata.name),
+    namespaceProblems: namespaces.flatMap(({ metadata: { name, annotations } }) => {
+      const problem = namespaceProblem(annotations);
+      return problem === undefined ? [] : [`namespace ${name}: ${problem}`];
+    }),
     configured: names,
     nodes: { total: agents.length, connected: counts.filter(count => count === names.length).length },
     connected: spread(counts),
@@ -181,12 +189,19 @@ export async function meshStatus(client: KubeClient, choice: ClusterChoice): Pro
   };
 }
 
-async function namespacesNotExported(client: KubeClient, globalByDefault: boolean): Promise<string[]> {
+/** The silence of a cluster that ended last, as nodes tell that hear it now: of one that is silent again it is no news. */
+export function latestOutage(
+  told: readonly { readonly ready: boolean; readonly lastOutage?: Outage | undefined }[],
+): Outage | undefined {
+  return told
+    .flatMap(({ ready, lastOutage }) => (ready && lastOutage ? [lastOutage] : []))
+    .reduce<Outage | undefined>((last, each) => (last && last.age <= each.age ? last : each), undefined);
+}
+
+/** By name. */
+async function namespacesOf(client: KubeClient): Promise<Namespace[]> {
   const { items } = await client.get(pathOf(resources.namespaces), z.object({ items: z.array(Namespace) }));
-  return items
-    .filter(({ metadata }) => !isGlobalNamespace(metadata.annotations, globalByDefault))
-    .map(({ metadata }) => metadata.name)
-    .sort();
+  return items.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
 }
 
 function spread(counts: readonly number[]): Spread {

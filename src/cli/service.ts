@@ -116,7 +116,9 @@ export function serviceText(rows: readonly ServiceRow[]): string {
       .flatMap(({ id, kind, frontend, scope, backends, service, ...others }) => [
         '',
         `  ${frontend}  ${kind}, ID ${id}${scope === 'internal' ? ', for clients inside the cluster' : ''}`,
-        ...Object.entries(others).map(([field, value]) => `    ${field}: ${JSON.stringify(value)}`),
+        ...Object.entries(others).map(
+          ([field, value]) => `    ${field}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+        ),
         ...(backends.length ? backends : ['no backend: connections are refused']).map(
           each => `    → ${each}`,
         ),

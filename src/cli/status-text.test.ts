@@ -119,3 +119,15 @@ test('errors and warnings name node and reason; a warning alone is well', () => 
   assert.match(text(failed), /│ ❌ Node us-worker2: is not Ready\n/);
   assert.match(text(failed), /└ 1 error, 1 warning\n$/);
 });
+
+test('what every node says is said once, and counted once', () => {
+  const warnings = ['us-worker', 'us-worker2', 'us-worker3'].map(object => ({
+    component: 'isthmus-agent' as const,
+    object,
+    message: 'service shop/cart: annotation service.cilium.io/affinity: found "near"',
+  }));
+  assert.match(
+    text({ ...well, warnings }),
+    /│ ⚠️ {2}Agent on us-worker, us-worker2, us-worker3: service shop\/cart: .*\n└ OK, 1 warning\n$/,
+  );
+});

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { type ClusterStatus, type ComponentStatus, isWell, type Problem } from './cluster-status.ts';
 import { isComplete } from './rollout.ts';
+import { saidOnce } from './said-once.ts';
 
 const titles = {
   'isthmus-agent': 'Agent',
@@ -24,9 +25,11 @@ export function statusText(status: ClusterStatus): string {
     ...loadBalancerRow(status.loadBalancerModes),
     ...(routing ? [routingRow(routing)] : []),
   ];
+  const failures = problemLines(errors, '❌', 'red');
+  const cautions = problemLines(warnings, '⚠️ ', 'yellow');
   const verdict =
-    errors.length > 0
-      ? paint('red', count(errors.length, 'error'))
+    failures.length > 0
+      ? paint('red', count(failures.length, 'error'))
       : isWell(status)
         ? paint('green', 'OK')
         : paint('yellow', 'not ready yet');
@@ -36,9 +39,9 @@ export function statusText(status: ClusterStatus): string {
     ...rows.map(rowText),
     '│',
     ...Object.entries(images).map(([image, pods]) => `│ Image ${image} in ${count(pods, 'pod')}`),
-    ...problems('red', '❌', errors),
-    ...problems('yellow', '⚠️ ', warnings),
-    `└ ${verdict}${warnings.length > 0 ? `, ${paint('yellow', count(warnings.length, 'warning'))}` : ''}`,
+    ...(failures.length ? ['│', ...failures] : []),
+    ...(cautions.length ? ['│', ...cautions] : []),
+    `└ ${verdict}${cautions.length > 0 ? `, ${paint('yellow', count(cautions.length, 'warning'))}` : ''}`,
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -107,15 +110,14 @@ function rowText({ mark, title, value, note = '' }: Row): string {
   return `│ ${sign} ${title.padEnd(14)}${value.padEnd(30)}${paint('dim', note)}`.trimEnd();
 }
 
-function problems(colour: 'red' | 'yellow', sign: string, list: readonly Problem[]): readonly string[] {
-  if (list.length === 0) return [];
-  return [
-    '│',
-    ...list.map(
-      ({ component, object, message }) =>
-        `│ ${sign} ${paint(colour, `${titles[component]} on ${object}`.replace('Node on', 'Node'))}: ${message}`,
+/** One line for what may be so in many places. */
+function problemLines(list: readonly Problem[], sign: string, colour: 'red' | 'yellow'): string[] {
+  return [...Map.groupBy(list, each => each.component)].flatMap(([component, said]) =>
+    saidOnce(said.map(({ object, message }) => ({ place: object, message }))).map(
+      ({ places, message }) =>
+        `│ ${sign} ${paint(colour, component === 'node' ? `Node ${places}` : `${titles[component]} on ${places}`)}: ${message}`,
     ),
-  ];
+  );
 }
 
 function count(number: number, what: string): string {

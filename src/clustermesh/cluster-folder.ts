@@ -268,6 +268,7 @@ function brokenStatus(name: string, reason: string): RemoteClusterStatus {
     lastOutage: undefined,
     deadAge: undefined,
     unheardBy: [],
+    refusals: 0,
     refused: {},
     warnings: [],
   };

@@ -21,7 +21,10 @@ import { deriveVerdicts } from './verdict-tables.ts';
 /** Whether what is in a namespace is for other clusters. */
 export interface ExportNamespace {
   readonly name: string;
+  readonly uid?: string;
   readonly global: boolean;
+  /** What it says that nobody can obey. */
+  readonly problem?: string;
 }
 
 /** What a cluster keeps in Kubernetes that others may know. Services, endpoints, identities: index {@link BY_NAMESPACE}. */
@@ -157,6 +160,12 @@ function exportAddress(
   return [{ key: addressKey(origin.cluster, address), value }];
 }
 
+/** Its own cluster wants others to have it. */
+export function isOffered({ annotations, type }: Pick<Service, 'annotations' | 'type'>): boolean {
+  const { global, shared } = parseServiceAnnotations(annotations);
+  return global && shared && type !== 'ExternalName';
+}
+
 interface WirePort {
   readonly Protocol: string;
   readonly Port: number;
@@ -174,8 +183,7 @@ export function exportService(
   origin: Pick<Origin, 'cluster' | 'clusterId'>,
   isDead: (node: string) => boolean = () => false,
 ): EtcdRow[] {
-  const { global, shared } = parseServiceAnnotations(service.annotations);
-  if (!global || !shared || service.type === 'ExternalName') return [];
+  if (!isOffered(service)) return [];
   const frontPorts: WirePorts = Object.fromEntries(
     service.ports.map(({ name, protocol, port }) => [name, { Protocol: protocol, Port: port }]),
   );

@@ -3,7 +3,7 @@ import { Gauge, type Registry } from 'prom-client';
 import { EVERYWHERE } from '../api/config.ts';
 import { type Service, serviceKey } from '../api/service.ts';
 import { createRegistry, serveHealth, serveMetrics } from '../health.ts';
-import { type KubeClient, kubeInCluster } from '../kube/client.ts';
+import { kubeInCluster } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
 import { readMountedConfig } from '../kube/mounted-config.ts';
 import { Pulse } from '../kube/pulse.ts';
@@ -17,6 +17,7 @@ import { syncRemoteUsers } from './access.ts';
 import { type ApiserverConfig, parseApiserverConfig } from './apiserver-config.ts';
 import { initializeEtcd } from './etcd-server.ts';
 import { deriveExport, type ExportSources } from './export.ts';
+import { deriveFiltered, type FilteredService, tellFiltered } from './export-filter.ts';
 import { limitValues, type RefusedValue, VALUE_LIMIT } from './export-limit.ts';
 import { Exporter } from './exporter.ts';
 import { datapathKinds, reportsPrefix } from './layout.ts';
@@ -124,7 +125,10 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
   const etcd = new OwnEtcdSession(registry, log);
   const desired = deriveExport(sources, origin);
   const { rows: services, refused } = limitValues(desired.services);
-  tellRefused(refused, sources.services, client);
+  const events = new EventRecorder({ client, onError: error => log.warn({ error: error.message }, 'event') });
+  tellRefused(refused, sources.services, events);
+  const filtered = deriveFiltered(sources);
+  tellFiltered(sources, filtered, events);
   const exporter = new Exporter(
     {
       cluster,
@@ -155,7 +159,7 @@ async function serve(config: ApiserverConfig, signal: AbortSignal): Promise<void
     signal,
   });
   registerMetrics(exporter, registry);
-  registerFilterMetrics(registry, sources, refused);
+  registerFilterMetrics(registry, sources, { refused, filtered });
 
   await serveHealth({
     host: EVERYWHERE,
@@ -216,9 +220,8 @@ function admitRemotes(
 function tellRefused(
   refused: ReadonlyTable<RefusedValue>,
   services: ReadonlyTable<Service>,
-  client: KubeClient,
+  events: EventRecorder,
 ): void {
-  const events = new EventRecorder({ client, onError: error => log.warn({ error: error.message }, 'event') });
   refused.subscribe(({ key, before, after }) => {
     if (before && after) return;
     const [namespace = '', name = ''] = key.split('/').slice(-2);
@@ -236,7 +239,7 @@ function tellRefused(
 function registerFilterMetrics(
   registry: Registry,
   { namespaces }: ExportSources,
-  refused: ReadonlyTable<RefusedValue>,
+  { refused, filtered }: { refused: ReadonlyTable<RefusedValue>; filtered: ReadonlyTable<FilteredService> },
 ): void {
   new Gauge({
     name: 'isthmus_clustermesh_local_namespaces',
@@ -244,6 +247,14 @@ function registerFilterMetrics(
     registers: [registry],
     collect() {
       this.set([...namespaces.values()].filter(each => !each.global).length);
+    },
+  });
+  new Gauge({
+    name: 'isthmus_clustermesh_filtered_services',
+    help: 'Global services that are not exported, because their namespace is not global',
+    registers: [registry],
+    collect() {
+      this.set(filtered.size);
     },
   });
   new Gauge({

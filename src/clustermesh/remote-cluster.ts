@@ -195,6 +195,7 @@ export class RemoteCluster {
       lastOutage: laterOutage(this.#lastOutage(now), this.#relay?.lastOutage(now)),
       deadAge: deadSince === undefined ? undefined : seconds(deadSince),
       unheardBy,
+      refusals: this.#entries.refusals,
       refused: this.#entries.refused,
       warnings: [...expiryWarnings(this.#remote.tls.cert, cluster, reader), ...probeWarnings(facts)],
     };

@@ -105,17 +105,6 @@ export class RemoteClusters {
     }));
   }
 
-  /** Problems of the mesh in one line each, for the status of the daemon. */
-  get warnings(): readonly string[] {
-    return this.status.flatMap(({ name, refused, warnings }) => {
-      const keys = Object.values(refused);
-      return [
-        ...warnings.map(each => `cluster ${name}: ${each}`),
-        ...(keys.length ? [`cluster ${name}: ${keys.length} values refused, first: ${keys[0]}`] : []),
-      ];
-    });
-  }
-
   /** What is at the other end of the connection to a cluster does not answer our probes. */
   unheardVia(name: string): void {
     this.#folder.get(name)?.unheardVia();

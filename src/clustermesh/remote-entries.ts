@@ -30,6 +30,7 @@ export class RemoteEntries {
     { readonly entries: PrefixFollower; readonly writer: EntryWriter }
   >();
   readonly #refused = new Map<string, string>();
+  #refusals = 0;
   #repaired = 0;
 
   constructor(options: RemoteEntriesOptions) {
@@ -41,7 +42,12 @@ export class RemoteEntries {
     return this.#repaired;
   }
 
-  /** Key → why its value was refused. */
+  /** Values that were refused, each as often as it was told anew; since the start. */
+  get refusals(): number {
+    return this.#refusals;
+  }
+
+  /** Key → why its value was refused: of those that are refused now the first hundred. */
   get refused(): Readonly<Record<string, string>> {
     return Object.fromEntries(this.#refused);
   }
@@ -84,6 +90,7 @@ export class RemoteEntries {
   refuse(key: string, error: unknown): void {
     const reason = error instanceof Error ? error : new Error(String(error));
     if (this.#refused.get(key) === reason.message) return; // said before: a list repeats what a watch told
+    this.#refusals++;
     if (this.#refused.size < refusedKept || this.#refused.has(key)) this.#refused.set(key, reason.message);
     this.#options.onRefused?.(key, reason);
   }

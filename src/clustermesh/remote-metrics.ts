@@ -1,5 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
-import type { RemoteClusterStatus } from './remote-status.ts';
+import { type RemoteClusterStatus, remoteStates } from './remote-status.ts';
 
 /** Gauges of the remote clusters a daemon follows, computed when they are asked for. */
 export function registerRemoteMetrics(
@@ -44,6 +44,16 @@ export function registerRemoteMetrics(
       this.set(presentStatus().length);
     },
   });
+  new Gauge({
+    name: 'isthmus_clustermesh_remote_cluster_state',
+    help: `1 for the state that it is in: ${remoteStates.join(', ')}`,
+    labelNames: ['target_cluster', 'state'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { name, state } of presentStatus()) this.set({ target_cluster: name, state }, 1);
+    },
+  });
   gauge('remote_cluster_readiness_status', '1 while the remote cluster is ready', each =>
     each.ready ? 1 : 0,
   );
@@ -61,7 +71,12 @@ export function registerRemoteMetrics(
     'Found to be not as in its etcd, and mended',
     each => each.repaired,
   );
-  gauge('remote_cluster_refused_values', 'Values refused now', each => Object.keys(each.refused).length);
+  gauge(
+    'remote_cluster_refused_values',
+    'Values refused now; counted up to 100',
+    each => Object.keys(each.refused).length,
+  );
+  gauge('remote_cluster_refusals', 'Values refused since the start', each => each.refusals);
   gauge('remote_cluster_heartbeat_age_seconds', 'Since the last heartbeat', each => each.heartbeatAge);
   gauge('remote_cluster_nodes', 'Nodes known', each => each.counts.nodes);
   gauge('remote_cluster_endpoints', 'Addresses known', each => each.counts.ip);

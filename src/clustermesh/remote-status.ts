@@ -58,7 +58,9 @@ export interface RemoteClusterStatus {
   readonly deadAge: number | undefined;
   /** Own nodes that say that no node of it answers their probes. */
   readonly unheardBy: readonly string[];
-  /** Values that were refused: key → why. The last good value of the key is in force, if there was one. */
+  /** Values that were refused since the start. */
+  readonly refusals: number;
+  /** Values that are refused now, at most a hundred: key → why. The last good value of the key is in force, if there was one. */
   readonly refused: Readonly<Record<string, string>>;
   readonly warnings: readonly string[];
 }

@@ -14,7 +14,7 @@ import {
   plainEndpointSlice,
   toEndpointSlice,
 } from '../api/endpoint-slice.ts';
-import { isGlobalNamespace } from '../api/global-namespace.ts';
+import { isGlobalNamespace, namespaceProblem } from '../api/global-namespace.ts';
 import { type Service, serviceKey, serviceSchema, toService } from '../api/service.ts';
 import { identitiesTable, reflectIdentities } from '../identity/identities.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -49,7 +49,7 @@ export function exportSources(
   const namespaces = new Table<ExportNamespace>({
     name: 'namespaces',
     keyOf: row => row.name,
-    equal: (a, b) => a.global === b.global,
+    equal: (a, b) => a.global === b.global && a.problem === b.problem && a.uid === b.uid,
   });
   const services = new Table<Service>({
     name: 'services',
@@ -79,10 +79,11 @@ export function exportSources(
       ...to(resources.namespaces),
       schema: Namespace,
       table: namespaces,
-      toRow: ({ metadata: { name, annotations } }) => ({
-        name,
-        global: isGlobalNamespace(annotations, globalByDefault),
-      }),
+      toRow: ({ metadata: { name, uid, annotations } }) => {
+        const problem = namespaceProblem(annotations);
+        const global = isGlobalNamespace(annotations, globalByDefault);
+        return { name, uid, global, ...(problem === undefined ? {} : { problem }) };
+      },
     }),
     reflect(client, { ...to(resources.services), schema: serviceSchema, table: services, toRow: toService }),
     reflect(client, {

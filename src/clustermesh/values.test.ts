@@ -488,8 +488,8 @@ test('broken values of every kind are refused by name, and nothing of them is ta
       if ('addresses' in row)
         for (const each of row.addresses) if (each.type.endsWith('IP')) parsePrefix(each.ip);
       if ('backends' in row)
-        for (const part of [...row.backends, row.terminating, row.notReady])
-          for (const each of Object.keys(part ?? {})) parsePrefix(each);
+        for (const parts of [row.backends, row.terminating, row.notReady])
+          for (const each of (parts ?? []).flatMap(part => Object.keys(part))) parsePrefix(each);
       if ('identity' in row && kind === 'identities') assert.equal(row.identity >> 16, origin.clusterId);
     } catch (error) {
       assert.ok(
