@@ -32,6 +32,8 @@ export function buildLoad(): Buffer {
 /** Requests of a pod at a steady rate, until disposed. */
 export class Client implements AsyncDisposable {
   readonly requests: Request[] = [];
+  /** Times in which this client itself did not get the processor, in milliseconds. */
+  readonly stalls: { readonly begin: number; readonly milliseconds: number }[] = [];
   /** Milliseconds that each of them may take. */
   readonly patience: number;
   readonly #child: ChildProcess;
@@ -45,12 +47,9 @@ export class Client implements AsyncDisposable {
     const lines = createInterface({ input: this.#child.stdout! });
     lines.on('line', line => {
       const [begin, milliseconds, outcome, by = '-'] = line.split(' ');
-      this.requests.push({
-        begin: Number(begin),
-        milliseconds: Number(milliseconds),
-        outcome: outcome as Request['outcome'],
-        by,
-      });
+      const times = { begin: Number(begin), milliseconds: Number(milliseconds) };
+      if (outcome === 'stalled') this.stalls.push(times);
+      else this.requests.push({ ...times, outcome: outcome as Request['outcome'], by });
     });
     this.#ended = new Promise(resolve => this.#child.once('close', () => resolve()));
   }
@@ -87,12 +86,15 @@ export interface Cost {
   readonly refused: number;
   /** Seconds from the fault to the end of the last quarter of a second in which one of ten requests failed; 0: none. */
   readonly until: number;
+  /** Seconds for which the client itself did not get the processor: what it says of them is of the machine. */
+  readonly stalled: number;
 }
 
 const WINDOW = 250;
 
 /** On a busy machine single requests fail on their own: what is broken takes its share of all requests. */
-export function costOf(requests: readonly Request[], from: number): Cost {
+export function costOf(client: Pick<Client, 'since' | 'stalls'>, from: number): Cost {
+  const requests = client.since(from);
   const failed = requests.filter(each => each.outcome !== 'ok');
   const windowOf = ({ begin }: Request): number => Math.floor((begin - from) / WINDOW);
   const all = Map.groupBy(requests, windowOf);
@@ -100,5 +102,12 @@ export function costOf(requests: readonly Request[], from: number): Cost {
   const broken = [...bad].filter(([window, { length }]) => length * 10 >= all.get(window)!.length);
   const last = Math.max(-1, ...broken.map(([window]) => window));
   const refused = failed.filter(each => each.outcome !== 'timeout').length;
-  return { requests: requests.length, failed: failed.length, refused, until: ((last + 1) * WINDOW) / 1000 };
+  const stalls = client.stalls.filter(each => each.begin >= from);
+  return {
+    requests: requests.length,
+    failed: failed.length,
+    refused,
+    until: ((last + 1) * WINDOW) / 1000,
+    stalled: stalls.reduce((sum, each) => sum + each.milliseconds, 0) / 1000,
+  };
 }

@@ -59,7 +59,7 @@ export const clockSkew: Scenario = {
         const row = (client: typeof near, name: string): Row => ({
           what,
           client: name,
-          cost: costOf(client.since(at), at),
+          cost: costOf(client, at),
           limit: 0,
           note: name === 'us' ? note : '',
         });

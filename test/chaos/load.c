@@ -5,7 +5,9 @@
  *
  * Each request is a connection of its own: GET /hostname. A line each when it ends: begin (CLOCK_MONOTONIC,
  * milliseconds), how long it took (ms), outcome (ok, refused, timeout, error), and what answered or '-'. Ends after
- * SECONDS, or with its standard input.
+ * SECONDS, or with its standard input. What others kept from it is not held against them: an answer that is there counts
+ * however late this process gets to read it, and times in which it did not run are lines of their own: since when, for how
+ * long, `stalled`, '-'.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,6 +22,8 @@
 #include <unistd.h>
 
 #define MOST 4096
+/* Milliseconds that a process may have to wait for the processor without a word about it. */
+#define STALL 100
 
 struct request {
 	double begin;
@@ -129,17 +133,20 @@ int main(int count, char **words)
 			/* A pause of the whole machine is no reason for a burst after it. */
 			next = time - next > 1e3 ? time + pause : next + pause;
 		}
-		for (int at = open_requests - 1; at >= 0; at--)
-			if (time - requests[at].begin > patience)
-				end(at, "timeout");
 		polled[open_requests] = (struct pollfd){ .fd = 0, .events = ends ? 0 : POLLIN };
 		double wait = ends ? 10 : next - now();
+		wait = wait > 0 ? wait : 0;
 		poll(polled, open_requests + 1, wait > 0 ? (int)wait + 1 : 0);
+		double late = now() - time - wait;
+		if (late > STALL)
+			printf("%.1f %.1f stalled -\n", time, late);
 		if (polled[open_requests].revents || now() > until)
 			ends = 1;
 		for (int at = open_requests - 1; at >= 0; at--)
 			if (polled[at].revents)
 				progress(at);
+			else if (time - requests[at].begin > patience)
+				end(at, "timeout");
 	}
 	return 0;
 }

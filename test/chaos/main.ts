@@ -77,7 +77,9 @@ function tableText(rows: readonly Row[]): string {
       `${cost.failed} of ${cost.requests}${cost.refused ? ` (${cost.refused} refused)` : ''}`,
       cost.until ? `${cost.until.toFixed(2)} s` : '–',
       limit === 0 ? 'none' : `≤ ${limit} s`,
-      note,
+      cost.stalled >= 0.5
+        ? `${note}${note && '; '}client off the processor for ${cost.stalled.toFixed(1)} s`
+        : note,
     ]);
   }
   return table.toString();

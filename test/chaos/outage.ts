@@ -63,7 +63,7 @@ export function outage(
       const row = (client: typeof near, name: string): Row => ({
         what,
         client: name,
-        cost: costOf(client.since(at), at),
+        cost: costOf(client, at),
         limit: 0,
         note:
           name === 'eu' ? '' : `change in us: ${own}; after the end change of eu: ${heard}, ready: ${ready}`,

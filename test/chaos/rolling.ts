@@ -85,5 +85,5 @@ export const scaleToZero: Scenario = {
 };
 
 function rowOf(what: string, client: Client, name: string, at: number, note: string): Row {
-  return { what, client: name, cost: costOf(client.since(at), at), limit: 0, strict: true, note };
+  return { what, client: name, cost: costOf(client, at), limit: 0, strict: true, note };
 }

@@ -52,7 +52,7 @@ export const rotation: Scenario = {
     const row = (client: typeof near, name: string): Row => ({
       what: 'new CAs and certificates in both clusters',
       client: name,
-      cost: costOf(client.since(at), at),
+      cost: costOf(client, at),
       limit: 0,
       note: name === 'us' ? note : '',
     });

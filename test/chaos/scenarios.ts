@@ -113,7 +113,7 @@ export const scenarios: readonly Scenario[] = [
       rows.push({
         what: 'a cluster is cut off',
         client: 'us',
-        cost: costOf(client.since(cutAt), cutAt),
+        cost: costOf(client, cutAt),
         limit: PROMISE,
         note: state,
       });
@@ -131,7 +131,7 @@ export const scenarios: readonly Scenario[] = [
       rows.push({
         what: 'its link comes and goes every second, ten times',
         client: 'us',
-        cost: costOf(client.since(flapAt), flapAt),
+        cost: costOf(client, flapAt),
         limit: 0,
         note: `${answersOf(client, flapAt, 'eu')}; never up for more than ${(longest / 1000).toFixed(1)} s`,
       });
@@ -192,7 +192,7 @@ function nodeFault(what: string, options: NodeFault): Scenario {
       const row = (client: Client, name: string, seconds: number): Row => ({
         what,
         client: name,
-        cost: costOf(client.since(at), at),
+        cost: costOf(client, at),
         limit: seconds,
         note: limit === 0 ? answersOf(client, at, victim) : '',
       });
@@ -221,7 +221,7 @@ function oneWay(what: string, way: 'to' | 'from'): Scenario {
       const row = async (client: Client, name: string, note: Promise<string>): Promise<Row> => ({
         what,
         client: name,
-        cost: costOf(client.since(at), at),
+        cost: costOf(client, at),
         limit: PROMISE,
         note: await note,
       });
@@ -252,7 +252,7 @@ async function healing(
   return {
     what,
     client: name,
-    cost: costOf(client.since(at), at),
+    cost: costOf(client, at),
     limit: 0,
     note: `first answer of it after ${((back.begin - at) / 1000).toFixed(1)} s`,
   };
