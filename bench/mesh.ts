@@ -4,6 +4,8 @@
  * Prints a Markdown table; rows are
  *
  *   value    parse and apply of a remote services/v1 value of 10,000 backends, in this process
+ *   single   --changes of one cluster one after the other, to a mirror's copy of it, without a lab; with --peer
+ *            kvstoremesh Cilium's beside ours
  *   storm    20 and 200 readers lose their etcd at once, and come back
  *   connect  the first --sizes clusters of the mesh are connected, while pods are started
  *   start    the agent is killed, and finds nothing of other clusters in its map
@@ -29,6 +31,7 @@ import { markdown, type Result } from './control-plane/report.ts';
 import { createShared, localSlice, remoteChanges, remoteValue } from './mesh/changes.ts';
 import { connect, startUp } from './mesh/connect.ts';
 import { copies, FAR, NEAR, openFar, parseWay } from './mesh/copies.ts';
+import { single } from './mesh/single.ts';
 import { storms } from './mesh/storm.ts';
 import { SyntheticMesh } from './mesh/synthetic-mesh.ts';
 import { parseAndApply } from './mesh/value.ts';
@@ -79,10 +82,11 @@ async function measure(name: string, work: () => Promise<readonly Result[]>): Pr
   );
 }
 
-const names = ['value', 'storm', 'connect', 'start', 'slice', 'huge', 'changes', 'copies'];
+const names = ['value', 'single', 'storm', 'connect', 'start', 'slice', 'huge', 'changes', 'copies'];
 const unknown = positionals.filter(name => !names.includes(name));
 if (unknown.length) throw new Error(`no row ${unknown.join(', ')}; there are ${names.join(', ')}`);
 await measure('value', () => parseAndApply(10_000));
+await measure('single', () => single(changes, peer !== undefined));
 for (const readers of numbers(values.readers)) await measure('storm', () => storms(readers));
 const asked = (...rows: readonly string[]): boolean =>
   !positionals.length || positionals.some(name => rows.includes(name));

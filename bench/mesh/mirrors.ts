@@ -35,6 +35,8 @@ export interface MirrorOptions {
 export class RunningMirror implements AsyncDisposable {
   readonly kind: MirrorKind;
   readonly home: SyntheticEtcd;
+  /** Of the mirror, where nothing was put before its command. */
+  readonly pid: number;
   readonly #connection: EtcdConnection;
   readonly #folder: string;
   readonly #process: AsyncDisposable;
@@ -45,8 +47,9 @@ export class RunningMirror implements AsyncDisposable {
     home: SyntheticEtcd,
     connection: EtcdConnection,
     folder: string,
-    child: AsyncDisposable,
+    child: AsyncDisposable & { readonly pid: number },
   ) {
+    this.pid = child.pid;
     this.kind = kind;
     this.home = home;
     this.#connection = connection;
@@ -150,7 +153,7 @@ interface OurOptions {
 }
 
 /** With the settings of the chart's daemons (deploy/charts/isthmus/templates/_helpers.tpl). */
-function startOurs({ cluster, own, folder, within }: OurOptions): AsyncDisposable {
+function startOurs({ cluster, own, folder, within }: OurOptions): AsyncDisposable & { readonly pid: number } {
   const files = mkdtempSync(join(tmpdir(), 'isthmus-bench-mirror-'));
   const configuration = join(files, 'etcd-config.yaml');
   writeFileSync(configuration, own);
@@ -162,6 +165,7 @@ function startOurs({ cluster, own, folder, within }: OurOptions): AsyncDisposabl
   ];
   const child: ChildProcess = spawn(command!, words, { stdio: ['ignore', 'inherit', 'inherit'] });
   return {
+    pid: child.pid!,
     async [Symbol.asyncDispose]() {
       const runs = child.exitCode === null && child.signalCode === null;
       if (runs) {

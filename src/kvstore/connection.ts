@@ -8,6 +8,7 @@ import { Auth, KV, Lease, Maintenance, type ResponseHeader } from './gen/etcd/ap
 import { Http2Session } from './http2-session.ts';
 import type { KeyRange } from './range.ts';
 import { type Watch, WatchStream } from './watch-stream.ts';
+import { Writes } from './writes.ts';
 
 /** Files of a mutual TLS client; read anew for every connection, so that rotation needs no restart. */
 export interface TlsFiles {
@@ -42,6 +43,7 @@ export class EtcdConnection implements Disposable {
   readonly lease: Client<typeof Lease>;
   readonly auth: Client<typeof Auth>;
   readonly maintenance: Client<typeof Maintenance>;
+  readonly writes: Writes;
   readonly #lost = new AbortController();
   readonly #session: Http2Session;
   readonly #watches: WatchStream;
@@ -66,6 +68,7 @@ export class EtcdConnection implements Disposable {
       },
     };
     this.kv = createClient(KV, transport);
+    this.writes = new Writes(this.kv);
     this.lease = createClient(Lease, transport);
     this.auth = createClient(Auth, transport);
     this.maintenance = createClient(Maintenance, transport);

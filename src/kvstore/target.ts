@@ -153,7 +153,7 @@ export class EtcdTarget implements Target<RawRow> {
         success.push(putOp(row, lease));
       } else success.push(deleteOp(key));
     }
-    const { header } = await connection.kv.txn({ success });
+    const { header } = await connection.writes.commit(success);
     if (header) this.#revision = header.revision;
     for (const { key, row } of operations) if (!row) this.#leases.release(key);
   }

@@ -25,7 +25,9 @@ export interface KvstoremeshOptions {
 }
 
 /** Starts it. Disposed of, it throws what it said when it had ended by itself. */
-export async function startKvstoremesh(options: KvstoremeshOptions): Promise<AsyncDisposable> {
+export async function startKvstoremesh(
+  options: KvstoremeshOptions,
+): Promise<AsyncDisposable & { readonly pid: number }> {
   const folder = mkdtempSync(join(tmpdir(), 'isthmus-kvstoremesh-'));
   const own = join(folder, 'etcd-config.yaml');
   writeFileSync(own, options.own, { mode: 0o600 });
@@ -52,6 +54,7 @@ export async function startKvstoremesh(options: KvstoremeshOptions): Promise<Asy
   const child = spawn(command!, args, { stdio: ['ignore', file, file] });
   closeSync(file);
   return {
+    pid: child.pid!,
     async [Symbol.asyncDispose]() {
       const runs = child.exitCode === null && child.signalCode === null;
       const said = readFileSync(log, 'utf8').slice(-2000);
