@@ -454,6 +454,7 @@ export class NodeAgent {
       cluster: config['cluster-name'],
       clusterId: config['cluster-id'],
       maxClusters: config['max-connected-clusters'],
+      silence: config['clustermesh-heartbeat-timeout'] / 1000,
       nodes: sources.nodes,
       verdicts,
       // Where there is a mirror, its etcd is a Service of this cluster.

@@ -23,6 +23,10 @@ test('every bad key is named with its value and what was expected', () => {
     /cluster-id: found "300", expected 0 to 255/,
   );
   assert.throws(() => parseSettings(sharedSettings, { 'cluster-id': '3' }), /cluster-name: found "default"/);
+  assert.throws(
+    () => parseSettings(sharedSettings, { 'clustermesh-heartbeat-timeout': '30s' }),
+    /clustermesh-heartbeat-timeout: found "30s", expected 70s or more: clusters beat once a minute/,
+  );
 });
 
 test('addresses and durations', () => {

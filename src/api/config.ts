@@ -77,6 +77,11 @@ export const sharedSettings = {
     .default('255')
     .transform(value => (value === '511' ? 511 : 255)),
   'clustermesh-config': z.string().default('/var/lib/cilium/clustermesh/'),
+  /** Without a heartbeat for so long a remote cluster is stale. Clusters beat once a minute. */
+  'clustermesh-heartbeat-timeout': duration('2m').refine(
+    value => value >= 70_000,
+    'expected 70s or more: clusters beat once a minute',
+  ),
   'agent-not-ready-taint-key': z.string().default('node.cilium.io/agent-not-ready'),
   /** Patterns added to the default filter of identity-relevant labels. */
   labels: z.string().default(''),

@@ -37,6 +37,7 @@ export async function serveMirror(config: ApiserverConfig, signal: AbortSignal):
     cluster: config['cluster-name'],
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
+    silence: config['clustermesh-heartbeat-timeout'] / 1000,
     verdicts: deriveVerdicts(nodes),
     ttl: leaseSeconds(config),
     onError: etcd.onError,

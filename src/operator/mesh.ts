@@ -133,6 +133,7 @@ export async function runMesh(options: MeshOptions): Promise<void> {
     cluster: config['cluster-name'],
     clusterId: config['cluster-id'],
     maxClusters: config['max-connected-clusters'],
+    silence: config['clustermesh-heartbeat-timeout'] / 1000,
     kinds: which.derived ? ['nodes', 'services', 'serviceexports'] : ['nodes', 'services'],
     verdicts,
     resolve: endpoint => podsOfService({ services, slices: apiserver }, endpoint),

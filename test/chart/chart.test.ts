@@ -124,6 +124,7 @@ test('the agents understand the ConfigMap', async () => {
     ],
     [true, 300, 5, 2000],
   );
+  assert.equal(config['clustermesh-heartbeat-timeout'], 120_000);
 });
 
 test('L2 announcement is an option, with the rights it needs only then', async () => {

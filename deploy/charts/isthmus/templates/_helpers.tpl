@@ -265,6 +265,7 @@ cluster-name: {{ .Values.cluster.name | quote }}
 cluster-id: {{ .Values.cluster.id | quote }}
 max-connected-clusters: {{ .Values.clustermesh.maxConnectedClusters | quote }}
 clustermesh-config: /var/lib/cilium/clustermesh/
+clustermesh-heartbeat-timeout: {{ .Values.clustermesh.heartbeatTimeout | quote }}
 labels: {{ .Values.labels | quote }}
 ipam: {{ .Values.ipam.mode | quote }}
 routing-mode: {{ .Values.routingMode | quote }}
