@@ -178,21 +178,6 @@ test('a reader changes from original to copy and back, and nothing it knows flap
   await until(() => agent.tables.services.size === 0, 'an end');
 });
 
-test('a copy is read as soon as there is one, and is not asked for meanwhile', { skip }, async t => {
-  await using eu = await Cluster.start('eu', 2);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
-  // Whoever fails once does not come back in the time of this test.
-  const agent = startAgent(t, ours, { timing: { ...calm, backoff: { first: 600_000, max: 600_000 } } });
-  await until(() => /has not written it yet/.test(agent.eu()?.status ?? ''), 'no copy yet');
-  await using _ = await startMirror(home, theirs);
-  await until(() => agent.eu()?.ready === true, 'ready');
-});
-
 test('behind a mirror a cluster is stale, dead and trusted again as without one', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
   await using home = await LocalEtcd.start('us', binary!);

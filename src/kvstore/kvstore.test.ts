@@ -235,6 +235,9 @@ test('watches of one connection do not touch each other: one is refused, one com
   using late = reader.watch(prefixRange('cilium/state/late/'), 1n);
   assert.equal(await late.next(), undefined, 'to be found by a list');
 
+  // One that etcd has just begun may be told later than others.
+  await put(root, 'cilium/state/slow/a', '0');
+  assert.deepEqual(valuesOf(await slow.next()), ['0']);
   const megabyte = 'x'.repeat(1_000_000);
   for (let n = 0; n < 5; n++) await put(root, 'cilium/state/slow/a', megabyte);
   await put(root, 'cilium/state/good/a', '3');
