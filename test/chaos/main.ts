@@ -22,7 +22,10 @@ async function main(): Promise<number> {
       mirror: { type: 'boolean', default: false },
     },
   });
-  const chosen = [...scenarios, ...(values.mirror ? mirrorScenarios : [])].filter(
+  const all = values.mirror
+    ? [...scenarios.filter(({ withoutMirror }) => !withoutMirror), ...mirrorScenarios]
+    : scenarios;
+  const chosen = all.filter(
     ({ name }) => !positionals.length || positionals.some(part => name.includes(part)),
   );
   const say = (line: string): void => console.error(line);

@@ -15,6 +15,8 @@ export interface Row {
 
 export interface Scenario {
   readonly name: string;
+  /** It is about what agents that read the other cluster themselves do: behind a mirror they do not. */
+  readonly withoutMirror?: boolean;
   run(bed: Bed): Promise<Row[]>;
 }
 
