@@ -153,7 +153,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
   });
   const slices = deriveCurrentSlices({
     slices: sources.slices,
-    leaving: deriveLeaving(sources.endpoints),
+    leaving: deriveLeaving(sources.endpoints, sources.pods),
     nodes: sources.nodes,
   });
   const failures = new FailureLog(log);

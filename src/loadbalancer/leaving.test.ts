@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { EndpointObjectRow } from '../api/crds/cilium-endpoint.ts';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type EndpointSlice, endpointSliceTable } from '../api/endpoint-slice.ts';
+import { type PodRow, podsTable } from '../identity/pod.ts';
 import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { deriveCurrentSlices, deriveLeaving } from './leaving.ts';
@@ -37,7 +38,7 @@ const slice = (endpoints: Readonly<Record<string, Conditions>>, name = 'cart-1')
   })),
 });
 
-function world() {
+function world(pods?: Table<PodRow>) {
   const endpoints = new Table<EndpointObjectRow>({
     name: 'endpoints',
     keyOf: row => `${row.namespace}/${row.name}`,
@@ -50,7 +51,7 @@ function world() {
   };
   nodes.upsert(node);
   const slices = new Table<EndpointSlice>(endpointSliceTable);
-  const current = deriveCurrentSlices({ slices, leaving: deriveLeaving(endpoints), nodes });
+  const current = deriveCurrentSlices({ slices, leaving: deriveLeaving(endpoints, pods), nodes });
   /** Addresses of shop/cart-1 and their state. */
   const states = async (): Promise<string> => {
     await settled();
@@ -124,4 +125,24 @@ test('the order in which nodes, pods and slices become known makes no difference
   await settled();
   nodes.upsert(node);
   assert.equal(await states(), '10.1.0.1 terminating');
+});
+
+test('on its own node a pod is terminating as soon as it is told to end, and one that had its name before is not meant', async () => {
+  const pods = podsTable();
+  const { endpoints, slices, states } = world(pods);
+  const told = (uid: string, leaving: boolean): PodRow => ({
+    ...{ namespace: 'shop', name: 'one', uid, node: 'a', hostNetwork: false, labels: {}, annotations: {} },
+    ...{ serviceAccount: '', ports: [], phase: 'Running', addresses: ['10.1.0.1'], leaving },
+  });
+  endpoints.upsert(pod('one', '10.1.0.1', false));
+  slices.upsert(slice({ '10.1.0.1': ready }));
+  pods.upsert(told('one', false));
+  assert.equal(await states(), '10.1.0.1 ready');
+  pods.upsert(told('another', true));
+  assert.equal(await states(), '10.1.0.1 ready');
+  pods.upsert(told('one', true));
+  assert.equal(await states(), '10.1.0.1 terminating');
+  pods.delete('shop/one');
+  endpoints.delete('shop/one');
+  assert.equal(await states(), '10.1.0.1 ready');
 });

@@ -12,6 +12,7 @@ import {
   endpointSliceTable,
   SLICES_BY_NODE,
 } from '../api/endpoint-slice.ts';
+import type { PodRow } from '../identity/pod.ts';
 import { derive, input } from '../table/derive.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 
@@ -30,17 +31,26 @@ const BY_ADDRESS = 'address';
 export function deriveLeaving(
   /** With the index `address`. */
   endpoints: ReadonlyTable<EndpointObjectRow>,
+  /** Of this node, by `namespace/name`: what is known of them need not be written first. */
+  pods?: ReadonlyTable<PodRow>,
 ): ReadonlyTable<LeavingAddress> {
+  const isLeaving = ({ namespace, name, podUid, leaving }: EndpointObjectRow): boolean => {
+    const pod = pods?.get(`${namespace}/${name}`);
+    return leaving || (pod?.leaving === true && pod.uid === podUid);
+  };
   return derive<LeavingAddress>({
     name: 'leaving-addresses',
     keyOf: row => row.address,
     rowPerGroup: true,
     equal: (a, b) => a.namespace === b.namespace && a.nodeIp === b.nodeIp,
-    inputs: [input(endpoints, row => row.addresses)],
+    inputs: [
+      input(endpoints, row => row.addresses),
+      ...(pods ? [input(pods, row => (row.leaving ? row.addresses : []))] : []),
+    ],
     compute(address) {
       const owners = [...endpoints.by(BY_ADDRESS, address)];
       const [first] = owners;
-      if (!first || !owners.every(each => each.leaving)) return [];
+      if (!first || !owners.every(isLeaving)) return [];
       return [{ address, namespace: first.namespace, nodeIp: first.nodeIp }];
     },
   });
