@@ -1,6 +1,6 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
 import { canonicalPrefix, hostPrefix } from '../api/prefix.ts';
-import { boolean, type ColumnKind, json, sharedText, text, uint32 } from '../table/columns.ts';
+import { boolean, type ColumnKind, sharedText, text, texts, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -45,11 +45,11 @@ export const nodeIndexes = {
 };
 
 const routingColumn: ColumnKind<RoutingMode | undefined> = () => {
-  const texts = sharedText();
+  const modes = sharedText();
   return {
-    ...texts,
-    read: slot => parseRoutingMode(texts.read(slot)),
-    write: (slot, value) => texts.write(slot, value ?? ''),
+    ...modes,
+    read: slot => parseRoutingMode(modes.read(slot)),
+    write: (slot, value) => modes.write(slot, value ?? ''),
   };
 };
 
@@ -91,9 +91,9 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
       local: boolean,
       own: boolean,
       address: text,
-      addresses: json<ClusterNode['addresses']>,
-      internalAddresses: json<ClusterNode['internalAddresses']>,
-      podCidrs: json<ClusterNode['podCidrs']>,
+      addresses: texts,
+      internalAddresses: texts,
+      podCidrs: texts,
       routing: routingColumn,
     }),
     inputs: [

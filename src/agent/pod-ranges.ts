@@ -1,5 +1,5 @@
 import { canonicalPrefix, isHostPrefix } from '../api/prefix.ts';
-import { json, sharedText, text } from '../table/columns.ts';
+import { sharedText, text, texts } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
@@ -31,7 +31,7 @@ export function derivePodRanges<Node extends { readonly podCidrs: readonly strin
     rowPerGroup: true,
     equal: (a, b) => a.cluster === b.cluster && a.ranges.join() === b.ranges.join(),
     indexes: { range: row => row.ranges },
-    rows: packed<NodeRanges>({ node: text, cluster: sharedText, ranges: json<readonly string[]> }),
+    rows: packed<NodeRanges>({ node: text, cluster: sharedText, ranges: texts }),
     inputs: [input(nodes, (_row, { key }) => [key])],
     compute(key) {
       const node = nodes.get(key);

@@ -1,10 +1,9 @@
-import type { Labels } from '../api/labels.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { formatPrefix, parsePrefix } from '../datapath/address.ts';
 import type { RemoteService } from '../loadbalancer/remote-service.ts';
 import { REMOTE_BY_SERVICE, remoteServiceTable, sameRemoteService } from '../loadbalancer/remote-service.ts';
 import { type ExportedService, exportedServiceTable } from '../mcsapi/exported-service.ts';
-import { json, optional, sharedText, text, uint32 } from '../table/columns.ts';
+import { json, optional, sharedText, text, texts, uint32 } from '../table/columns.ts';
 import { packed } from '../table/packed-rows.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import { backendsColumn } from './backends-column.ts';
@@ -33,26 +32,23 @@ export const REMOTE_NODES_BY_CLUSTER = 'cluster';
 /** A security identity of another cluster. */
 export interface RemoteIdentity {
   readonly cluster: string;
-  readonly clusterId: number;
   readonly identity: number;
-  readonly labels: Labels;
+  /** Its labels, as `parseLabels` of api/labels.ts reads them. */
   readonly text: string;
 }
 
-/** An address, or a prefix, of another cluster and the identity behind it. */
+/**
+ * An address, or a prefix, of another cluster and the identity behind it. Whose pod it is has no row: there are hundreds
+ * of thousands of addresses, and packets are judged by the identity.
+ */
 export interface RemoteEndpoint {
   readonly cluster: string;
-  readonly clusterId: number;
   /** `10.2.0.9/32`, or `10.2.0.0/24`. */
   readonly prefix: string;
   /** Node the address is on: the tunnel's other end. '' when unknown. */
   readonly nodeIp: string;
   /** 0 while the endpoint has none. */
   readonly identity: number;
-  readonly encryptionKey: number;
-  readonly namespace: string;
-  readonly pod: string;
-  readonly serviceAccount: string;
 }
 
 /** A remote cluster that is configured. */
@@ -174,7 +170,7 @@ export function remoteTables(): WritableRemoteTables {
         clusterId: uint32,
         name: text,
         addresses: json<RemoteNode['addresses']>,
-        podCidrs: json<RemoteNode['podCidrs']>,
+        podCidrs: texts,
         healthIps: json<RemoteNode['healthIps']>,
         ingressIps: json<RemoteNode['ingressIps']>,
         encryptionKey: uint32,
@@ -191,9 +187,7 @@ export function remoteTables(): WritableRemoteTables {
       equal: (a, b) => a.text === b.text && a.cluster === b.cluster,
       rows: packed<RemoteIdentity>({
         cluster: sharedText,
-        clusterId: uint32,
         identity: uint32,
-        labels: json<Labels>,
         text,
       }),
     }),
@@ -201,24 +195,12 @@ export function remoteTables(): WritableRemoteTables {
       name: 'remote-endpoints',
       keyOf: row => `${row.cluster}/${row.prefix}`,
       indexes: { prefix: row => [row.prefix], near: row => [nearOf(row.prefix)] },
-      equal: (a, b) =>
-        a.identity === b.identity &&
-        a.nodeIp === b.nodeIp &&
-        a.encryptionKey === b.encryptionKey &&
-        a.pod === b.pod &&
-        a.namespace === b.namespace &&
-        a.serviceAccount === b.serviceAccount &&
-        a.clusterId === b.clusterId,
+      equal: (a, b) => a.identity === b.identity && a.nodeIp === b.nodeIp,
       rows: packed<RemoteEndpoint>({
         cluster: sharedText,
-        clusterId: uint32,
         prefix: text,
         nodeIp: sharedText,
         identity: uint32,
-        encryptionKey: uint32,
-        namespace: sharedText,
-        pod: text,
-        serviceAccount: sharedText,
       }),
     }),
     services: new Table<RemoteService>({

@@ -81,8 +81,15 @@ test('what is written reads back the same, and as Cilium writes it', () => {
 
   const address = fixtures('ca').find(each => each.key.startsWith('cilium/state/ip/v1/default/'))!;
   const rest = address.key.slice('cilium/state/ip/v1/default/'.length);
-  const parsed = parseAddress(address.key, rest, address.value, origin);
-  assert.equal(formatAddress({ ...parsed, address: rest }), address.value);
+  const { nodeIp, identity } = parseAddress(address.key, rest, address.value, origin);
+  const { Key, K8sNamespace, K8sPodName, K8sServiceAccount } = JSON.parse(address.value);
+  assert.equal(
+    formatAddress({
+      ...{ address: rest, nodeIp, identity, encryptionKey: Key },
+      ...{ namespace: K8sNamespace, pod: K8sPodName, serviceAccount: K8sServiceAccount ?? '' },
+    }),
+    address.value,
+  );
 });
 
 test('prefixes in the form of Go', () => {

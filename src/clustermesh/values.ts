@@ -196,7 +196,7 @@ export function parseIdentity(key: string, rest: string, value: string, origin: 
     throw new BadValue(key, '', value, error instanceof Error ? error.message : 'labels');
   }
   expect(key, labelNames.cluster, labels[`k8s:${labelNames.cluster}`], origin.cluster);
-  return { cluster: origin.cluster, clusterId: origin.clusterId, identity, labels, text: value };
+  return { cluster: origin.cluster, identity, text: value };
 }
 
 export function parseAddress(key: string, rest: string, value: string, origin: Origin): RemoteEndpoint {
@@ -215,15 +215,10 @@ export function parseAddress(key: string, rest: string, value: string, origin: O
     throw new BadValue(key, 'ID', found.ID, `an identity of cluster ID ${origin.clusterId}`);
   return {
     cluster: origin.cluster,
-    clusterId: origin.clusterId,
     prefix: canonicalPrefix(prefix)!,
     nodeIp,
     // Another cluster's host is a remote node here.
     identity: found.ID === reserved.host ? reserved.remoteNode : found.ID,
-    encryptionKey: found.Key,
-    namespace: found.K8sNamespace,
-    pod: found.K8sPodName,
-    serviceAccount: found.K8sServiceAccount,
   };
 }
 

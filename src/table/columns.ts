@@ -178,6 +178,28 @@ export function json<Value>(): Column<Value> {
   };
 }
 
+/** Lists of texts, most of them short: a line each, which is read in a fourth of the time that JSON takes. */
+export const texts: ColumnKind<readonly string[]> = () => {
+  const lines = text();
+  return {
+    ...lines,
+    read: slot => {
+      const found = lines.read(slot);
+      if (found === '') return noTexts;
+      // Where a text has lines of its own, the list is as JSON, which does not end so.
+      return found.endsWith('\n') ? found.slice(0, -1).split('\n') : (JSON.parse(found) as string[]);
+    },
+    write: (slot, value) => {
+      let found = '';
+      for (const each of value) found += `${each}\n`;
+      const isPlain = !value.some(each => each.includes('\n'));
+      lines.write(slot, isPlain ? found : JSON.stringify(value));
+    },
+  };
+};
+
+const noTexts: readonly string[] = Object.freeze([]);
+
 /** A field that not every row has. */
 export const optional =
   <Value>(kind: ColumnKind<Value>): ColumnKind<Value | undefined> =>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { float64, json, optional, sharedText, text, uint32 } from './columns.ts';
+import { float64, json, optional, sharedText, text, texts, uint32 } from './columns.ts';
 import { MapRows } from './map-rows.ts';
 import { PackedRows, packed } from './packed-rows.ts';
 import { SlotIndex } from './slot-index.ts';
@@ -132,5 +132,18 @@ test('a field that a row lacks is lacking when it is read, whatever its place ha
   for (const note of ['long enough to have a cell', undefined, '', undefined, 'again']) {
     rows.set('a', { id: 'a', note }, rows.get('a'));
     assert.deepEqual(rows.get('a'), { id: 'a', note });
+  }
+});
+
+test('lists of texts are read as they were written, whatever is in them', () => {
+  interface List {
+    readonly id: string;
+    readonly all: readonly string[];
+  }
+  const rows = new PackedRows<List>({ keyOf: row => row.id, columns: { id: text, all: texts } });
+  const lists = [[], [''], ['a'], ['', ''], ['a', 'b c', '[1]'], ['a\n'], ['\n', '"'], ['[]']];
+  for (const all of lists) {
+    rows.set('a', { id: 'a', all }, rows.get('a'));
+    assert.deepEqual(rows.get('a'), { id: 'a', all });
   }
 });

@@ -92,21 +92,26 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     else if (this.#isLarge(row)) this.#hold(slot, row);
     else this.#write(slot, row, before);
     if (before === undefined) this.#keys.add(hashOf(key), slot);
-    for (const { of, slots } of this.#indexes.values()) {
-      const old = new Set(before && of(before));
-      const next = new Set(of(row));
-      // What stays keeps its place among the rows of its index key.
-      for (const value of old) if (!next.has(value)) slots.remove(hashOf(value), slot);
-      for (const value of next) if (!old.has(value)) slots.add(hashOf(value), slot);
-    }
+    this.#reindex(slot, before, row);
   }
 
   delete(key: string, before: Row): void {
     const slot = this.#slotOf(key);
     this.#keys.remove(hashOf(key), slot);
-    for (const { of, slots } of this.#indexes.values())
-      for (const value of new Set(of(before))) slots.remove(hashOf(value), slot);
+    this.#reindex(slot, before, undefined);
     this.#release(slot);
+  }
+
+  /** A row is under each of its index keys once, however often it names it. What stays keeps its place among their rows. */
+  #reindex(slot: number, before: Row | undefined, after: Row | undefined): void {
+    for (const { of, slots } of this.#indexes.values()) {
+      const old = before === undefined ? none : of(before);
+      const next = after === undefined ? none : of(after);
+      for (let at = 0; at < old.length; at++)
+        if (!next.includes(old[at]!) && old.indexOf(old[at]!) === at) slots.remove(hashOf(old[at]!), slot);
+      for (let at = 0; at < next.length; at++)
+        if (!old.includes(next[at]!) && next.indexOf(next[at]!) === at) slots.add(hashOf(next[at]!), slot);
+    }
   }
 
   #write(slot: number, row: Row, before: Row | undefined): void {
@@ -175,6 +180,8 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     this.#size--;
   }
 }
+
+const none: readonly string[] = [];
 
 /** The one row that stands for each slot in turn: of its fields only those are read that are asked for. */
 type Cursor<Row> = (slot: number) => Row;
