@@ -1,17 +1,19 @@
 import { internalAddresses, type NodeRow, nodeAddress } from '../api/crds/cilium-node.ts';
+import { routingAnnotation } from '../api/node-traits.ts';
 import { canonicalPrefix, hostPrefix } from '../api/prefix.ts';
 import { boolean, type ColumnKind, sharedText, text, texts, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
+import { parseRoutingMode, type RoutingMode } from './paths.ts';
 import { type PodRange, PodRangeLookup } from './pod-ranges.ts';
 
 /** A node of another cluster, as that cluster exports it. */
-export interface RemoteNode
-  extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs' | 'annotations' | 'labels'> {
+export interface RemoteNode extends Pick<NodeRow, 'name' | 'addresses' | 'podCidrs'> {
   readonly cluster: string;
   readonly clusterId: number;
+  /** Its {@link routingAnnotation}; '' without. */
+  readonly routing: string;
 }
 
 /** A node of any cluster of the mesh, as the datapath of this node needs it. */
@@ -103,14 +105,15 @@ export function deriveClusterNodes(options: ClusterNodesOptions): ReadonlyTable<
     ],
     compute(key) {
       const name = key.startsWith(`${cluster}/`) ? key.slice(cluster.length + 1) : undefined;
-      const self = name === node.name ? { ...node, annotations: {}, labels: {} } : undefined;
-      const mine = name === undefined ? undefined : (own.get(name) ?? self);
-      if (mine) return toClusterNode({ ...mine, cluster, clusterId }, true, mine.name === node.name);
+      const known = name === undefined ? undefined : own.get(name);
+      const mine = known ?? (name === node.name ? node : undefined);
+      const routing = known?.annotations[routingAnnotation] ?? '';
+      if (mine) return toClusterNode({ ...mine, cluster, clusterId, routing }, true, mine.name === node.name);
       const other = remote.get(key);
       if (!other) return [];
       const podCidrs = other.podCidrs.filter(each => {
         const range = canonicalPrefix(each);
-        return range !== undefined && ranges.around(range).next().done && !ranges.isInside(range);
+        return range !== undefined && ranges.around(range).length === 0 && !ranges.isInside(range);
       });
       return toClusterNode({ ...other, podCidrs }, false, false);
     },
@@ -139,7 +142,7 @@ function toClusterNode(row: RemoteNode, own: boolean, local: boolean): ClusterNo
       addresses: [address, ...new Set(others)],
       internalAddresses: internalAddresses(row),
       podCidrs: row.podCidrs,
-      routing: parseRoutingMode(row.annotations[routingAnnotation]),
+      routing: parseRoutingMode(row.routing),
     },
   ];
 }

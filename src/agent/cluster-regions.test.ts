@@ -4,26 +4,22 @@ import { settled } from '../table/settled.fixture.ts';
 import { Table } from '../table/table.ts';
 import { deriveClusterRegions } from './cluster-regions.ts';
 
-interface Row {
-  readonly cluster: string;
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-}
-
 test('a cluster is where most of its nodes are', async () => {
-  const own = new Table<Row>({ name: 'own', keyOf: row => row.name });
-  const remote = new Table<Row>({ name: 'remote', keyOf: row => `${row.cluster}/${row.name}` });
-  const regions = deriveClusterRegions({ own, remote, cluster: 'us' });
-  const node = (cluster: string, name: string, region?: string): Row => ({
-    cluster,
-    name,
-    labels: region === undefined ? {} : { 'topology.kubernetes.io/region': region },
+  const own = new Table<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }>({
+    name: 'own',
+    keyOf: row => row.name,
   });
+  const remote = new Table<{ readonly cluster: string; readonly name: string; readonly region: string }>({
+    name: 'remote',
+    keyOf: row => `${row.cluster}/${row.name}`,
+  });
+  const regions = deriveClusterRegions({ own, remote, cluster: 'us' });
+  const node = (cluster: string, name: string, region = '') => ({ cluster, name, region });
   const seen = async () => {
     await settled();
     return Object.fromEntries([...regions.values()].map(({ cluster, region }) => [cluster, region]));
   };
-  own.upsert(node('us', 'a', 'america'));
+  own.upsert({ name: 'a', labels: { 'topology.kubernetes.io/region': 'america' } });
   remote.upsert(node('eu', 'a', 'europe'));
   remote.upsert(node('eu', 'b'));
   remote.upsert(node('asia', 'a'));

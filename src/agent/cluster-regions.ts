@@ -1,9 +1,9 @@
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { regionLabel } from '../api/node-traits.ts';
 import { sharedText, text } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
-import type { RemoteNode } from './cluster-nodes.ts';
 
 /** Where a cluster is. */
 export interface ClusterRegion {
@@ -15,7 +15,7 @@ export interface ClusterRegion {
 export interface ClusterRegionsOptions {
   readonly own: ReadonlyTable<Pick<NodeRow, 'name' | 'labels'>>;
   /** Keyed `cluster/name`. */
-  readonly remote: ReadonlyTable<Pick<RemoteNode, 'name' | 'cluster' | 'labels'>>;
+  readonly remote: ReadonlyTable<NodeRegion>;
   /** Name of the own cluster. */
   readonly cluster: string;
 }
@@ -23,10 +23,9 @@ export interface ClusterRegionsOptions {
 interface NodeRegion {
   readonly cluster: string;
   readonly name: string;
+  /** Its {@link regionLabel}; '' without. */
   readonly region: string;
 }
-
-const REGION_LABEL = 'topology.kubernetes.io/region';
 
 /** A row for every cluster that has a node. */
 export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTable<ClusterRegion> {
@@ -46,8 +45,9 @@ export function deriveClusterRegions(options: ClusterRegionsOptions): ReadonlyTa
     compute(key) {
       const at = key.indexOf('/');
       const [of, name] = [key.slice(0, at), key.slice(at + 1)];
-      const node = (of === cluster ? own.get(name) : undefined) ?? remote.get(key);
-      return node ? [{ cluster: of, name, region: node.labels[REGION_LABEL] ?? '' }] : [];
+      const mine = of === cluster ? own.get(name) : undefined;
+      const region = mine ? (mine.labels[regionLabel] ?? '') : remote.get(key)?.region;
+      return region === undefined ? [] : [{ cluster: of, name, region }];
     },
   });
   return derive<ClusterRegion>({

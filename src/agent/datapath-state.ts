@@ -252,7 +252,7 @@ export function runDatapathState(options: DatapathStateOptions): DatapathState {
     node: options.node.name,
     nodes: sources.node,
     cluster: options.cluster,
-    mayServe: address => own.around(address).next().done === true,
+    mayServe: address => own.around(address).length === 0,
     ownRanges,
     regions: deriveClusterRegions({ own: sources.nodes, remote: remote.nodes, cluster: options.cluster }),
     algorithm: options.algorithm,

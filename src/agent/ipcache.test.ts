@@ -131,6 +131,7 @@ beforeEach(() => {
     ...node('c', '172.18.2.2', '10.2.0.0/24', '10.2.0.1'),
     cluster: 'eu',
     clusterId: 2,
+    routing: '',
   });
 });
 
@@ -172,7 +173,12 @@ test('a pod of the own cluster keeps its address against another cluster that cl
 });
 
 test('a pod CIDR that another cluster claims too stays this cluster’s', async () => {
-  const clash = { ...node('d', '172.18.2.3', '10.1.1.0/24', '10.2.9.1'), cluster: 'ap', clusterId: 3 };
+  const clash = {
+    ...node('d', '172.18.2.3', '10.1.1.0/24', '10.2.9.1'),
+    cluster: 'ap',
+    clusterId: 3,
+    routing: '',
+  };
   w = world();
   w.remoteNodes.upsert(clash);
   await settled();
@@ -232,7 +238,12 @@ test('a cluster names only addresses that are its own, or nobody’s', async () 
   const claim = (prefix: string, cluster = 'eu') =>
     w.remote.upsert({ cluster, prefix, identity: 131_400, nodeIp: '172.18.2.2' });
   const range = (cluster: string, cidr: string) =>
-    w.remoteNodes.upsert({ ...node('n', '172.18.3.2', cidr, '10.3.0.1'), cluster, clusterId: 3 });
+    w.remoteNodes.upsert({
+      ...node('n', '172.18.3.2', cidr, '10.3.0.1'),
+      cluster,
+      clusterId: 3,
+      routing: '',
+    });
   range('asia', '10.3.0.0/24');
   claim('10.2.0.9/32');
   claim('192.0.2.77/32');
@@ -267,6 +278,7 @@ test('another cluster’s pod range that this one has, holds or is part of leads
       ...node(`n${at}`, `172.18.3.${at}`, cidr, `10.3.0.${at}`),
       cluster: 'asia',
       clusterId: 3,
+      routing: '',
     });
   assert.equal(await show('10.1.1.0/24'), '3 172.18.1.3');
   assert.equal(await show('10.1.1.128/25'), undefined);

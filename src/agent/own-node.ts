@@ -1,8 +1,9 @@
 import { isIP } from 'node:net';
+import { routingAnnotation } from '../api/node-traits.ts';
 import type { Node } from '../kube/objects.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { firstAddress } from './ipam.ts';
-import { type RoutingMode, routingAnnotation } from './paths.ts';
+import type { RoutingMode } from './paths.ts';
 
 /** This node's Kubernetes object, as far as the agent uses it. */
 export interface OwnNode {

@@ -16,12 +16,6 @@ export type RoutingMode = 'tunnel' | 'native' | 'hybrid';
 
 export const routingModes = ['tunnel', 'native', 'hybrid'] as const satisfies readonly RoutingMode[];
 
-/**
- * Annotation of a CiliumNode: the mode its agent works in. It travels to other clusters with the node. A node is sent
- * untunnelled packets only after it has said that it takes them, so that a cluster can change its mode node by node.
- */
-export const routingAnnotation = 'node.isthmus.dev/routing-mode';
-
 export function parseRoutingMode(text: string | undefined): RoutingMode | undefined {
   return routingModes.find(mode => mode === text);
 }

@@ -78,18 +78,22 @@ export class PodRangeLookup {
   }
 
   /** Every range that holds all of a prefix (canonical, or a bare address), the smallest first. */
-  *around(prefix: string): Generator<PodRange> {
+  around(prefix: string): readonly PodRange[] {
     const slash = prefix.indexOf('/');
     const ipv6 = prefix.includes(':');
     const own = slash < 0 ? 128 : Number(prefix.slice(slash + 1));
     const address = ipv6 ? 0 : ipv4Number(prefix);
+    let ranges: PodRange[] | undefined;
     for (const length of ipv6 ? this.#lengths.ipv6 : this.#lengths.ipv4) {
       if (length > own) continue;
       const found = ipv6
         ? this.#ranges.get(canonicalPrefix(`${slash < 0 ? prefix : prefix.slice(0, slash)}/${length}`) ?? '')
         : this.#ipv4.get(length)?.get(length === 0 ? 0 : (address & (-1 << (32 - length))) >>> 0);
-      if (found) yield found;
+      if (!found) continue;
+      if (ranges) ranges.push(found);
+      else ranges = [found];
     }
+    return ranges ?? none;
   }
 
   /** Whether any range is inside a prefix, without being all of it. */
@@ -108,6 +112,8 @@ export class PodRangeLookup {
     return prefix.includes(':') ? this.#lengths.ipv6 : this.#lengths.ipv4;
   }
 }
+
+const none: readonly PodRange[] = [];
 
 /** The number of the address that an IPv4 text, with or without a length, begins with. */
 function ipv4Number(text: string): number {

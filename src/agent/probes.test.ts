@@ -69,15 +69,8 @@ class World {
     for (let at = 0; at < count; at++) {
       const node = `${name}${at}`;
       this.remoteNodes.upsert({
-        ...{
-          cluster: name,
-          clusterId: 2,
-          name: node,
-          addresses: addresses(node),
-          podCidrs: [],
-          healthIps: [],
-        },
-        ...{ ingressIps: [], encryptionKey: 0, labels: {}, annotations: {}, wireguardKey: '', bootId: '' },
+        ...{ cluster: name, clusterId: 2, name: node, addresses: addresses(node), podCidrs: [] },
+        ...{ region: '', routing: '' },
       });
     }
   }

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { CiliumNode, type NodeRow, nodeRow } from '../api/crds/cilium-node.ts';
+import { routingAnnotation } from '../api/node-traits.ts';
 import { Table } from '../table/table.ts';
 import { ciliumNodeObject, type OwnNode, type ReadyNode } from './own-node.ts';
-import { type RoutingMode, routingAnnotation } from './paths.ts';
+import type { RoutingMode } from './paths.ts';
 import { publishNode } from './publish-node.ts';
 
 const node: ReadyNode = {

@@ -1,8 +1,9 @@
 import type { NodeRow } from '../api/crds/cilium-node.ts';
+import { routingAnnotation } from '../api/node-traits.ts';
 import { Reconciler, type ReconcilerStatus } from '../table/reconciler.ts';
 import { type ReadonlyTable, Table } from '../table/table.ts';
 import { ciliumNodeObject, type OwnNode, type ReadyNode } from './own-node.ts';
-import { parseRoutingMode, type RoutingMode, routingAnnotation } from './paths.ts';
+import { parseRoutingMode, type RoutingMode } from './paths.ts';
 
 export interface PublishNodeOptions {
   /** What the datapath of this node is built from. */

@@ -12,9 +12,9 @@ function world(size: number) {
   const dead = deriveDeadNodes({ clusters, nodes, verdicts });
   for (let at = 0; at < size; at++)
     nodes.upsert({
-      ...{ cluster: 'eu', clusterId: 2, name: `n${at}`, podCidrs: [], healthIps: [], ingressIps: [] },
+      ...{ cluster: 'eu', clusterId: 2, name: `n${at}`, podCidrs: [] },
       addresses: [{ type: 'InternalIP', ip: `172.18.2.${at}` }],
-      ...{ encryptionKey: 0, labels: {}, annotations: {}, wireguardKey: '', bootId: '' },
+      ...{ region: '', routing: '' },
     });
   return {
     silent: (silent: boolean) =>

@@ -138,7 +138,9 @@ export class RemoteClusters {
   #compareSoon(): void {
     if (this.#comparing) return;
     this.#comparing = true;
-    const timer = setTimeout(() => void this.#compare(), this.#pause).unref();
+    // Nodes of clusters that are read for the first time come one after the other, by the ten thousand.
+    const pause = this.#writable.pending.size ? Math.max(FIRST_READ, this.#pause) : this.#pause;
+    const timer = setTimeout(() => void this.#compare(), pause).unref();
     this.#options.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
   }
 
@@ -170,6 +172,7 @@ export class RemoteClusters {
 
 /** Milliseconds after which pod ranges that have changed are compared. */
 const GATHER = 50;
+const FIRST_READ = 1000;
 
 /** The table that a kind's rows are in. */
 const tableNames = {

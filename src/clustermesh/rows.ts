@@ -17,13 +17,9 @@ export interface RemoteNode {
   readonly addresses: readonly { readonly type: string; readonly ip: string }[];
   /** Pod ranges, `10.2.0.0/24`; the primary one of each family comes first. */
   readonly podCidrs: readonly string[];
-  readonly healthIps: readonly string[];
-  readonly ingressIps: readonly string[];
-  readonly encryptionKey: number;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly wireguardKey: string;
-  readonly bootId: string;
+  /** Its `regionLabel` and `routingAnnotation` (api/node-traits.ts); '' without. */
+  readonly region: string;
+  readonly routing: string;
 }
 
 /** Index of the remote nodes table that finds a cluster's. */
@@ -171,13 +167,8 @@ export function remoteTables(): WritableRemoteTables {
         name: text,
         addresses: json<RemoteNode['addresses']>,
         podCidrs: texts,
-        healthIps: json<RemoteNode['healthIps']>,
-        ingressIps: json<RemoteNode['ingressIps']>,
-        encryptionKey: uint32,
-        labels: json<RemoteNode['labels']>,
-        annotations: json<RemoteNode['annotations']>,
-        wireguardKey: text,
-        bootId: text,
+        region: sharedText,
+        routing: sharedText,
       }),
       equal: (a, b) => JSON.stringify(a) === JSON.stringify(b),
     }),

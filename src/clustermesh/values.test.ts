@@ -73,9 +73,11 @@ test('every value a real Cilium wrote is understood', () => {
 test('what is written reads back the same, and as Cilium writes it', () => {
   const value = fixtures('ca').find(each => each.key === 'cilium/state/nodes/v1/ca/ca-node1')!.value;
   const origin: Origin = { cluster: 'ca', clusterId: 1, maxClusters: 255 };
-  const { healthIps, ingressIps, wireguardKey, ...node } = parseNode('k', 'ca-node1', value, origin);
-  assert.deepEqual([healthIps, ingressIps, wireguardKey], [[], [], '']);
-  const row: NodeRow = { ...node, uid: '', healthIp: '', ingressIp: '' };
+  const { name, addresses, podCidrs, region, routing } = parseNode('k', 'ca-node1', value, origin);
+  assert.deepEqual([region, routing], ['', '']);
+  const { Labels: labels, BootID: bootId, EncryptionKey: encryptionKey } = JSON.parse(value);
+  const said = { name, addresses, podCidrs, labels, bootId, encryptionKey };
+  const row: NodeRow = { ...said, annotations: {}, uid: '', healthIp: '', ingressIp: '' };
   const written: unknown = JSON.parse(formatNode(row, origin));
   assert.deepEqual({ ...Object(written), Annotations: null }, JSON.parse(value));
 

@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
+import { regionLabel, routingAnnotation } from '../api/node-traits.ts';
 import { canonicalPrefix } from '../api/prefix.ts';
 import { unreachableAnnotation } from '../api/unreachable.ts';
 import type { RemoteBackends, RemotePart, RemoteService } from '../loadbalancer/remote-service.ts';
@@ -22,10 +23,6 @@ export interface Origin {
   readonly maxClusters: MaxClusters;
 }
 
-const text = z
-  .string()
-  .nullish()
-  .transform(value => value ?? '');
 const strings = z
   .record(z.string(), z.string())
   .nullish()
@@ -40,16 +37,9 @@ const nodeSchema = z.object({
   IPv6AllocCIDR: cidr,
   IPv4SecondaryAllocCIDRs: z.array(cidr).nullish(),
   IPv6SecondaryAllocCIDRs: z.array(cidr).nullish(),
-  IPv4HealthIP: text,
-  IPv6HealthIP: text,
-  IPv4IngressIP: text,
-  IPv6IngressIP: text,
   ClusterID: z.int().default(0),
-  EncryptionKey: z.int().min(0).max(255).default(0),
   Labels: strings,
   Annotations: strings,
-  WireguardPubKey: text,
-  BootID: text,
 });
 
 export function parseNode(key: string, rest: string, value: string, origin: Origin): RemoteNode {
@@ -82,13 +72,8 @@ export function parseNode(key: string, rest: string, value: string, origin: Orig
     name: node.Name,
     addresses,
     podCidrs,
-    healthIps: addressesOf(key, 'HealthIP', node.IPv4HealthIP, node.IPv6HealthIP),
-    ingressIps: addressesOf(key, 'IngressIP', node.IPv4IngressIP, node.IPv6IngressIP),
-    encryptionKey: node.EncryptionKey,
-    labels: node.Labels,
-    annotations: node.Annotations,
-    wireguardKey: node.WireguardPubKey,
-    bootId: node.BootID,
+    region: node.Labels[regionLabel] ?? '',
+    routing: node.Annotations[routingAnnotation] ?? '',
   };
 }
 
@@ -245,10 +230,6 @@ export function formatAddress(row: ExportedAddress): string {
     ...(row.pod ? { K8sPodName: row.pod } : {}),
     ...(row.serviceAccount ? { K8sServiceAccount: row.serviceAccount } : {}),
   });
-}
-
-function addressesOf(key: string, field: string, ...list: readonly string[]): string[] {
-  return list.flatMap(each => (each === '' ? [] : [canonicalAddress(key, field, each)]));
 }
 
 /**

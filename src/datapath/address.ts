@@ -29,7 +29,8 @@ export function parse(text: string): Uint8Array {
 
 /** The text of 16 bytes: a mapped IPv4 address in its dotted form. */
 export function format(addr: Uint8Array): string {
-  return MAPPED.every((byte, at) => addr[at] === byte) ? addressText(addr.subarray(12)) : addressText(addr);
+  for (let at = 0; at < MAPPED.length; at++) if (addr[at] !== MAPPED[at]) return addressText(addr);
+  return `${addr[12]}.${addr[13]}.${addr[14]}.${addr[15]}`;
 }
 
 /** '10.1.0.0/24', 'fd00::/64' or a bare address. Bits beyond the length are cleared. */
@@ -62,5 +63,5 @@ export function contains(prefix: Prefix, addr: Uint8Array): boolean {
 /** The text of a prefix; a whole address keeps its length ('10.1.0.9/32'). */
 export function formatPrefix(prefix: Prefix): string {
   const text = format(prefix.addr);
-  return `${text}/${isIPv4(text) ? prefix.length - 96 : prefix.length}`;
+  return `${text}/${text.includes(':') ? prefix.length : prefix.length - 96}`;
 }

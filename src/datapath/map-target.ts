@@ -45,7 +45,7 @@ export function mapTarget<Row, K, V>(
       return new Map(failures);
     },
     *existing() {
-      for (const [key] of map.entries()) yield nameOf(key);
+      for (const key of map.walkKeys()) yield nameOf(key);
     },
   };
 }

@@ -146,6 +146,13 @@ export class BpfMap<K, V> {
         yield [this.#keys.decode(keys, index * keySize), this.#values.decode(values, index * valueSize)];
   }
 
+  /** The keys of `entries`, some thousands of which are read from the kernel at a time. */
+  *walkKeys(): IterableIterator<K> {
+    const size = this.spec.key.size;
+    for (const { keys, count } of this.batches(BATCH))
+      for (let index = 0; index < count; index++) yield this.#keys.decode(keys, index * size);
+  }
+
   /** `entries` as the kernel gives them, `size` or so at a time: `count` keys and values, one after the other. */
   *batches(
     size: number,

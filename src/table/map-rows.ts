@@ -34,7 +34,9 @@ export class MapRows<Row> implements RowStore<Row> {
 
   by(index: string, value: string): Iterable<Row> | undefined {
     const found = this.#indexes.get(index);
-    return found && this.#all(found.keys.get(value));
+    if (!found) return undefined;
+    const keys = found.keys.get(value);
+    return keys === undefined ? noRows : this.#all(keys);
   }
 
   set(key: string, row: Row, before: Row | undefined): void {
@@ -47,9 +49,9 @@ export class MapRows<Row> implements RowStore<Row> {
     this.#reindex(key, before, undefined);
   }
 
-  *#all(keys: string | ReadonlySet<string> | undefined): Iterable<Row> {
+  *#all(keys: string | ReadonlySet<string>): Iterable<Row> {
     if (typeof keys === 'string') yield this.#rows.get(keys)!;
-    else for (const key of keys ?? []) yield this.#rows.get(key)!;
+    else for (const key of keys) yield this.#rows.get(key)!;
   }
 
   #reindex(key: string, before: Row | undefined, after: Row | undefined): void {
@@ -62,6 +64,8 @@ export class MapRows<Row> implements RowStore<Row> {
     }
   }
 }
+
+const noRows: readonly never[] = [];
 
 /** Most index keys lead to one row: a set for each would be most of a large table's memory. */
 function addTo(index: Map<string, string | Set<string>>, value: string, key: string): void {

@@ -82,8 +82,12 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
 
   by(index: string, value: string): Iterable<Row> | undefined {
     const found = this.#indexes.get(index);
-    const matches = (row: Row): boolean => found!.of(row).includes(value);
-    return found && this.#all(found.slots.all(hashOf(value)), matches, index === this.#heldIndex);
+    if (!found) return undefined;
+    const slots = found.slots.all(hashOf(value));
+    // Most questions are about an address, which has one row or none.
+    if (slots.length === 0) return noRows;
+    const matches = (row: Row): boolean => found.of(row).includes(value);
+    return this.#all(slots, matches, index === this.#heldIndex);
   }
 
   set(key: string, row: Row, before: Row | undefined): void {
@@ -182,6 +186,7 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
 }
 
 const none: readonly string[] = [];
+const noRows: readonly never[] = [];
 
 /** The one row that stands for each slot in turn: of its fields only those are read that are asked for. */
 type Cursor<Row> = (slot: number) => Row;

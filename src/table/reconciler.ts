@@ -93,8 +93,12 @@ export class Reconciler<Row> {
 
   async #pruneOnceSynced(): Promise<void> {
     await this.#table.whenSynced();
-    for (const key of (await this.#target.existing?.()) ?? [])
+    for (const key of (await this.#target.existing?.()) ?? []) {
       if (!this.#table.has(key)) this.#dirty.add(key);
+      if (!turnIsOver()) continue;
+      await nextTurn();
+      if (this.#options.signal?.aborted) return;
+    }
     this.#pruned = true;
     this.#schedule();
   }

@@ -47,11 +47,14 @@ export class SlotIndex {
     return -1;
   }
 
-  all(hash: number): number[] {
-    const found: number[] = [];
+  all(hash: number): readonly number[] {
+    let found: number[] | undefined;
     for (let at = this.#heads[hash & (this.#heads.length - 1)]!; at !== 0; at = this.#next[at - 1]!)
-      if (this.#hashes[at - 1] === hash) found.push(this.#slots[at - 1]!);
-    return found;
+      if (this.#hashes[at - 1] === hash) {
+        if (found) found.push(this.#slots[at - 1]!);
+        else found = [this.#slots[at - 1]!];
+      }
+    return found ?? none;
   }
 
   #append(entry: number): void {
@@ -79,6 +82,7 @@ export class SlotIndex {
 }
 
 const SMALLEST = 16;
+const none: readonly number[] = [];
 
 /** An array of another length with what was in it; the old one is of no use any more. */
 export function longer(array: Uint32Array<ArrayBuffer>, length: number): Uint32Array<ArrayBuffer> {
