@@ -4,6 +4,7 @@ import { hostPrefix, isHostPrefix } from '../api/prefix.ts';
 import { formatPrefix, parse, parsePrefix } from '../datapath/address.ts';
 import { sharedText, text, uint32 } from '../table/columns.ts';
 import { derive, input } from '../table/derive.ts';
+import { Interned } from '../table/interned.ts';
 import { packed } from '../table/packed-rows.ts';
 import type { ReadonlyTable } from '../table/table.ts';
 import { type ClusterNode, prefixesOf } from './cluster-nodes.ts';
@@ -159,6 +160,8 @@ export interface IpcacheMapRow {
 const KEY_BITS = 32;
 const IPCACHE_POD_RANGE = 1;
 const noTunnel = new Uint8Array(16);
+/** Addresses of a node's pods come one after the other. */
+const tunnels = new Interned<Uint8Array>();
 
 export function ipcacheKey(prefix: string): IpcacheMapRow['key'] {
   const { addr, length } = parsePrefix(prefix);
@@ -170,7 +173,7 @@ export function ipcacheMapRow(row: IpcacheRow): IpcacheMapRow {
     key: ipcacheKey(row.prefix),
     value: {
       identity: row.identity,
-      tunnel: row.tunnel === '' ? noTunnel : parse(row.tunnel),
+      tunnel: row.tunnel === '' ? noTunnel : tunnels.of(row.tunnel, () => parse(row.tunnel)),
       encrypt_key: 0,
       flags: row.source === POD_CIDR ? IPCACHE_POD_RANGE : 0,
       pad: 0,

@@ -34,6 +34,10 @@ export function parseJson<T>(
   return plain?.(value) ?? parseValue(key, value, schema);
 }
 
+/** An object of JSON, with none of the names that a schema passes over. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !Object.hasOwn(value, '__proto__');
+
 /** The same for what is parsed already; `field` is where it stands in the whole. @throws BadValue */
 export function parseValue<T>(key: string, value: unknown, schema: z.ZodType<T>, field = ''): T {
   const parsed = schema.safeParse(value);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type * as z from 'zod';
 import { addressSchema, plainAddress } from './address-value.ts';
+import { nodeSchema, plainNode } from './node-value.ts';
 import { plainService, portsOf, serviceSchema } from './service-value.ts';
 
 const http = { http: { Protocol: 'TCP', Port: 8080 } };
@@ -26,6 +27,18 @@ const service = {
   shared: true,
   clusterID: 2,
 };
+const node = {
+  Name: 'n',
+  Cluster: 'eu',
+  IPAddresses: [{ Type: 'InternalIP', IP: '192.168.0.2' }],
+  IPv4AllocCIDR: { IP: '10.2.0.0', Mask: '////AA==' },
+  IPv6AllocCIDR: null,
+  IPv4SecondaryAllocCIDRs: null,
+  IPv6SecondaryAllocCIDRs: null,
+  ClusterID: 2,
+  Labels: { a: 'b' },
+  Annotations: null,
+};
 /** What JSON can say, and a field may not. */
 const odd = ['', 'x', -1, 0, 255, 256, 1.5, 2 ** 53, true, null, undefined, [], [1], {}, { a: 1 }];
 
@@ -49,6 +62,24 @@ test('what is wrong with an address, or unusual, is for the schema to say', () =
       const text = JSON.stringify({ ...address, [field]: undefined, FIELD: value }).replace('FIELD', field);
       compare(JSON.parse(text), addressSchema, plainAddress);
     }
+});
+
+test('what is wrong with a node, or unusual, is for the schema to say', () => {
+  assert.ok(compare(node, nodeSchema, plainNode));
+  for (const value of odd) compare(value, nodeSchema, plainNode);
+  for (const field of [...Object.keys(nodeSchema.shape), 'other', '__proto__'])
+    for (const value of odd)
+      for (const inside of [
+        value,
+        [value],
+        { a: value },
+        { IP: value, Mask: value },
+        [{ Type: 'x', IP: value }],
+      ]) {
+        compare({ ...node, [field]: inside }, nodeSchema, plainNode);
+        const text = JSON.stringify({ ...node, [field]: undefined, FIELD: inside }).replace('FIELD', field);
+        compare(JSON.parse(text), nodeSchema, plainNode);
+      }
 });
 
 test('what is wrong with a service, or unusual, is for the schema to say', () => {

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import type { RemotePart } from '../loadbalancer/remote-service.ts';
 import { Interned } from '../table/interned.ts';
-import { parseValue } from './bad-value.ts';
+import { isRecord, parseValue } from './bad-value.ts';
 
 const ports = z.record(
   z.string(),
@@ -60,10 +60,6 @@ export function plainService(value: unknown): ServiceValue | undefined {
       }
     : undefined;
 }
-
-/** An object of JSON, with none of the names that the schema passes over. */
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !Object.hasOwn(value, '__proto__');
 
 const isBackends = (value: unknown): value is Record<string, unknown> | null | undefined =>
   value === undefined || value === null || isRecord(value);

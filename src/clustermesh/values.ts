@@ -1,5 +1,4 @@
 import { isIP, isIPv4 } from 'node:net';
-import * as z from 'zod';
 import type { NodeRow } from '../api/crds/cilium-node.ts';
 import { type MaxClusters, mayClaim, reserved } from '../api/identity-number.ts';
 import { type Labels, labelNames, parseLabels } from '../api/labels.ts';
@@ -10,6 +9,7 @@ import type { RemoteBackends, RemotePart, RemoteService } from '../loadbalancer/
 import { addressSchema, plainAddress } from './address-value.ts';
 import { BadValue, parseJson } from './bad-value.ts';
 import { cidrText, goCidr, maskLength } from './cidr.ts';
+import { nodeSchema, plainNode } from './node-value.ts';
 import type { RemoteEndpoint, RemoteIdentity, RemoteNode } from './rows.ts';
 import { plainService, portsOf, type ServiceValue, serviceSchema } from './service-value.ts';
 
@@ -23,27 +23,8 @@ export interface Origin {
   readonly maxClusters: MaxClusters;
 }
 
-const strings = z
-  .record(z.string(), z.string())
-  .nullish()
-  .transform(value => value ?? {});
-const cidr = z.union([z.object({ IP: z.string(), Mask: z.string() }), z.string()]).nullish();
-
-const nodeSchema = z.object({
-  Name: z.string(),
-  Cluster: z.string(),
-  IPAddresses: z.array(z.object({ Type: z.string(), IP: z.string() })).nullish(),
-  IPv4AllocCIDR: cidr,
-  IPv6AllocCIDR: cidr,
-  IPv4SecondaryAllocCIDRs: z.array(cidr).nullish(),
-  IPv6SecondaryAllocCIDRs: z.array(cidr).nullish(),
-  ClusterID: z.int().default(0),
-  Labels: strings,
-  Annotations: strings,
-});
-
 export function parseNode(key: string, rest: string, value: string, origin: Origin): RemoteNode {
-  const node = parseJson(key, value, nodeSchema);
+  const node = parseJson(key, value, nodeSchema, plainNode);
   expect(key, 'Cluster', node.Cluster, origin.cluster);
   expect(key, 'Name', node.Name, rest);
   expect(key, 'ClusterID', node.ClusterID, origin.clusterId);

@@ -81,10 +81,18 @@ type Read = (view: DataView, bytes: Uint8Array, offset: number) => unknown;
 export function codecOf<T>(layout: Layout): Codec<T> {
   const write = writerOf(layout, '');
   const read = readerOf(layout);
+  // Rows of a batch are written into one array, one after the other.
+  let array: Uint8Array = new Uint8Array(0);
+  let view: DataView = new DataView(array.buffer);
   return {
     size: layout.size,
-    encode: (value, into, offset) =>
-      write(value, new DataView(into.buffer, into.byteOffset, into.byteLength), into, offset),
+    encode: (value, into, offset) => {
+      if (into !== array) {
+        array = into;
+        view = new DataView(into.buffer, into.byteOffset, into.byteLength);
+      }
+      write(value, view, into, offset);
+    },
     decode: (bytes, offset) =>
       read(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), bytes, offset) as T,
   };

@@ -5,10 +5,12 @@ import type { RowStore } from './table.ts';
 /** A column for every field of a row. */
 export type Columns<Row> = { readonly [Field in keyof Row]-?: ColumnKind<Row[Field]> };
 
+type IndexKeys<Row> = (row: Row) => readonly string[];
+
 export interface PackedRowsOptions<Row> {
   readonly keyOf: (row: Row) => string;
   readonly columns: Columns<Row>;
-  readonly indexes?: Readonly<Record<string, (row: Row) => readonly string[]>> | undefined;
+  readonly indexes?: Readonly<Record<string, IndexKeys<Row>>> | undefined;
   /**
    * An index by which few rows are looked up, over and over: those are held as objects from then on, and whoever reads one
    * again, in whatever way, gets the same object for as long as the row is the same.
@@ -37,7 +39,7 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   readonly #columns: readonly (readonly [field: string, column: Column<unknown>])[];
   readonly #cursor: Cursor<Row>;
   readonly #keys = new SlotIndex();
-  readonly #indexes: ReadonlyMap<string, { of: (row: Row) => readonly string[]; slots: SlotIndex }>;
+  readonly #indexes: ReadonlyMap<string, { of: IndexKeys<Row>; slots: SlotIndex }>;
   readonly #heldIndex: string | undefined;
   readonly #isLarge: (row: Row) => boolean;
   /** By slot. Nothing of them is in the columns. */
@@ -84,10 +86,11 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
     const found = this.#indexes.get(index);
     if (!found) return undefined;
     const slots = found.slots.all(hashOf(value));
+    const hold = index === this.#heldIndex;
     // Most questions are about an address, which has one row or none.
-    if (slots.length === 0) return noRows;
-    const matches = (row: Row): boolean => found.of(row).includes(value);
-    return this.#all(slots, matches, index === this.#heldIndex);
+    if (slots.length > 1) return this.#all(slots, found.of, value, hold);
+    const only = slots.length === 0 ? undefined : this.#under(slots[0]!, found.of, value, hold);
+    return only === undefined ? noRows : [only];
   }
 
   set(key: string, row: Row, before: Row | undefined): void {
@@ -129,13 +132,19 @@ export class PackedRows<Row extends object> implements RowStore<Row> {
   }
 
   /** Reads as far as is asked for. */
-  *#all(slots: readonly number[], matches: (row: Row) => boolean, hold: boolean): Iterable<Row> {
+  *#all(slots: readonly number[], of: IndexKeys<Row>, value: string, hold: boolean): Iterable<Row> {
     for (const slot of slots) {
-      if (!this.#taken[slot] || !matches(this.#at(slot))) continue;
-      const row = this.#read(slot);
-      if (hold) this.#hold(slot, row);
-      yield row;
+      const row = this.#under(slot, of, value, hold);
+      if (row !== undefined) yield row;
     }
+  }
+
+  /** The row of a slot, if it is under this index key. */
+  #under(slot: number, of: IndexKeys<Row>, value: string, hold: boolean): Row | undefined {
+    if (!this.#taken[slot] || !of(this.#at(slot)).includes(value)) return undefined;
+    const row = this.#read(slot);
+    if (hold) this.#hold(slot, row);
+    return row;
   }
 
   #hold(slot: number, row: Row): void {

@@ -93,6 +93,7 @@ export class Reconciler<Row> {
 
   async #pruneOnceSynced(): Promise<void> {
     await this.#table.whenSynced();
+    if (this.#options.signal?.aborted) return;
     for (const key of (await this.#target.existing?.()) ?? []) {
       if (!this.#table.has(key)) this.#dirty.add(key);
       if (!turnIsOver()) continue;
