@@ -19,15 +19,26 @@ export async function ask<I extends DescMessage, O extends DescMessage>(
   session: Carrier,
   method: DescMethod & { input: I; output: O },
   questions: readonly MessageInitShape<I>[],
-  { signal, timeoutMs }: AskOptions,
+  options: AskOptions,
 ): Promise<MessageShape<O>[]> {
+  return askAs(session, method, questions, options, message => fromBinary(method.output, message));
+}
+
+/** `ask`, of which the answers are read in another way. What `read` throws ends the call. */
+export async function askAs<I extends DescMessage, Answer>(
+  session: Carrier,
+  method: DescMethod & { input: I },
+  questions: readonly MessageInitShape<I>[],
+  { signal, timeoutMs }: AskOptions,
+  read: (message: Uint8Array) => Answer,
+): Promise<Answer[]> {
   if (signal?.aborted) throw ConnectError.from(signal.reason, Code.Canceled);
-  const answers: MessageShape<O>[] = [];
+  const answers: Answer[] = [];
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
   const call = new Call(session, method, timeoutMs, {
     onMessage: message => {
       try {
-        answers.push(fromBinary(method.output, message));
+        answers.push(read(message));
       } catch (error) {
         call.cancel(ConnectError.from(error, Code.Internal));
       }
@@ -56,7 +67,11 @@ export async function askOnce<I extends DescMessage, O extends DescMessage>(
   question: MessageInitShape<I>,
   options: AskOptions,
 ): Promise<MessageShape<O>> {
-  const [answer, ...more] = await ask(session, method, [question], options);
+  return only(await ask(session, method, [question], options));
+}
+
+/** The answer to a question that has one. @throws ConnectError where there is another number of them */
+export function only<Answer>([answer, ...more]: readonly Answer[]): Answer {
   if (answer === undefined || more.length)
     throw new ConnectError('the answer is not one message', Code.Internal);
   return answer;

@@ -1,12 +1,21 @@
 import { readFileSync } from 'node:fs';
 import type tls from 'node:tls';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
-import { ask, askOnce } from './ask.ts';
+import { ask, askAs, askOnce, only } from './ask.ts';
 import { type Endpoint, formatEndpoint } from './endpoint.ts';
 import { EtcdFailure } from './failure.ts';
-import { Auth, KV, Lease, Maintenance, type ResponseHeader } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import {
+  Auth,
+  KV,
+  Lease,
+  Maintenance,
+  type RangeRequestSchema,
+  type ResponseHeader,
+} from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import { Http2Session } from './http2-session.ts';
 import type { KeyRange } from './range.ts';
+import { RangePage } from './range-page.ts';
 import { type Watch, WatchStream } from './watch-stream.ts';
 import { Writes } from './writes.ts';
 
@@ -46,6 +55,7 @@ export class EtcdConnection implements Disposable {
   readonly writes: Writes;
   readonly #lost = new AbortController();
   readonly #session: Http2Session;
+  readonly #requestTimeout: number;
   readonly #watches: WatchStream;
   #clusterId: bigint | undefined;
 
@@ -53,6 +63,7 @@ export class EtcdConnection implements Disposable {
   constructor(endpoint: Endpoint, session: Http2Session, requestTimeout: number) {
     this.endpoint = endpoint;
     this.#session = session;
+    this.#requestTimeout = requestTimeout;
     this.#watches = new WatchStream(session, header => this.check(header));
     const transport: Transport = {
       unary: async (method, signal, timeoutMs = requestTimeout, _header, input) => {
@@ -100,6 +111,19 @@ export class EtcdConnection implements Disposable {
     return this.#clusterId;
   }
 
+  /** `kv.range`, of which the answer is read as it is gone through: for lists. @throws ConnectError */
+  async range(
+    question: MessageInitShape<typeof RangeRequestSchema>,
+    signal?: AbortSignal,
+  ): Promise<RangePage> {
+    this.lost.throwIfAborted();
+    const options = { signal, timeoutMs: this.#requestTimeout };
+    const read = (message: Uint8Array): RangePage => new RangePage(message);
+    const page = only(await askAs(this.#session, KV.method.range, [question], options, read));
+    this.check(page.header);
+    return page;
+  }
+
   /** Watches a range of keys from a revision on. @throws ConnectError where the connection has ended */
   watch(range: KeyRange, startRevision: bigint): Watch {
     return this.#watches.open(range, startRevision);
@@ -115,7 +139,7 @@ export class EtcdConnection implements Disposable {
   }
 
   /** Holds a response's header to the pinned etcd. @throws EtcdFailure after closing the connection */
-  check(header: ResponseHeader | undefined): void {
+  check(header: Pick<ResponseHeader, 'clusterId'> | undefined): void {
     const found = header?.clusterId;
     if (found !== undefined && (this.#clusterId === undefined || this.#clusterId === found)) {
       this.#clusterId = found;

@@ -174,6 +174,7 @@ test('what a watch did not tell is found and mended, and what it told is left al
   /** A watch that keeps to itself what happens to a, b and c. */
   const deaf: EtcdConnection = Object.create(connection, {
     check: { value: connection.check.bind(connection) },
+    range: { value: connection.range.bind(connection) },
     watch: {
       value: (...of: Parameters<typeof connection.watch>): Watch => {
         const watch = connection.watch(...of);
@@ -252,6 +253,7 @@ test('a follower that falls behind its watch misses nothing', { skip }, async ()
   /** The first watch says that it fell behind, after its first changes. */
   const behind: EtcdConnection = Object.create(connection, {
     check: { value: connection.check.bind(connection) },
+    range: { value: connection.range.bind(connection) },
     watch: {
       value: (...of: Parameters<typeof connection.watch>): Watch => {
         const watch = connection.watch(...of);
@@ -343,7 +345,7 @@ test('a value that is too large fails alone', { skip }, async t => {
   const reconciler = new Reconciler(rows, target, { signal: stop.signal });
   await reconciler.whenSettled();
   const found: string[] = [];
-  await listPrefix(root, 'size/', page => void found.push(...page.map(each => each.key)));
+  await listPrefix(root, 'size/', page => void found.push(...Array.from(page, each => each.key)));
   assert.equal(found.length, 19);
   assert.deepEqual([...reconciler.status.failing.keys()], ['size/7']);
   assert.match(reconciler.status.failing.get('size/7')!.message, /too large|larger than max/);
@@ -453,7 +455,7 @@ test('rows come back after a lost lease and after etcd lost its data', { skip },
       using reader = await own.connect(admin);
       let found = 0;
       await listPrefix(reader, 'kept/', page => {
-        found += page.filter(({ lease }) => !revoked.has(lease)).length;
+        found += [...page].filter(({ lease }) => !revoked.has(lease)).length;
       });
       return found;
     } catch {

@@ -1,11 +1,10 @@
 import type { EtcdConnection } from './connection.ts';
-import {
-  RangeRequest_SortOrder,
-  RangeRequest_SortTarget,
-  type ResponseHeader,
-} from './gen/etcd/api/etcdserverpb/rpc_pb.js';
+import { RangeRequest_SortOrder, RangeRequest_SortTarget } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
 import type { KeyValue } from './gen/etcd/api/mvccpb/kv_pb.js';
 import { Permits } from './permits.ts';
+import type { Entry, RangePage } from './range-page.ts';
+
+export type { Entry };
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -19,18 +18,6 @@ export const decodeText = (bytes: Uint8Array): string => decoder.decode(bytes);
 export interface KeyRange {
   readonly key: Uint8Array<ArrayBuffer>;
   readonly rangeEnd?: Uint8Array<ArrayBuffer>;
-}
-
-/** One key of an etcd with its value. */
-export interface Entry {
-  readonly key: string;
-  /** As text: what is no UTF-8 is replaced. */
-  readonly value: string;
-  /** As it is. A part of the whole response: who keeps it keeps that. */
-  readonly bytes: Uint8Array;
-  /** Lease the key is bound to, 0 for none. */
-  readonly lease: bigint;
-  readonly modRevision: bigint;
 }
 
 /** A value byte for byte, to be kept: as text where it is text, which takes least memory, and else as a copy. */
@@ -91,7 +78,7 @@ const PATIENCE = 50;
 export async function listPrefix(
   connection: EtcdConnection,
   prefix: string,
-  onPage: (entries: readonly Entry[]) => void | Promise<void>,
+  onPage: (entries: Iterable<Entry>) => void | Promise<void>,
   { limit = 64, keysOnly = false, signal }: ListOptions = {},
 ): Promise<bigint> {
   const rangeEnd = prefixEnd(prefix);
@@ -103,7 +90,7 @@ export async function listPrefix(
     const waiting = setTimeout(done, PATIENCE);
     const asked = performance.now();
     try {
-      const page = await connection.kv.range(
+      const page = await connection.range(
         {
           key,
           rangeEnd,
@@ -113,18 +100,17 @@ export async function listPrefix(
           sortOrder: RangeRequest_SortOrder.ASCEND,
           sortTarget: RangeRequest_SortTarget.KEY,
         },
-        signal ? { signal } : {},
+        signal,
       );
       clearTimeout(waiting);
       const size = performance.now() - asked > FAR ? 4 * PAGE : PAGE;
       if (revision === 0n) revision = revisionOf(page.header);
-      await onPage(page.kvs.map(entryOf));
-      const last = page.kvs.at(-1);
+      await onPage(page);
+      const last = page.lastKey;
       if (!page.more || !last) return revision;
-      const bytes = page.kvs.reduce((sum, each) => sum + each.key.length + each.value.length, 0);
-      entries = Math.min(4 * entries, Math.max(1, Math.floor((page.kvs.length * size) / bytes)));
-      key = new Uint8Array(last.key.length + 1);
-      key.set(last.key);
+      entries = Math.min(4 * entries, Math.max(1, Math.floor((page.size * size) / page.byteLength)));
+      key = new Uint8Array(last.length + 1);
+      key.set(last);
     } finally {
       clearTimeout(waiting);
       done();
@@ -145,7 +131,7 @@ export function entryOf(kv: KeyValue): Entry {
   };
 }
 
-function revisionOf(header: ResponseHeader | undefined): bigint {
+function revisionOf(header: RangePage['header']): bigint {
   if (!header) throw new Error('etcd: a range response without a header');
   return header.revision;
 }

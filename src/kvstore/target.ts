@@ -115,7 +115,9 @@ export class EtcdTarget implements Target<RawRow> {
   async #owned(connection: EtcdConnection, onEntry: (entry: Entry) => void): Promise<void> {
     const { prefixes, keys = [] } = this.#options;
     for (const prefix of prefixes) {
-      const onPage = (page: readonly Entry[]): void => page.forEach(onEntry);
+      const onPage = (page: Iterable<Entry>): void => {
+        for (const entry of page) onEntry(entry);
+      };
       await listPrefix(connection, prefix, onPage, { keysOnly: true });
     }
     for (const key of keys) {

@@ -81,7 +81,7 @@ export class PrefixFollower {
 
   async #list(connection: EtcdConnection, signal: AbortSignal): Promise<bigint> {
     const stale = new Set(this.#known.names());
-    const take = async (entries: readonly Entry[]): Promise<void> => {
+    const take = async (entries: Iterable<Entry>): Promise<void> => {
       for (const entry of entries) {
         const wait = sourceTurn();
         if (wait) await wait;
@@ -156,7 +156,7 @@ export class PrefixFollower {
 
   async #revisions(connection: EtcdConnection, signal: AbortSignal): Promise<Map<string, bigint>> {
     const found = new Map<string, bigint>();
-    const take = (entries: readonly Entry[]): void => {
+    const take = (entries: Iterable<Entry>): void => {
       for (const { key, modRevision } of entries) found.set(key, modRevision);
     };
     await listPrefix(connection, this.prefix, take, { signal, keysOnly: true });
