@@ -50,6 +50,24 @@ test('what is stale outside stays until the table is synced, then goes', async (
   assert.deepEqual([...outside.rows.keys()].sort(), ['kept', 'new']);
 });
 
+test('others have their turns while what is stale is looked for among many keys', async () => {
+  const rows = table();
+  const outside = new Outside();
+  outside.existing = function* () {
+    for (let at = 0; at < 40; at++) {
+      for (const until = performance.now() + 1; performance.now() < until; );
+      yield `old${at}`;
+    }
+  };
+  for (let at = 0; at < 40; at++) outside.rows.set(`old${at}`, at);
+  const reconciler = new Reconciler(rows, outside);
+  rows.markSynced();
+  let turns = 0;
+  for (; outside.rows.size; turns++) await new Promise(setImmediate);
+  await reconciler.whenSettled();
+  assert.ok(turns >= 4, `${turns} turns`);
+});
+
 test('a burst of changes is one batch, and only the last state of a key is written', async () => {
   const rows = table();
   rows.markSynced();
