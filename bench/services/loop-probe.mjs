@@ -12,12 +12,13 @@ let before = process.threadCpuUsage();
 let last = performance.now();
 /** By whole milliseconds. */
 let seen = new Map();
-/** Those above the limit of the benchmarks: when they began and ended, and how long collections took in them. */
+/** Those above the limit of the benchmarks: when they began and ended. */
 let late = [];
+/** Collections of the heap. */
+let collections = [];
 
 new PerformanceObserver(list => {
-  for (const { startTime, duration } of list.getEntries())
-    for (const task of late) if (startTime >= task.from && startTime < task.to) task.collected += duration;
+  for (const { startTime, duration } of list.getEntries()) collections.push({ startTime, duration });
 }).observe({ entryTypes: ['gc'] });
 setInterval(() => {
   const { user, system } = process.threadCpuUsage(before);
@@ -26,13 +27,20 @@ setInterval(() => {
   last = to;
   const milliseconds = Math.floor((user + system) / 1000);
   seen.set(milliseconds, (seen.get(milliseconds) ?? 0) + 1);
-  if (milliseconds > 22) late.push({ milliseconds, from, to, collected: 0 });
+  if (milliseconds > 22) late.push({ milliseconds, from, to });
 }, interval).unref();
 setInterval(() => {
-  writeFileSync(file, JSON.stringify({ seen: Object.fromEntries(seen), late }));
+  const tasks = late.map(task => ({
+    ...task,
+    collected: collections
+      .filter(({ startTime }) => startTime >= task.from && startTime < task.to)
+      .reduce((sum, { duration }) => sum + duration, 0),
+  }));
+  writeFileSync(file, JSON.stringify({ seen: Object.fromEntries(seen), late: tasks }));
 }, 250).unref();
 process.on('SIGUSR2', () => {
   seen = new Map();
   late = [];
+  collections = [];
   before = process.threadCpuUsage();
 });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type * as z from 'zod';
 import { addressSchema, plainAddress } from './address-value.ts';
 import { nodeSchema, plainNode } from './node-value.ts';
-import { plainService, portsOf, serviceSchema } from './service-value.ts';
+import { plainService, serviceSchema } from './service-value.ts';
 
 const http = { http: { Protocol: 'TCP', Port: 8080 } };
 const address = {
@@ -83,13 +83,21 @@ test('what is wrong with a node, or unusual, is for the schema to say', () => {
 });
 
 test('what is wrong with a service, or unusual, is for the schema to say', () => {
-  // Ports are known once a backend had them.
-  portsOf('key', 'backends', http);
   assert.ok(compare(service, serviceSchema, plainService));
   for (const value of odd) compare(value, serviceSchema, plainService);
   for (const field of [...Object.keys(serviceSchema.shape), 'other', '__proto__'])
     for (const value of odd) {
-      for (const inside of [value, { '10.2.0.9': value }, { '10.2.0.9': { http: value } }])
+      const ports = [
+        { ...http.http, Port: value },
+        { ...http.http, Protocol: value },
+        { ...http.http, x: value },
+      ];
+      for (const inside of [
+        value,
+        ...[value, { http: value }, ...ports.map(each => ({ http: each }))].map(each => ({
+          '10.2.0.9': each,
+        })),
+      ])
         compare({ ...service, [field]: inside }, serviceSchema, plainService);
       const text = JSON.stringify({ ...service, [field]: undefined, FIELD: { __proto: value } });
       compare(

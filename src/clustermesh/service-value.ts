@@ -41,7 +41,7 @@ export function plainService(value: unknown): ServiceValue | undefined {
     typeof shared === 'boolean' &&
     typeof clusterID === 'number' &&
     Number.isSafeInteger(clusterID) &&
-    hasKnownPorts(frontends) &&
+    hasPlainPorts(frontends) &&
     isBackends(backends) &&
     isBackends(terminating) &&
     isBackends(notReady) &&
@@ -64,8 +64,18 @@ export function plainService(value: unknown): ServiceValue | undefined {
 const isBackends = (value: unknown): value is Record<string, unknown> | null | undefined =>
   value === undefined || value === null || isRecord(value);
 
-const hasKnownPorts = (value: unknown): value is ServiceValue['frontends'] =>
-  isBackends(value) && Object.values(value ?? {}).every(each => known.has(JSON.stringify(each)));
+const hasPlainPorts = (value: unknown): value is ServiceValue['frontends'] =>
+  isBackends(value) &&
+  Object.values(value ?? {}).every(each => isRecord(each) && Object.values(each).every(isPlainPort));
+
+/** With nothing in it that the schema would leave out. */
+const isPlainPort = (value: unknown): boolean =>
+  isRecord(value) &&
+  Object.keys(value).length === 2 &&
+  (value.Protocol === 'TCP' || value.Protocol === 'UDP' || value.Protocol === 'SCTP') &&
+  Number.isInteger(value.Port) &&
+  (value.Port as number) >= 0 &&
+  (value.Port as number) <= 65_535;
 
 /** Nearly all backends have the ports of many others: each text is checked once, and is one object. */
 const known = new Interned<RemotePart[string]>();

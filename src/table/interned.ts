@@ -8,10 +8,6 @@ const KEPT = 1000;
 export class Interned<Value> {
   readonly #known = new Map<string, Value>();
 
-  has(text: string): boolean {
-    return this.#known.has(text);
-  }
-
   /** What `make` throws is thrown, and nothing is kept. */
   of(text: string, make: () => Value): Value {
     const found = this.#known.get(text);
