@@ -103,6 +103,13 @@ for (const [inner, { INTERNAL, NEIGHBOUR, NODE, POD, REMOTE, WORLD }] of FAMILIE
             [(1 << 15) | 9, 'DROP_TUNNEL_FOREIGN_IDENTITY'],
           ] as const)
             assert.deepEqual(large.send('from_netdev', vxlan(remoteNode, vni, packet)).reasons, [reason]);
+          for (const each of [REMOTE_NODE, REMOTE_NODE6])
+            large.datapath.map('nodes').set({ addr: parse(each) }, { cluster_id: 511, flags: 0 });
+          for (const [vni, reason] of [
+            [(511 << 15) | 21_459, 'REASON_FORWARDED'],
+            [(510 << 15) | 21_459, 'DROP_TUNNEL_FOREIGN_IDENTITY'],
+          ] as const)
+            assert.deepEqual(large.send('from_netdev', vxlan(remoteNode, vni, packet)).reasons, [reason]);
         });
 
         it('from an address that is another cluster’s, or this node’s, is dropped; the world’s is not', () => {
