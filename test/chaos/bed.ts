@@ -222,9 +222,10 @@ function startPod(
 
 /**
  * A Deployment behind the service `rolling` whose pods go on serving for three seconds after they are told to end, as
- * any server behind any load balancer has to.
+ * any server behind any load balancer has to. Where one is to be greeted, an address as `10.1.0.7:8080`, each pod connects
+ * to it as the first thing it does.
  */
-export function rollingDeployment(replicas: number): object {
+export function rollingDeployment(replicas: number, greeted?: string): object {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -237,6 +238,9 @@ export function rollingDeployment(replicas: number): object {
         metadata: { labels: services.rolling },
         spec: {
           terminationGracePeriodSeconds: 10,
+          initContainers: greeted
+            ? [{ name: 'greet', image, args: ['connect', greeted, '--timeout=5s'] }]
+            : [],
           containers: [
             {
               name: 'web',

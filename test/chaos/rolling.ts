@@ -1,13 +1,16 @@
 /** Pods of eu come and go under load: nobody's requests fail, at home or in us, and nobody meets an unknown sender. */
 import * as z from 'zod';
+import { fault } from '../../src/lab/fault.ts';
 import { type Bed, rollingDeployment, type Side } from './bed.ts';
 import { type Client, costOf, monotonic } from './client.ts';
-import { until } from './conditions.ts';
+import { stateOf, until } from './conditions.ts';
 import type { Row, Scenario } from './scenario.ts';
 
 /** Requests per second of each client. */
 const LOAD = 500;
 const REPLICAS = 3;
+/** Seconds in which an update may not be heard of: what was killed is started again, and read again. */
+const INTERRUPTED = 10;
 
 const counted = z.array(z.looseObject({ reason: z.string(), packets: z.number() }));
 
@@ -46,23 +49,64 @@ async function loaded(side: Side, backends: number): Promise<Client> {
   return client;
 }
 
-export const rollingUpdate: Scenario = {
-  name: 'a rolling update',
-  async run(bed) {
-    const { us, eu } = bed;
-    await eu.apply(rollingDeployment(REPLICAS));
-    const before = await whenPods(eu, REPLICAS, []);
-    const unknown = await unknownSenders(bed);
-    await using near = await loaded(eu, REPLICAS);
-    await using far = await loaded(us, REPLICAS);
-    const at = monotonic();
-    await eu.kubectl('-n', 'chaos', 'rollout', 'restart', 'deployment/rolling');
-    await whenPods(eu, REPLICAS, before);
-    const seconds = ((monotonic() - at) / 1000).toFixed(0);
-    const note = `${REPLICAS} pods replaced in ${seconds} s; unknown senders: ${(await unknownSenders(bed)) - unknown}`;
-    return [rowOf('a rolling update', near, 'eu', at, ''), rowOf('a rolling update', far, 'us', at, note)];
-  },
-};
+function update(
+  what: string,
+  during: Pick<Row, 'limit' | 'strict'>,
+  breaks?: (bed: Bed) => Promise<unknown>,
+): Scenario {
+  return {
+    name: what,
+    async run(bed) {
+      const { us, eu } = bed;
+      const of = ['-n', 'chaos', 'get', 'pod', 'us-two', '-o', 'jsonpath={.status.podIP}'];
+      await eu.apply(rollingDeployment(REPLICAS, `${await us.kubectl(...of)}:8080`));
+      const before = await whenPods(eu, REPLICAS, []);
+      const counted = await unknownSenders(bed);
+      await using near = await loaded(eu, REPLICAS);
+      await using far = await loaded(us, REPLICAS);
+      const at = monotonic();
+      await breaks?.(bed);
+      await eu.kubectl('-n', 'chaos', 'rollout', 'restart', 'deployment/rolling');
+      await whenPods(eu, REPLICAS, before);
+      const seconds = ((monotonic() - at) / 1000).toFixed(0);
+      await until('us calls eu ready', 120, async () => (await stateOf(us, 'eu')) === 'ready');
+      const unknown = (await unknownSenders(bed)) - counted;
+      const note = `${REPLICAS} pods replaced in ${seconds} s; unknown senders: ${unknown}`;
+      const row = (client: Client, name: string, note: string): Row => ({
+        what,
+        client: name,
+        cost: costOf(client, at),
+        ...during,
+        note,
+      });
+      return [row(near, 'eu', ''), { ...row(far, 'us', note), unknown }];
+    },
+  };
+}
+
+const kill =
+  (...targets: readonly string[]) =>
+  ({ lab }: Bed): Promise<unknown> =>
+    Promise.all(targets.map(target => fault(lab.plan.name, { kind: 'kill', target })));
+
+export const rollingUpdate = update('a rolling update', { limit: 0, strict: true });
+
+/** What tells other clusters of new pods, or hears of them, dies as they come: still nobody meets a stranger. */
+export const interruptedUpdates: readonly Scenario[] = [
+  update('a rolling update as the mesh etcd is killed', { limit: INTERRUPTED }, kill('eu:mesh-etcd')),
+  update('a rolling update as the exporter is killed', { limit: INTERRUPTED }, kill('eu:mesh-apiserver')),
+  update(
+    'a rolling update as the agents of the other cluster are killed',
+    { limit: INTERRUPTED },
+    kill('us/us-control-plane:agent', 'us/us-worker:agent', 'us/us-worker2:agent'),
+  ),
+];
+
+export const interruptedByMirror: Scenario = update(
+  'a rolling update as the mirror is killed',
+  { limit: INTERRUPTED },
+  kill('us:mesh-mirror'),
+);
 
 export const scaleToZero: Scenario = {
   name: 'scaled to zero in one of two clusters',

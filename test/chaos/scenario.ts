@@ -10,6 +10,8 @@ export interface Row {
   readonly limit: number;
   /** Not one request may be refused or broken off. */
   readonly strict?: boolean;
+  /** Packets whose sender a node did not know yet; where it was counted there must be none. */
+  readonly unknown?: number;
   readonly note: string;
 }
 
@@ -20,5 +22,5 @@ export interface Scenario {
   run(bed: Bed): Promise<Row[]>;
 }
 
-export const isKept = ({ cost, limit, strict }: Row): boolean =>
-  cost.until <= limit && !(strict && cost.refused > 0);
+export const isKept = ({ cost, limit, strict, unknown }: Row): boolean =>
+  cost.until <= limit && !(strict && cost.refused > 0) && !unknown;

@@ -7,7 +7,7 @@ import { clockSkew } from './clock.ts';
 import { answersOf, isBlind, isWithout, nothingHappens, stateOf, steady, until } from './conditions.ts';
 import { noMemory, noSpace } from './exhaustion.ts';
 import { processOutages } from './outage.ts';
-import { rollingUpdate, scaleToZero } from './rolling.ts';
+import { interruptedByMirror, interruptedUpdates, rollingUpdate, scaleToZero } from './rolling.ts';
 import { rotation } from './rotation.ts';
 import type { Row, Scenario } from './scenario.ts';
 
@@ -30,12 +30,14 @@ const cutNode =
   };
 
 /** Where each cluster reads the other through its mirror. */
-export const mirrorScenarios: readonly Scenario[] = processOutages('the mirror', 'us:mesh-mirror', {
-  until: 'stale',
-});
+export const mirrorScenarios: readonly Scenario[] = [
+  interruptedByMirror,
+  ...processOutages('the mirror', 'us:mesh-mirror', { until: 'stale' }),
+];
 
 export const scenarios: readonly Scenario[] = [
   rollingUpdate,
+  ...interruptedUpdates,
   scaleToZero,
   nodeFault('a pod is gone without a word', {
     begin: bed => bed.eu.kubectl('-n', 'chaos', 'delete', 'pod', 'eu-two', '--force', '--grace-period=0'),
