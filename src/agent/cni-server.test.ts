@@ -448,10 +448,9 @@ describe('CNI', needsRoot, () => {
   });
 
   it('adds fifty pods at once, and says when addresses run out', async () => {
-    const calls: number[] = [];
     await using agent: Agent = await startAgent(folder, {
       cidrs: ['10.1.0.0/26'],
-      onCall: (_c, ms) => void calls.push(ms),
+      sweepInterval: 1000,
     });
     const pods = await Promise.all(Array.from({ length: 50 }, () => podNetns()));
     const answers = await Promise.all(
@@ -478,7 +477,8 @@ describe('CNI', needsRoot, () => {
       }
     }
     await Promise.all(pods.map((_, at) => runPlugin(folder, 'DEL', { container: `p${at}` })));
-    assert.equal(agent.endpoints.table.size, 11);
+    // A plugin that an agent on a busy machine did not hear leaves a note.
+    await until('all fifty are released', () => agent.endpoints.table.size === 11);
     for (const pod of pods) await pod[Symbol.asyncDispose]();
   });
 });

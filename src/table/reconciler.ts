@@ -94,7 +94,10 @@ export class Reconciler<Row> {
   async #pruneOnceSynced(): Promise<void> {
     await this.#table.whenSynced();
     if (this.#options.signal?.aborted) return;
-    for (const key of (await this.#target.existing?.()) ?? []) {
+    const existing = (await this.#target.existing?.()) ?? [];
+    // What is outside may be closed by now.
+    if (this.#options.signal?.aborted) return;
+    for (const key of existing) {
       if (!this.#table.has(key)) this.#dirty.add(key);
       if (!turnIsOver()) continue;
       await nextTurn();
