@@ -62,12 +62,15 @@ function update(
       const of = ['-n', 'chaos', 'get', 'pod', 'us-two', '-o', 'jsonpath={.status.podIP}'];
       await eu.apply(rollingDeployment(REPLICAS, `${await us.kubectl(...of)}:8080`));
       let pods = await whenPods(eu, REPLICAS, []);
-      /** Packets of pods that nobody knew. */
+      let counted = await unknownSenders(bed);
+      /** Packets of pods that nobody knew, since the count before. */
       const replaced = async (): Promise<number> => {
-        const before = await unknownSenders(bed);
         await eu.kubectl('-n', 'chaos', 'rollout', 'restart', 'deployment/rolling');
         pods = await whenPods(eu, REPLICAS, pods);
-        return (await unknownSenders(bed)) - before;
+        await until('us calls eu ready', 120, async () => (await stateOf(us, 'eu')) === 'ready');
+        const before = counted;
+        counted = await unknownSenders(bed);
+        return counted - before;
       };
       await using near = await loaded(eu, REPLICAS);
       await using far = await loaded(us, REPLICAS);
@@ -76,7 +79,6 @@ function update(
       if (breaks) {
         await breaks(bed);
         meanwhile = `, ${await replaced()} as it broke`;
-        await until('us calls eu ready', 120, async () => (await stateOf(us, 'eu')) === 'ready');
       }
       const unknown = await replaced();
       const row = (client: Client, name: string): Row => ({
