@@ -1,4 +1,4 @@
-/** The mesh etcd of eu gets neither memory nor space. */
+/** Processes of eu get no memory, its mesh etcd no space either. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,31 +11,54 @@ import { parseTarget } from '../../src/lab/target.ts';
 import type { Bed } from './bed.ts';
 import { until } from './conditions.ts';
 import { outage } from './outage.ts';
+import type { Scenario } from './scenario.ts';
 
-function meshEtcd({ lab }: Bed): number {
-  const target = parseTarget(lab.plan, 'eu:mesh-etcd');
+function processOf({ lab }: Bed, name: string): number {
+  const target = parseTarget(lab.plan, name);
   const [pid] = target.kind === 'process' ? targetProcesses(lab.layout, target) : [];
-  if (pid === undefined) throw new Error('eu has no mesh etcd');
+  if (pid === undefined) throw new Error(`there is no ${name}`);
   return pid;
 }
 
-/** Gives its cgroup no more than it has, while what it keeps grows. The one that is started in its place has its own. */
+/** Gives its cgroup hardly more than it has now. The one that is started in its place has its own. */
+function pressOn(pid: number): () => void {
+  const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+  const [, older] = /^\d+:memory:(.*)$/m.exec(cgroups) ?? [];
+  const [, unified = ''] = /^0::(.*)$/m.exec(cgroups) ?? [];
+  const [used, limit] =
+    older === undefined
+      ? ['memory.current', 'memory.max'].map(name => join('/sys/fs/cgroup', unified, name))
+      : ['usage', 'limit'].map(name => join('/sys/fs/cgroup/memory', older, `memory.${name}_in_bytes`));
+  return () => writeFileSync(limit!, String(Number(readFileSync(used!, 'utf8')) + 65_536));
+}
+
+/** What it keeps grows meanwhile. */
 export const noMemory = outage('the mesh etcd runs out of memory', {
   async begin(bed) {
-    const pid = meshEtcd(bed);
-    const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
-    const [, older] = /^\d+:memory:(.*)$/m.exec(cgroups) ?? [];
-    const [, unified = ''] = /^0::(.*)$/m.exec(cgroups) ?? [];
-    const [used, limit] =
-      older === undefined
-        ? ['memory.current', 'memory.max'].map(name => join('/sys/fs/cgroup', unified, name))
-        : ['usage', 'limit'].map(name => join('/sys/fs/cgroup/memory', older, `memory.${name}_in_bytes`));
-    await untilItEnds(bed, pid, () =>
-      writeFileSync(limit!, String(Number(readFileSync(used!, 'utf8')) + 65_536)),
-    );
+    const pid = processOf(bed, 'eu:mesh-etcd');
+    await untilItEnds(bed, pid, pressOn(pid));
   },
   end: tidy,
 });
+
+/** A daemon of ours, whose work makes and throws away. */
+export const noMemoryFor = (what: string, target: string): Scenario =>
+  outage(`${what} runs out of memory`, {
+    async begin(bed) {
+      const pid = processOf(bed, target);
+      const press = pressOn(pid);
+      await until(`the end of ${target}`, 60, () => {
+        if (!isAlive(pid)) return true;
+        try {
+          press();
+        } catch {
+          // It is about to end, or nothing more can be taken from it now.
+        }
+        return undefined;
+      });
+    },
+    passing: true,
+  });
 
 /** Writes into it until it does, below a prefix that nobody reads. */
 async function untilItEnds(bed: Bed, pid: number, press: () => void = () => undefined): Promise<void> {
@@ -122,7 +145,7 @@ async function resize({ eu }: Bed, size: (used: number) => string): Promise<void
 /** The folder takes 64 KiB more than there is, in files that are not full yet. */
 export const noSpace = outage('the mesh etcd has no space left', {
   async begin(bed) {
-    const pid = meshEtcd(bed);
+    const pid = processOf(bed, 'eu:mesh-etcd');
     await resize(bed, used => `${used + 64}k`);
     await untilItEnds(bed, pid);
   },

@@ -5,7 +5,7 @@ import { type Bed, moveApiserver } from './bed.ts';
 import { type Client, costOf, monotonic } from './client.ts';
 import { clockSkew } from './clock.ts';
 import { answersOf, isBlind, isWithout, nothingHappens, stateOf, steady, until } from './conditions.ts';
-import { noMemory, noSpace } from './exhaustion.ts';
+import { noMemory, noMemoryFor, noSpace } from './exhaustion.ts';
 import { processOutages } from './outage.ts';
 import { interruptedByMirror, interruptedUpdates, rollingUpdate, scaleToZero } from './rolling.ts';
 import { rotation } from './rotation.ts';
@@ -33,6 +33,7 @@ const cutNode =
 export const mirrorScenarios: readonly Scenario[] = [
   interruptedByMirror,
   ...processOutages('the mirror', 'us:mesh-mirror', { until: 'stale' }),
+  noMemoryFor('the mirror', 'us:mesh-mirror'),
 ];
 
 export const scenarios: readonly Scenario[] = [
@@ -150,7 +151,9 @@ export const scenarios: readonly Scenario[] = [
   ...processOutages('the mesh etcd', 'eu:mesh-etcd', { until: 'stale' }),
   noMemory,
   noSpace,
+  noMemoryFor('clustermesh-apiserver', 'eu:mesh-apiserver'),
   ...processOutages('the operator', 'eu:operator'),
+  noMemoryFor('the operator', 'eu:operator'),
   ...processOutages('the API server', 'eu:apiserver', { changeable: false }),
   ...processOutages("Kubernetes' etcd", 'eu:etcd', { changeable: false }),
   clockSkew,
