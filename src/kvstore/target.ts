@@ -7,6 +7,7 @@ import { type LeaseOptions, Leases } from './lease.ts';
 import { type Entry, encodeKey, getKey, listPrefix } from './range.ts';
 import { pause } from './session.ts';
 import { freeSpace, isOutOfSpace } from './space.ts';
+import { TRANSACTION, type TransactionSize, transactions } from './transactions.ts';
 
 /** A desired key of an etcd. */
 export interface EtcdRow {
@@ -25,9 +26,9 @@ export interface EtcdTargetOptions extends LeaseOptions {
   readonly prefixes: readonly string[];
   /** Single keys it owns besides. */
   readonly keys?: readonly string[];
-  /** Most puts and deletes in one transaction. Default 128, etcd's own limit. */
+  /** Most puts and deletes in one transaction. Default: etcd's own limit. */
   readonly operations?: number;
-  /** Most bytes of keys and values in one transaction. Default 1 MiB: etcd refuses 1.5 MiB. */
+  /** Most bytes of keys and values in one transaction. Default: what etcd takes. */
   readonly bytes?: number;
 }
 
@@ -93,7 +94,9 @@ export class EtcdTarget implements Target<RawRow> {
   async apply(batch: readonly Operation<RawRow>[]): Promise<ReadonlyMap<string, Error>> {
     const failed = new Map<string, Error>();
     const connection = await this.#connected.promise;
-    for (const part of this.#transactions(batch)) await this.#write(connection, part, failed);
+    const { operations = TRANSACTION.operations, bytes = TRANSACTION.bytes } = this.#options;
+    for (const part of transactions(batch, sizeOf, { operations, bytes }))
+      await this.#write(connection, part, failed);
     return failed;
   }
 
@@ -169,27 +172,16 @@ export class EtcdTarget implements Target<RawRow> {
     }
   }
 
-  *#transactions(batch: readonly Operation<RawRow>[]): Generator<Operation<RawRow>[]> {
-    const { operations = 128, bytes = 1024 * 1024 } = this.#options;
-    let part: Operation<RawRow>[] = [];
-    let size = 0;
-    for (const each of batch) {
-      const added = 3 * (each.key.length + (each.row?.value.length ?? 0));
-      if (part.length && (part.length >= operations || size + added > bytes)) {
-        yield part;
-        part = [];
-        size = 0;
-      }
-      part.push(each);
-      size += added;
-    }
-    if (part.length) yield part;
-  }
-
   #report(lost: readonly string[]): void {
     if (lost.length) this.onLost?.(lost);
   }
 }
+
+/** At most three bytes are written of each unit of a text. */
+const sizeOf = ({ key, row }: Operation<RawRow>): TransactionSize => ({
+  operations: 1,
+  bytes: 3 * (key.length + (row?.value.length ?? 0)),
+});
 
 function putOp({ key, value }: RawRow, lease: bigint): RequestOp {
   return create(RequestOpSchema, {

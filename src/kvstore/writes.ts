@@ -1,15 +1,12 @@
 import { type Client, Code, ConnectError } from '@connectrpc/connect';
 import type { KV, RequestOp, TxnResponse } from './gen/etcd/api/etcdserverpb/rpc_pb.js';
-
-/** What etcd takes in one transaction: operations (--max-txn-ops), and well below its 1.5 MiB. */
-const MOST = { operations: 128, bytes: 1 << 20 };
+import { type TransactionSize, transactions } from './transactions.ts';
 
 /** These say nothing of what was to be written. */
 const unanswered: ReadonlySet<Code> = new Set([Code.Unavailable, Code.DeadlineExceeded, Code.Canceled]);
 
 interface Part {
   readonly operations: readonly RequestOp[];
-  readonly bytes: number;
   readonly done: PromiseWithResolvers<TxnResponse>;
 }
 
@@ -30,29 +27,14 @@ export class Writes {
   /** @throws ConnectError of the transaction */
   commit(operations: readonly RequestOp[]): Promise<TxnResponse> {
     const done = Promise.withResolvers<TxnResponse>();
-    const bytes = operations.reduce((sum, each) => sum + bytesOf(each), 0);
-    if (this.#waiting.push({ operations, bytes, done }) === 1) setImmediate(() => this.#send());
+    if (this.#waiting.push({ operations, done }) === 1) setImmediate(() => this.#send());
     return done.promise;
   }
 
   #send(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    let parts: Part[] = [];
-    let operations = 0;
-    let bytes = 0;
-    for (const part of waiting) {
-      operations += part.operations.length;
-      bytes += part.bytes;
-      if (parts.length && (operations > MOST.operations || bytes > MOST.bytes)) {
-        void this.#together(parts);
-        parts = [];
-        operations = part.operations.length;
-        bytes = part.bytes;
-      }
-      parts.push(part);
-    }
-    void this.#together(parts);
+    for (const parts of transactions(waiting, sizeOf)) void this.#together(parts);
   }
 
   async #together(parts: readonly Part[]): Promise<void> {
@@ -66,6 +48,11 @@ export class Writes {
     }
   }
 }
+
+const sizeOf = ({ operations }: Part): TransactionSize => ({
+  operations: operations.length,
+  bytes: operations.reduce((sum, each) => sum + bytesOf(each), 0),
+});
 
 function bytesOf({ request }: RequestOp): number {
   if (request.case === 'requestPut') return request.value.key.length + request.value.value.length;
