@@ -11,10 +11,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { writeMessageCode } from './message-code.ts';
 
 const module = 'go.etcd.io/etcd/api/v3@v3.6.4';
 const files = ['mvccpb/kv.proto', 'authpb/auth.proto', 'etcdserverpb/rpc.proto'];
-const root = join(import.meta.dirname, '../..');
 const output = join(import.meta.dirname, 'gen');
 
 const work = mkdtempSync(join(tmpdir(), 'isthmus-etcd-proto-'));
@@ -26,22 +26,7 @@ try {
     writeFileSync(target, strip(readFileSync(join(source, file), 'utf8')));
   }
   writeFileSync(join(work, 'buf.yaml'), 'version: v2\n');
-  const template = {
-    version: 'v2',
-    plugins: [
-      {
-        local: join(root, 'node_modules/.bin/protoc-gen-es'),
-        out: output,
-        // JavaScript beside declarations: protobuf enums as TypeScript enums are not erasable syntax.
-        opt: ['target=js+dts', 'import_extension=js'],
-      },
-    ],
-  };
-  rmSync(output, { recursive: true, force: true });
-  execFileSync(join(root, 'node_modules/.bin/buf'), ['generate', '--template', JSON.stringify(template)], {
-    cwd: work,
-    stdio: 'inherit',
-  });
+  writeMessageCode(output, work);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
