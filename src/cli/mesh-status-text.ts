@@ -1,6 +1,7 @@
 import { isIPv6 } from 'node:net';
 import type { MeshStatus, NodeProblem, Outage } from './mesh-status.ts';
 import { saidOnce } from './said-once.ts';
+import { someOf } from './some-of.ts';
 
 /** The status as `cilium clustermesh status` lays it out. */
 export function meshStatusText(status: MeshStatus): string {
@@ -69,8 +70,7 @@ function outageText(outage: Outage | undefined): string {
 /** Namespaces that other clusters know nothing of: a few by name. */
 function localText(names: readonly string[]): string[] {
   if (names.length === 0) return [];
-  const shown =
-    names.length > 6 ? `${names.slice(0, 5).join(', ')} and ${names.length - 5} more` : names.join(', ');
+  const shown = someOf(names, 6);
   return [
     `ℹ️  Not exported, because not global: ${names.length} ${names.length === 1 ? 'namespace' : 'namespaces'} (${shown})`,
   ];

@@ -1,3 +1,5 @@
+import { someOf } from './some-of.ts';
+
 /** A problem as somebody tells it: a node, a pod. */
 export interface Saying {
   /** Who tells it, or where it is. */
@@ -5,7 +7,7 @@ export interface Saying {
   readonly message: string;
 }
 
-/** How many places are named before the others are only counted. */
+/** So many places are named. */
 const NAMED = 4;
 
 /**
@@ -14,7 +16,7 @@ const NAMED = 4;
  */
 export function saidOnce<T extends Saying>(sayings: readonly T[]): (T & { readonly places: string })[] {
   const groups = Map.groupBy(sayings, ({ message }) => essence(message));
-  return Array.from(groups.values(), group => ({ ...group[0]!, places: placesText(group) }));
+  return Array.from(groups.values(), group => ({ ...group[0]!, places: placesOf(group) }));
 }
 
 function essence(message: string): string {
@@ -25,8 +27,5 @@ function essence(message: string): string {
     .join('; ');
 }
 
-function placesText(group: readonly Saying[]): string {
-  const places = [...new Set(group.map(each => each.place))];
-  const rest = places.length - NAMED;
-  return rest > 0 ? `${places.slice(0, NAMED - 1).join(', ')} and ${rest + 1} more` : places.join(', ');
-}
+const placesOf = (group: readonly Saying[]): string =>
+  someOf([...new Set(group.map(each => each.place))], NAMED);

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { isRecord } from './bad-value.ts';
 
 /** What is read of an address in Cilium's form (its IPIdentityPair), which also names the pod. */
 export const addressSchema = z.object({
@@ -14,8 +15,8 @@ export type AddressValue = z.infer<typeof addressSchema>;
 
 /** The same of a value with nothing wrong in it, in a fifth of the time; undefined: the schema has to say. */
 export function plainAddress(value: unknown): AddressValue | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const { IP, Mask, HostIP, ID } = value as Partial<Record<keyof AddressValue, unknown>>;
+  if (!isRecord(value)) return undefined;
+  const { IP, Mask, HostIP, ID } = value;
   const identity = ID === undefined ? 0 : ID;
   return typeof IP === 'string' &&
     isText(Mask) &&
