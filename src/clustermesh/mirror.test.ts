@@ -77,6 +77,19 @@ async function pointHome(folder: Folder, ...homes: readonly LocalEtcd[]): Promis
   );
 }
 
+/** Cluster us where there is a mirror: its own etcd, and the files that say the way to `eu`, of the mirror and of the agents. */
+async function besideMirror(eu: Cluster) {
+  await using stack = new AsyncDisposableStack();
+  const home = stack.use(await LocalEtcd.start('us', binary!));
+  eu.fill();
+  const theirs = stack.use(new Folder());
+  await theirs.add(eu);
+  const ours = stack.use(new Folder());
+  await pointHome(ours, home);
+  const all = stack.move();
+  return { home, theirs, ours, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
 async function entries(etcd: LocalEtcd, prefix: string): Promise<Map<string, string | Uint8Array>> {
   using connection = await etcd.connect(adminUser(etcd.cluster));
   const found = new Map<string, string | Uint8Array>();
@@ -101,13 +114,9 @@ test('a copy has every value byte for byte, under keys of its cluster alone, and
   slices.upsert({ key: 'cilium/state/endpointslices/v1/eu/shop/a', value: slice });
   slices.markSynced();
   await using eu = await Cluster.start('eu', 2, slices);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   eu.rows.nodes.upsert({ key: 'cilium/state/nodes/v1/eu/../us/b', value: '{"Name":"\uFEFF' });
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
   await using _ = await startMirror(home, theirs);
   const agent = startAgent(t, ours);
   await until(() => agent.eu()?.ready === true, 'ready');
@@ -180,12 +189,8 @@ test('a reader changes from original to copy and back, and nothing it knows flap
 
 test('behind a mirror a cluster is stale, dead and trusted again as without one', { skip }, async t => {
   await using eu = await Cluster.start('eu', 2);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   const unheard = new Table<ClusterVerdict>({ name: 'unheard', keyOf: each => each.cluster });
   const verdicts = { clusters: unheard, remoteNodes: remoteNodeVerdicts() };
   await using _ = await startMirror(home, theirs, { verdicts });
@@ -241,12 +246,8 @@ test('a mirror that ends is missed, and one that begins while a cluster is silen
   skip,
 }, async t => {
   await using eu = await Cluster.start('eu', 2);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   const agent = startAgent(t, ours);
   {
     await using _ = await startMirror(home, theirs, { reportTtl: 1 });
@@ -283,12 +284,8 @@ test('a cluster that is taken off leaves nothing behind: readers first, then the
   skip,
 }, async t => {
   await using eu = await Cluster.start('eu', 2);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   const agent = startAgent(t, ours);
   {
     await using _ = await startMirror(home, theirs, { leave: 60_000 });
@@ -356,12 +353,8 @@ test('a cluster with another ID is another one behind a mirror, too; one that ca
   skip,
 }, async t => {
   await using eu = await Cluster.start('eu', 2);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   await using _ = await startMirror(home, theirs);
   const agent = startAgent(t, ours);
   await until(() => agent.eu()?.ready === true, 'ready');
@@ -401,12 +394,8 @@ test('a cluster that goes over to slices only is followed through the mirror, an
   slices.upsert(sliceRow('eu', 2, 'a', 'a-1', ['10.2.0.7']));
   slices.markSynced();
   await using eu = await Cluster.start('eu', 2, slices);
-  await using home = await LocalEtcd.start('us', binary!);
-  eu.fill();
-  using theirs = new Folder();
-  await theirs.add(eu);
-  using ours = new Folder();
-  await pointHome(ours, home);
+  await using place = await besideMirror(eu);
+  const { home, theirs, ours } = place;
   await using _ = await startMirror(home, theirs);
   const agent = startAgent(t, ours);
   await until(() => agent.eu()?.ready === true, 'ready');
